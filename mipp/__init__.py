@@ -1,0 +1,1 @@
+"""Mutual information preserving pruning."""

@@ -1,0 +1,166 @@
+"""Rows of layer pairs, sampled while a network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mipp.errors import ActivationError
+from mipp.graph import LayerPair
+from mipp.models.resnet_cifar import PaddedShortcut
+
+Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which positions of an output map become rows: `rows` over all `images`, from `seed`.
+
+    Every image gives the same number of positions, one from each of equal strata of the map,
+    so that a row is a (nearly) distinct position. Fewer when the map is smaller.
+    """
+
+    rows: int
+    images: int
+    seed: int
+
+    def per_image(self, positions: int) -> int:
+        """Rows that each image gives of a map with that many positions."""
+        return min(positions, -(-self.rows // self.images))
+
+
+class _Positions:
+    """Draws positions image by image; the batch size never changes what is drawn."""
+
+    def __init__(self, sampling: Sampling, stream: int) -> None:
+        self._sampling = sampling
+        self._generator = np.random.default_rng([sampling.seed, stream])
+
+    def draw(self, images: int, positions: int) -> Tensor:
+        """Flat position indices, shape (images, per image), ascending."""
+        count = self._sampling.per_image(positions)
+        if count == positions:
+            return torch.arange(positions).expand(images, -1)
+        jitter = self._generator.random((images, count))
+        return torch.from_numpy(((np.arange(count) + jitter) * positions / count).astype(np.int64))
+
+
+class Tap:
+    """Reads sampled rows at one conv, linear or shortcut module as it runs."""
+
+    def __init__(self, module: nn.Module, sampling: Sampling, stream: int) -> None:
+        self.module = module
+        self._positions = _Positions(sampling, stream)
+
+    def draw(self, output: Tensor) -> Tensor:
+        """Positions (images, per image) in the output map (or tokens) of one batch."""
+        linear = isinstance(self.module, nn.Linear)
+        count = output[0].numel() // output.shape[-1] if linear else output[0, 0].numel()
+        return self._positions.draw(output.shape[0], count).to(output.device)
+
+    def outputs(self, y: Tensor, at: Tensor) -> Tensor:
+        """Target rows (n, targets)."""
+        image = torch.arange(len(at), device=at.device)[:, None]
+        if isinstance(self.module, nn.Linear):
+            return y.reshape(y.shape[0], -1, y.shape[-1])[image, at].flatten(0, 1)
+        row, column = at // y.shape[3], at % y.shape[3]
+        return y.permute(0, 2, 3, 1)[image, row, column].flatten(0, 1)
+
+    def inputs(self, x: Tensor, at: Tensor, y: Tensor) -> Tensor:
+        """Feature rows (n, in features, kernel size); y is only asked for its shape."""
+        image = torch.arange(len(at), device=at.device)[:, None]
+        if isinstance(self.module, nn.Linear):
+            return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
+        kernel, stride, padding, dilation = _geometry(self.module)
+        row, column = at // y.shape[3] * stride[0], at % y.shape[3] * stride[1]
+        x = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
+        patches = [
+            x[image, row + i * dilation[0], column + j * dilation[1]]
+            for i in range(kernel[0])
+            for j in range(kernel[1])
+        ]  # each (images, per image, channels)
+        return torch.stack(patches, dim=-1).flatten(0, 1)
+
+
+def _geometry(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    if isinstance(module, PaddedShortcut):
+        return (1, 1), (2, 2), (0, 0), (1, 1)
+    assert isinstance(module, nn.Conv2d)
+    if isinstance(module.padding, str):
+        total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        padding = (0, 0) if module.padding == "valid" else (total[0] // 2, total[1] // 2)
+    else:
+        padding = (module.padding[0], module.padding[1])
+    return (  # type: ignore[return-value]
+        module.kernel_size,
+        module.stride,
+        padding,
+        module.dilation,
+    )
+
+
+def capture_rows(
+    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Tensor], sampling: Sampling
+) -> Iterator[Rows]:
+    """Sampled rows of every pair, one mapping per batch of inputs.
+
+    The model runs in eval mode without gradients and is left as found.
+
+    Raises
+    ------
+    ActivationError : a layer's input or output holds NaN or infinity; names the layer.
+    """
+    consumers = list(dict.fromkeys(pair.consumer for pair in pairs))
+    caught: dict[str, tuple[Tensor, Tensor]] = {}
+    handles = []
+    for stream, name in enumerate(consumers):
+        module = model.get_submodule(name)
+        tap = Tap(module, sampling, stream)
+        handles.append(module.register_forward_hook(_catch(name, tap, caught)))
+    training = model.training
+    model.eval()
+    try:
+        for inputs in batches:
+            caught.clear()
+            with torch.inference_mode():
+                model(inputs)
+                rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in pairs}
+            yield rows
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+
+
+def _catch(
+    name: str, tap: Tap, caught: dict[str, tuple[Tensor, Tensor]]
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        at = tap.draw(output)
+        x, y = tap.inputs(inputs[0], at, output), tap.outputs(output, at)
+        for side, values in (("input", x), ("output", y)):
+            if not torch.isfinite(values).all():
+                raise ActivationError(
+                    f"activations cannot be used: layer {name!r} has NaN or infinity in its "
+                    f"{side}.\nExpected finite numbers for every calibration image, got "
+                    f"{int((~torch.isfinite(values)).sum())} others in {values.numel()} sampled "
+                    "values; check the weights and the input normalisation (data.mean, data.std)."
+                )
+        caught[name] = (x, y)
+
+    return hook
+
+
+def _take(pair: LayerPair, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The pair's own features of a consumer's rows: x (n, channels, block)."""
+    channels, block = pair.features.shape
+    flat = pair.features.ravel()
+    if not np.array_equal(flat, np.arange(x.shape[1])):
+        x = x[:, torch.from_numpy(flat).to(x.device)]
+    return x.reshape(x.shape[0], channels, block * x.shape[2]), y

@@ -1,0 +1,128 @@
+"""The activation store: a Zarr v3 group per layer pair, complete or refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from mipp.activations.capture import Rows
+from mipp.errors import StoreError, StoreMismatchError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, str]) -> None:
+    """Write rows batch by batch; each batch is one chunk, whole in memory only once.
+
+    The store appears at `path` when it is complete: it is written beside it and renamed.
+
+    Parameters
+    ----------
+    batches : rows per pair, float32; every batch but the last of equal length per pair.
+    fingerprint : what the rows depend on (model, split, sampling), kept as an attribute.
+
+    Raises
+    ------
+    StoreError : there is no batch at all.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    root = zarr.open_group(partial, mode="w", zarr_format=3)
+    arrays: dict[str, zarr.Array[Any]] = {}
+    for rows in batches:
+        for pair, (x, y) in rows.items():
+            for side, values in (("x", x.cpu().numpy()), ("y", y.cpu().numpy())):
+                name = f"{pair}/{side}"
+                if name not in arrays:
+                    arrays[name] = _create(root, name, values)
+                else:
+                    arrays[name].append(values)
+    if not arrays:
+        raise StoreError(
+            f"activation store {path} would be empty.\nExpected at least one batch of "
+            "calibration images, got none; set data.calibration above 0."
+        )
+    pairs = sorted({name.rpartition("/")[0] for name in arrays})
+    root.attrs.update({"pairs": pairs, "fingerprint": dict(fingerprint), "complete": True})
+    os.replace(partial, path)
+
+
+def _create(root: zarr.Group, name: str, first: FloatArray) -> zarr.Array[Any]:
+    array = root.create_array(
+        name, shape=first.shape, chunks=first.shape, dtype=first.dtype, compressors=None
+    )
+    array[:] = first
+    return array
+
+
+@dataclass(frozen=True)
+class ActivationStore:
+    """A complete store; rows come back chunk by chunk."""
+
+    path: Path
+    pairs: tuple[str, ...]
+    fingerprint: Mapping[str, str]
+
+    def rows(self, pair: str) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Chunks of one pair: x (n, channels, block) and y (n, targets)."""
+        x, y = (self._array(pair, side) for side in ("x", "y"))
+        step = x.chunks[0]
+        for start in range(0, x.shape[0], step):
+            yield np.asarray(x[start : start + step]), np.asarray(y[start : start + step])
+
+    def shape(self, pair: str) -> tuple[int, int, int]:
+        """Rows, channels and block of one pair's x."""
+        rows, channels, block = self._array(pair, "x").shape
+        return rows, channels, block
+
+    def _array(self, pair: str, side: str) -> zarr.Array[Any]:
+        if pair not in self.pairs:
+            raise StoreMismatchError(
+                f"activation store {self.path} has no layer pair {pair!r}.\n"
+                f"Expected one of {', '.join(self.pairs)}; re-run `mipp extract` for this model."
+            )
+        array = zarr.open_array(self.path / pair / side, mode="r")
+        if array.nchunks_initialized != array.nchunks:
+            raise StoreError(
+                f"activation store {self.path} is damaged at {pair}/{side}.\nExpected "
+                f"{array.nchunks} chunks, got {array.nchunks_initialized}; delete the folder "
+                "and re-run `mipp extract`."
+            )
+        return array
+
+
+def open_store(path: Path, expected: Mapping[str, str] | None = None) -> ActivationStore:
+    """A complete store, refused when its fingerprint is not the expected one.
+
+    Raises
+    ------
+    StoreError : the store is missing or incomplete.
+    StoreMismatchError : it was written for another model, split or sampling; names which.
+    """
+    if not (path / "zarr.json").is_file():
+        raise StoreError(
+            f"activation store {path} does not exist.\nExpected a Zarr group written by "
+            "`mipp extract`, got no zarr.json; run `mipp extract` first."
+        )
+    attributes = zarr.open_group(path, mode="r").attrs.asdict()
+    if attributes.get("complete") is not True:
+        raise StoreError(
+            f"activation store {path} is incomplete.\nExpected the attribute complete=true, "
+            "which is written last, got none; delete the folder and re-run `mipp extract`."
+        )
+    fingerprint: Any = attributes["fingerprint"]
+    pairs: Any = attributes["pairs"]
+    for part, value in (expected or {}).items():
+        if fingerprint.get(part) != value:
+            raise StoreMismatchError(
+                f"activation store {path} does not fit: it was written for another {part}.\n"
+                f"Expected {part} {value[:12]}, got {str(fingerprint.get(part))[:12]}; re-run "
+                "`mipp extract` for this model and these parameters."
+            )
+    return ActivationStore(path, tuple(pairs), fingerprint)

@@ -1,0 +1,97 @@
+"""Networks on disk: safetensors weights beside the recipe that rebuilds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mipp.errors import CheckpointError
+from mipp.models import ModelSpec, build_model
+from mipp.selection.selection import Selection
+from mipp.surgery import apply_selection
+
+FORMAT = "mipp-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with its recipe; `selection` is None for a dense one."""
+
+    model: nn.Module
+    spec: ModelSpec | None
+    selection: Selection | None
+    shape: tuple[int, ...]  # of one input, without the batch axis
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes."""
+    recipe = {
+        "format": FORMAT,
+        "spec": dataclasses.asdict(checkpoint.spec) if checkpoint.spec else None,
+        "selection": checkpoint.selection.to_json() if checkpoint.selection else None,
+        "shape": list(checkpoint.shape),
+    }
+    tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.model.state_dict().items()}
+    # one metadata key: several would be written in no fixed order
+    save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
+
+
+def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) -> Checkpoint:
+    """The network that `save_checkpoint` wrote, rebuilt by replaying its selection.
+
+    Parameters
+    ----------
+    build : makes the dense network, for one that is not in `mipp.models`.
+
+    Raises
+    ------
+    CheckpointError : the file is missing or was not written by `save_checkpoint`, its network
+        is not one of `mipp.models` and no `build` is given, or the weights do not fit.
+    """
+    recipe, tensors = _read(path)
+    spec = ModelSpec(**recipe["spec"]) if recipe["spec"] else None
+    if build is None and spec is None:
+        raise CheckpointError(
+            f"checkpoint {path} holds a network of your own.\nExpected build= with a function "
+            "that makes the dense network, got none; call load_checkpoint(path, build=MyNet)."
+        )
+    model = build() if build is not None else build_model(spec, seed=0)  # type: ignore[arg-type]
+    shape = tuple(recipe["shape"])
+    selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
+    if selection is not None:
+        model = apply_selection(model, selection, torch.zeros(1, *shape))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"
+            "Use the build function of the network that was saved."
+        ) from error
+    return Checkpoint(model, spec, selection, shape)
+
+
+def _read(path: Path) -> tuple[dict[str, object] | dict[str, list[int]], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read: {error}.\nExpected a file written by "
+            "`mipp train`, `mipp prune` or `mipp finetune`; run that stage again."
+        ) from error
+    recipe = json.loads(metadata.get("mipp", "{}"))
+    if recipe.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} has no recipe.\nExpected safetensors with a {FORMAT} header, "
+            f"got {recipe.get('format', 'none')!r}; give plain weights as model.weights instead."
+        )
+    return recipe, tensors

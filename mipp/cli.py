@@ -1,0 +1,127 @@
+"""The `mipp` command: the whole run, or one stage of it, over a work directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mipp.config import Params, load_params, write_params
+from mipp.errors import InputError, MippError
+from mipp.report import result_table
+from mipp.stages import STAGES, run_all, run_one
+from mipp.workdir import require_writable
+
+DEFAULT_WORKDIR = Path("work")
+EPILOG = """\
+examples:
+  mipp run                                         digits and LeNet-5, everything by default
+  mipp run --workdir w --set data.name=mnist --set choose.budget=ratio:0.5
+  mipp run --workdir w --config params.yaml --json
+  mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
+
+A stage whose parameters and inputs have not changed is not run again, so a killed run goes on
+where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING if options.quiet else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        _run(options)
+    except InputError as error:
+        return _fail(error, 2)
+    except MippError as error:
+        return _fail(error, 1)
+    return 0
+
+
+def _fail(error: MippError, code: int) -> int:
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return code
+
+
+def _run(options: argparse.Namespace) -> None:
+    workdir: Path = options.workdir
+    params = load_params(_config(options), options.set)
+    if options.command != "run":
+        run_one(options.command, workdir, params)
+        return
+    require_writable(workdir)
+    write_params(params, workdir / "params.yaml")
+    run_all(workdir, params)
+    _show(workdir, params, as_json=options.json)
+
+
+def _config(options: argparse.Namespace) -> Path | None:
+    """The file given, or for a single stage the parameters of the last run, or none."""
+    if options.config is not None:
+        return Path(options.config)
+    last = Path(options.workdir) / "params.yaml"
+    return last if options.command != "run" and last.is_file() else None
+
+
+def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
+    metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
+    if as_json:
+        print(json.dumps(metrics, sort_keys=True))
+        return
+    print(f"{params.model.name} on {params.data.name}, {params.choose.budget}\n")
+    print(result_table(metrics))
+    print(f"report: {workdir / 'report/report.html'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mipp",
+        description="Prune vision networks while preserving information between layers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="all stages: data to pruned, fine-tuned network and report",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("--json", action="store_true", help="print the metrics as one line of JSON")
+    stages = {
+        name: commands.add_parser(name, help=(stage.body.__doc__ or "").splitlines()[0])
+        for name, stage in STAGES.items()
+    }
+    for command in (run, *stages.values()):
+        command.add_argument(
+            "--workdir",
+            type=Path,
+            default=DEFAULT_WORKDIR,
+            metavar="DIR",
+            help="where stages leave their folders (default: %(default)s)",
+        )
+        command.add_argument(
+            "--config",
+            metavar="FILE",
+            help="parameters in YAML (default: built-in; for one stage, those of the last run)",
+        )
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="SECTION.KEY=VALUE",
+            help="override one parameter; may be given several times",
+        )
+        command.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

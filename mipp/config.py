@@ -1,0 +1,302 @@
+"""Every parameter of a run: frozen models with bounds, read from YAML and `--set` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mipp.errors import BudgetError, ConfigError, did_you_mean
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far to prune. `kind` is one of `BUDGETS`, `value` its bound."""
+
+    kind: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value:g}"
+
+
+BUDGETS: Mapping[str, tuple[float, float, str]] = {
+    "ratio": (0.0, 1.0, "share of the units to remove"),
+    "params": (0.0, 1.0, "share of the parameters to keep"),
+    "macs": (0.0, 1.0, "share of the multiply-accumulates to keep"),
+    "nats": (0.0, float("inf"), "information under which a unit is dropped"),
+}
+
+
+def parse_budget(text: str) -> Budget:
+    """Budget from text such as `macs:0.5`.
+
+    Raises
+    ------
+    BudgetError : the kind is unknown, or the value is no number inside the kind's bounds.
+    """
+    kind, _, number = str(text).partition(":")
+    if kind not in BUDGETS:
+        raise BudgetError(
+            f"budget {text!r} (choose.budget) has no known kind.\n"
+            f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
+            f"{did_you_mean(kind, BUDGETS)}."
+        )
+    low, high, meaning = BUDGETS[kind]
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    open_top = kind == "ratio"
+    inside = low <= value < high if open_top or high == float("inf") else low < value <= high
+    if not inside:
+        brackets = f"[{low:g}, {high:g})" if open_top else f"({low:g}, {high:g}]"
+        raise BudgetError(
+            f"budget {text!r} (choose.budget) is out of range.\n"
+            f"Expected the {meaning}, a number in {brackets}, got {number!r}; "
+            f"write for example {kind}:0.5."
+        )
+    return Budget(kind, value)
+
+
+class Section(BaseModel):
+    """One section of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataConfig(Section):
+    """Which images, where they are, how they are split and prepared."""
+
+    name: str = "digits"
+    root: str | None = None
+    calibration: Count = 1024
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    size: Annotated[int, Field(ge=8)] | None = None
+    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    mean: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    download: bool = False
+
+
+class ModelConfig(Section):
+    """Which network, and the weights it starts from (none: random)."""
+
+    name: str = "lenet5"
+    weights: str | None = None
+
+
+class OptimConfig(Section):
+    """What training and fine-tuning share."""
+
+    epochs: Annotated[int, Field(ge=0)] = 20
+    batch_size: Count = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "onecycle"
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class TrainConfig(OptimConfig):
+    """Training of the dense network; zero epochs hand the given weights on."""
+
+
+class ExtractConfig(Section):
+    """How many activation rows are kept per layer pair."""
+
+    rows: Count = 8192
+    batch_size: Count = 256
+
+
+class EstimateConfig(Section):
+    """Settings of the information estimators."""
+
+    resolution: Annotated[float, Field(gt=0)] = 1.0
+    ridge: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class ChooseConfig(Section):
+    """What decides which units stay."""
+
+    method: str = "mipp"
+    estimator: str = "gaussian"
+    order: Literal["mi", "best-first"] = "mi"
+    budget: str = "macs:0.5"
+    price: Literal["budget", "unit", "params", "macs"] = "budget"
+    scope: Literal["global", "layer"] = "global"
+    min_channels: Annotated[int, Field(ge=0)] = 1
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_parses(cls, text: str) -> str:
+        return str(parse_budget(text))
+
+
+class PruneConfig(Section):
+    """What follows surgery without any training."""
+
+    refit: bool = True
+    recalibrate: bool = True
+    ridge: Annotated[float, Field(gt=0)] = 1e-2
+    images: Count = 1024
+    batch_size: Count = 1024
+    rows: Count = 8192
+
+
+class FinetuneConfig(OptimConfig):
+    """Fine-tuning of the pruned network."""
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    lr: Annotated[float, Field(gt=0)] = 0.02
+    start: Literal["auto", "pruned", "refit"] = "auto"
+
+
+class EvaluateConfig(Section):
+    """How accuracy and latency are measured."""
+
+    batch_size: Count = 500
+    latency_batch: Count = 64
+    latency_repeats: Count = 15
+
+
+class ReportConfig(Section):
+    """What the report says at its top."""
+
+    title: str = "Mutual information preserving pruning"
+
+
+class ComputeConfig(Section):
+    """Where and how wide the work runs."""
+
+    device: str = "auto"
+    runner: Literal["serial", "threads"] = "threads"
+    workers: Count = 2
+
+
+class TrackingConfig(Section):
+    """Where MLflow keeps its runs (no address: nothing is tracked)."""
+
+    uri: str | None = "sqlite:///mlflow.db"
+    experiment: str = "mipp"
+
+
+class Params(Section):
+    """All sections; the names of the first eight after `model` are the stages."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    extract: ExtractConfig = ExtractConfig()
+    estimate: EstimateConfig = EstimateConfig()
+    choose: ChooseConfig = ChooseConfig()
+    prune: PruneConfig = PruneConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    compute: ComputeConfig = ComputeConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Params:
+    """Parameters from a YAML file (defaults without one) with `section.key=value` overrides.
+
+    Raises
+    ------
+    ConfigError : the file is missing or no YAML mapping; a key is unknown; a value has the
+        wrong type or is out of range.
+    """
+    values = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply_override(values, override)
+    return _validate(values, str(path) if path is not None else "the defaults")
+
+
+def dump_params(params: Section) -> dict[str, Any]:
+    """Plain mapping of a section or of all parameters, ready for JSON or YAML."""
+    return params.model_dump(mode="json")
+
+
+def write_params(params: Params, path: Path) -> None:
+    """Write all parameters as YAML that `load_params` reads back equal."""
+    path.write_text(yaml.safe_dump(dump_params(params), sort_keys=False))
+
+
+def parse_params(values: Mapping[str, Any]) -> Params:
+    """Parameters from the mapping that `dump_params` gave."""
+    return _validate(dict(values), "the given mapping")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(
+            f"parameter file {path} does not exist.\n"
+            f"Expected a YAML file such as params.yaml, got nothing at {path.resolve()}; "
+            "give its path with --config, or leave --config out to use the defaults."
+        )
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"parameter file {path} is no YAML: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(
+            f"parameter file {path} holds no sections.\n"
+            f"Expected `section:` lines, got a {type(values).__name__}; see params.yaml."
+        )
+    return values or {}
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"override {override!r} cannot be read.\n"
+            "Expected section.key=value such as choose.budget=macs:0.5, got no '='."
+        )
+    *sections, last = key.split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
+    target[last] = yaml.safe_load(text)
+
+
+def _validate(values: dict[str, Any], source: str) -> Params:
+    try:
+        return Params.model_validate(values)
+    except BudgetError:
+        raise
+    except ValidationError as error:
+        lines = [_explain(dict(detail)) for detail in error.errors()]
+        raise ConfigError(f"parameters from {source} are refused.\n" + "\n".join(lines)) from error
+
+
+def _explain(detail: dict[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        fields: type[BaseModel] = Params
+        for part in location[:-1]:
+            annotation = fields.model_fields[part].annotation
+            assert isinstance(annotation, type)
+            fields = annotation
+        hint = did_you_mean(location[-1], fields.model_fields)
+        return f"{where}: expected a known key, got {location[-1]!r}; {hint}."
+    message = detail["msg"]
+    return (
+        f"{where}: expected {message[0].lower()}{message[1:]}, got {detail['input']!r}; "
+        "see the comments in params.yaml."
+    )

@@ -1,0 +1,14 @@
+"""Units in random order: the control that every criterion has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mipp.criteria.criterion import CriterionInput
+from mipp.selection.budget import Scores
+
+
+def score_random(given: CriterionInput) -> Scores:
+    """Independent uniform scores, fixed by the seed."""
+    generator = np.random.default_rng(given.seed)
+    return {name: generator.random(group.width) for name, group in given.graph.groups.items()}

@@ -1,0 +1,40 @@
+"""First-order Taylor expansion of the loss (Molchanov et al. 2019, arXiv:1906.10771v1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mipp.criteria.criterion import CriterionInput, sum_over_producers
+from mipp.selection.budget import Scores
+
+
+def score_taylor(given: CriterionInput) -> Scores:
+    """Squared change of the loss, to first order, when a unit's weights become zero.
+
+    Per unit and batch (sum of gradient times weight)^2, summed over batches and added up over
+    coupled layers. The network runs in eval mode; its own gradients are left as found.
+    """
+    model = given.model
+    weights = {
+        name: module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    }
+    totals = {name: torch.zeros(w.shape[0], device=w.device) for name, w in weights.items()}
+    for images, labels in given.batches():
+        with torch.enable_grad():
+            loss = F.cross_entropy(model(images), labels)
+            gradients = torch.autograd.grad(loss, list(weights.values()))
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+            totals[name] += (gradient * weight.detach()).flatten(1).sum(1).square()
+    names = {module: name for name, module in model.named_modules()}
+
+    def change(module: nn.Module) -> Tensor | None:
+        return totals.get(names[module])
+
+    return {
+        name: sum_over_producers(group, model, change)
+        for name, group in given.graph.groups.items()
+    }

@@ -1,0 +1,42 @@
+"""Whole batches of pixels: random crops, random flips, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+
+def augment_batch(pixels: Tensor, augment: str, generator: Generator) -> Tensor:
+    """Batch with each image cropped and flipped at random, as `data.augment` names it."""
+    if "crop" in augment:
+        pixels = random_crop(pixels, pixels.shape[-1] // 8, generator)
+    if "flip" in augment:
+        pixels = random_flip(pixels, generator)
+    return pixels
+
+
+def random_crop(pixels: Tensor, padding: int, generator: Generator) -> Tensor:
+    """Batch (n, c, h, w), each image shifted by up to `padding` pixels over a zero border."""
+    n, _, height, width = pixels.shape
+    padded = functional.pad(pixels, (padding,) * 4)
+    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator)
+    # A view of all crops (n, c, 2p+1, 2p+1, h, w): indexing it copies one crop per image.
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return crops[torch.arange(n), :, top, left]
+
+
+def random_flip(pixels: Tensor, generator: Generator) -> Tensor:
+    """Batch (n, c, h, w), each image mirrored left to right with probability one half."""
+    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored, pixels.flip(3), pixels)
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Float32 (n, c, h, w) from uint8; one grey channel is repeated to the length of `mean`."""
+    deviation = torch.tensor(std, device=pixels.device)[:, None, None]
+    centre = torch.tensor(mean, device=pixels.device)[:, None, None]
+    repeated = pixels.expand(-1, len(mean), -1, -1)
+    return repeated.to(torch.float32).mul_(1 / (255 * deviation)).sub_(centre / deviation)

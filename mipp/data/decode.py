@@ -1,0 +1,101 @@
+"""Encoded images (JPEG, PNG, ...) to pixels, in a small thread pool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mipp.errors import DataError
+from mipp.progress import track
+
+_WORKERS = min(8, os.cpu_count() or 1)
+_PIECE = 16  # images a thread takes at a time
+
+
+class Encoded(NamedTuple):
+    """One encoded image: its row in the answer, what to call it, its bytes or its path."""
+
+    row: int
+    name: str
+    source: bytes | str | None
+
+
+def decode_images(
+    chunks: Iterable[Sequence[Encoded]], count: int, *, channels: int, size: int, progress: str
+) -> Tensor:
+    """Pixels uint8 (count, channels, size, size); chunks are drawn one after the other.
+
+    Raises
+    ------
+    DataError : an image cannot be decoded.
+    """
+    out = np.empty((count, channels, size, size), dtype=np.uint8)
+
+    def fill(piece: Sequence[Encoded]) -> Sequence[Encoded]:
+        for encoded in piece:
+            out[encoded.row] = _decode(encoded, channels, size)
+        return piece
+
+    def filled() -> Iterator[Encoded]:
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for chunk in chunks:
+                pieces = [chunk[at : at + _PIECE] for at in range(0, len(chunk), _PIECE)]
+                yield from chain.from_iterable(pool.map(fill, pieces))
+
+    for _ in track(filled(), total=count, label=progress) if progress else filled():
+        pass
+    return torch.from_numpy(out)
+
+
+def own_channels_and_size(sample: Iterable[Encoded], *, otherwise: int) -> tuple[int, int]:
+    """Channels and edge length that the sample's headers share.
+
+    Colour if one image has colour; the edge is `otherwise` unless all are squares of one size.
+    """
+    modes, sizes = set(), set()
+    for encoded in sample:
+        with _opened(encoded) as image:
+            modes.add(image.mode)
+            sizes.add(image.size)
+    edges = {edge for size in sizes for edge in size}
+    channels = 1 if modes <= {"L", "1", "I;16"} else 3
+    return channels, edges.pop() if len(edges) == 1 else otherwise
+
+
+def _decode(encoded: Encoded, channels: int, size: int) -> NDArray[np.uint8]:
+    try:
+        with _opened(encoded) as image:
+            pixels = image.convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(encoded, error) from error
+    if pixels.size != (size, size):  # shorter side to `size`, then the centre
+        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(pixels).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _opened(encoded: Encoded) -> Image.Image:
+    source = encoded.source
+    try:
+        if source is None:
+            raise ValueError("it holds no bytes")
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(encoded, error) from error
+
+
+def _unreadable(encoded: Encoded, error: Exception) -> DataError:
+    return DataError(
+        f"{encoded.name} cannot be decoded.\n"
+        f"Expected a JPEG, PNG or other image that Pillow reads, got: {error}.\n"
+        "Replace or remove that image."
+    )

@@ -1,0 +1,136 @@
+"""Image folders in the ImageNet or TinyImageNet layout; streamed, never held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mipp.config import DataConfig
+from mipp.data.decode import Encoded, decode_images, own_channels_and_size
+from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.locate import find_folder
+from mipp.errors import DataError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+_TEST_PARTS = ("test", "val")
+_LAYOUT = "train/<class>/*.jpg and test/ or val/ beside it"
+_ANNOTATIONS = "val_annotations.txt"  # TinyImageNet: file name, class, box
+_OWN_SIZE = 224  # for images of many sizes
+
+_Sample = tuple[str, int]  # path, label
+
+
+def load_image_folder(config: DataConfig) -> ImageSet:
+    """Set of a folder with `train/<class>/` and a labelled `test/` or else `val/`.
+
+    Raises
+    ------
+    DataError : no such folder, no classes, or a test class that training lacks.
+    """
+    root = find_folder(config, _holds_set, _LAYOUT)
+    names = _subfolders(root / "train")
+    train = _class_samples(root / "train", names)
+    test = _test_samples(root, names)
+    channels, size = own_channels_and_size(_spread(train), otherwise=_OWN_SIZE)
+    mean, std = default_normalisation(channels)
+    return ImageSet(
+        class_names=names,
+        channels=channels,
+        size=size,
+        mean=mean,
+        std=std,
+        train=_part("image-folder/train", root, train, channels),
+        test=_part("image-folder/test", root, test, channels),
+    )
+
+
+def _holds_set(folder: Path) -> bool:
+    return (folder / "train").is_dir() and any((folder / part).is_dir() for part in _TEST_PARTS)
+
+
+def _test_samples(root: Path, names: Sequence[str]) -> list[_Sample]:
+    """Images of the first labelled part: `test/` is often there without labels."""
+    for folder in (root / part for part in _TEST_PARTS):
+        if (folder / _ANNOTATIONS).is_file():
+            return _annotated_samples(folder, names)
+        found = _subfolders(folder)
+        if set(found) & set(names):
+            if unknown := sorted(set(found) - set(names)):
+                raise _unknown_class(folder, unknown[0], names)
+            return _class_samples(folder, names)
+    raise DataError(
+        f"image folder {root} has no labelled test images.\n"
+        f"Expected {_LAYOUT}, with the class folders of train/ or a {_ANNOTATIONS}, got neither.\n"
+        "Sort the test images into class folders."
+    )
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+
+
+def _class_samples(folder: Path, names: Sequence[str]) -> list[_Sample]:
+    return [
+        (path, label)
+        for label, name in enumerate(names)
+        for path in sorted(_images_under(folder / name))
+    ]
+
+
+def _images_under(folder: Path) -> list[str]:
+    return [
+        os.path.join(parent, file)
+        for parent, _, files in os.walk(folder)
+        for file in files
+        if os.path.splitext(file)[1].lower() in _SUFFIXES
+    ]
+
+
+def _annotated_samples(folder: Path, names: Sequence[str]) -> list[_Sample]:
+    label_of = {name: label for label, name in enumerate(names)}
+    samples = []
+    for line in (folder / _ANNOTATIONS).read_text().splitlines():
+        file, name, *_ = line.split("\t")
+        if name not in label_of:
+            raise _unknown_class(folder, name, names)
+        samples.append((str(folder / "images" / file), label_of[name]))
+    return samples
+
+
+def _unknown_class(folder: Path, name: str, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"image folder {folder} has the class {name!r}, which train/ lacks.\n"
+        f"Expected some of the {len(names)} classes {', '.join(names[:5])}, ...\n"
+        "Add the class to train/, or remove it here."
+    )
+
+
+def _spread(samples: Sequence[_Sample]) -> list[Encoded]:
+    """A few images from all over the set; only their headers will be read."""
+    paths = [path for path, _ in samples[:: max(1, len(samples) // 16)]]
+    return [Encoded(row, path, path) for row, path in enumerate(paths)]
+
+
+def _part(name: str, root: Path, samples: Sequence[_Sample], channels: int) -> Part:
+    paths = [path for path, _ in samples]
+    relative = "\n".join(os.path.relpath(path, root) for path in paths)
+    return Part(
+        name,
+        labels=torch.tensor([label for _, label in samples], dtype=torch.int64),
+        read=partial(_read, paths, channels),
+        streams=True,
+        identity=hashlib.sha256(relative.encode()).hexdigest(),
+    )
+
+
+def _read(paths: Sequence[str], channels: int, indices: Tensor, size: int, progress: str) -> Tensor:
+    chunk = [Encoded(at, paths[row], paths[row]) for at, row in enumerate(indices.tolist())]
+    return decode_images([chunk], len(chunk), channels=channels, size=size, progress=progress)

@@ -1,0 +1,77 @@
+"""What every loader returns: labels in memory, pixels on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+Read = Callable[[Tensor, int, str], Tensor]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test images of a set.
+
+    Parameters
+    ----------
+    name : set and part, such as `mnist/train`.
+    labels : shape (n,), int64.
+    read : (indices (k,), size, progress) -> uint8 (k, c, size, size); a bar named `progress`
+        shows the time left, unless that name is empty.
+    streams : the images are too many to keep; read them batch by batch.
+    identity : what else tells this part from another of the same name (file sizes or names).
+    """
+
+    name: str
+    labels: Tensor
+    read: Read
+    streams: bool = False
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set as it lies on disk: its classes, its own shape and normalisation, its two parts."""
+
+    class_names: tuple[str, ...]
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: Part
+    test: Part
+
+
+def part_in_memory(name: str, images: Tensor, labels: Tensor) -> Part:
+    """Part of a set that is in memory anyway: images uint8 (n, c, h, h), labels int64 (n,)."""
+
+    def read(indices: Tensor, size: int, progress: str) -> Tensor:
+        return _resize(images[indices], size)
+
+    return Part(name, labels, read)
+
+
+def default_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's mean and standard deviation, or for grey images the means of both."""
+    if channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    resized = images.new_empty(len(images), images.shape[1], size, size)
+    chunk = 4096  # bounds the float copy that interpolation makes
+    for at in range(0, len(images), chunk):
+        scaled = functional.interpolate(
+            images[at : at + chunk].float(), size=(size, size), mode="bilinear", antialias=True
+        )
+        resized[at : at + chunk] = scaled.round_().clamp_(0, 255)
+    return resized

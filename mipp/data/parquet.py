@@ -1,0 +1,143 @@
+"""Parquet image sets: `image` struct<bytes, path> and `label` int64, as public hubs keep them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mipp.config import DataConfig
+from mipp.data.decode import Encoded, decode_images, own_channels_and_size
+from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.locate import find_folder
+from mipp.errors import DataError
+
+_FILES = ("train.parquet", "test.parquet")
+_BYTES = "image.bytes"  # column path of the encoded images
+_OWN_SIZE = 224  # for images of many sizes
+
+
+def load_parquet(config: DataConfig) -> ImageSet:
+    """Set of `train.parquet` and `test.parquet`; reads labels now, images when asked for.
+
+    Raises
+    ------
+    DataError : no folder with both files, an unreadable file, a missing column, a bad label.
+    """
+    folder = find_folder(config, _holds_set, " and ".join(_FILES))
+    train, test = (folder / file for file in _FILES)
+    train_labels, test_labels = _labels(train), _labels(test)
+    channels, size = own_channels_and_size(_sample(train), otherwise=_OWN_SIZE)
+    mean, std = default_normalisation(channels)
+    names = _class_names(train) or _numbered(train_labels, test_labels)
+    for path, labels in ((train, train_labels), (test, test_labels)):
+        _check_labels(path, labels, len(names))
+    return ImageSet(
+        class_names=names,
+        channels=channels,
+        size=size,
+        mean=mean,
+        std=std,
+        train=_part("parquet/train", train, train_labels, channels),
+        test=_part("parquet/test", test, test_labels, channels),
+    )
+
+
+def _holds_set(folder: Path) -> bool:
+    return all((folder / file).is_file() for file in _FILES)
+
+
+def _part(name: str, path: Path, labels: Tensor, channels: int) -> Part:
+    read = partial(_read, path, channels)
+    return Part(name, labels, read, identity=str(path.stat().st_size))
+
+
+def _read(path: Path, channels: int, indices: Tensor, size: int, progress: str) -> Tensor:
+    chunks = _encoded(path, indices.numpy())
+    return decode_images(chunks, len(indices), channels=channels, size=size, progress=progress)
+
+
+def _encoded(path: Path, indices: NDArray[np.int64]) -> Iterator[Sequence[Encoded]]:
+    """Wanted rows, with one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            wanted = np.flatnonzero((indices >= start) & (indices < stop))
+            if len(wanted):
+                images = file.read_row_group(group, columns=[_BYTES])["image"]
+                rows = images.take(pa.array(indices[wanted] - start)).combine_chunks()
+                blobs = rows.field("bytes").to_pylist()
+                yield [
+                    Encoded(int(at), f"{path} row {indices[at]}", blob)
+                    for at, blob in zip(wanted, blobs, strict=True)
+                ]
+            start = stop
+
+
+def _sample(path: Path) -> list[Encoded]:
+    """The first few images; only their headers will be read."""
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(batch_size=16, columns=[_BYTES]), None)
+        blobs = batch["image"].field("bytes").to_pylist() if batch is not None else []
+    return [Encoded(row, f"{path} row {row}", blob) for row, blob in enumerate(blobs)]
+
+
+def _labels(path: Path) -> Tensor:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow)
+            labels = file.read(columns=["label"])["label"]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"image set {path} cannot be read.\n"
+            f"Expected a Parquet file, got: {error}.\n"
+            "Copy or write the file again."
+        ) from error
+    return torch.from_numpy(labels.cast(pa.int64()).fill_null(-1).to_numpy().copy())
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    types = {field.name: field.type for field in schema}
+    image, label = types.get("image"), types.get("label")
+    fits = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
+    if not fits or label is None or not pa.types.is_integer(label):
+        columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
+        raise DataError(
+            f"image set {path} lacks the columns of an image set.\n"
+            f"Expected image: struct<bytes, path> and label: int64, got {columns}.\n"
+            "Rename or convert its columns."
+        )
+
+
+def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise DataError(
+            f"image set {path} has {len(wrong)} labels that name no class.\n"
+            f"Expected 0 to {classes - 1}, got {int(wrong[0])} (a missing label counts as -1).\n"
+            "Drop those rows, or correct the class names in the schema metadata."
+        )
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Names from the schema metadata (`class_names`, or the hub's own), if it has any."""
+    metadata = pq.read_schema(path).metadata or {}
+    if names := metadata.get(b"class_names"):
+        return tuple(names.decode().split(","))
+    hub = json.loads(metadata.get(b"huggingface", b"{}"))
+    features = hub.get("info", {}).get("features", {})
+    return tuple(features.get("label", {}).get("names", ()))
+
+
+def _numbered(*labels: Tensor) -> tuple[str, ...]:
+    present = torch.cat(labels)
+    return tuple(str(label) for label in range(int(present.max()) + 1 if len(present) else 0))

@@ -1,0 +1,151 @@
+"""Splits of a set: which images, prepared how, handed out in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from mipp.data.batch import augment_batch, normalise
+from mipp.data.image_set import Part
+from mipp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a model is given: its shape (channels, size, size) and the normalisation."""
+
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ImageSplit:
+    """Images `indices` of a part, in that order.
+
+    Images are decoded when first asked for and then kept as uint8, or read batch by batch where
+    the part streams.
+
+    Parameters
+    ----------
+    part : from a loader.
+    indices : shape (n,), int64, rows of the part.
+    preparation : shape and normalisation of the batches.
+    augment : `data.augment`, for `batches(augment=True)`.
+    """
+
+    def __init__(
+        self, part: Part, indices: Tensor, preparation: Preparation, augment: str = "none"
+    ) -> None:
+        self.part = part
+        self.indices = indices
+        self.labels = part.labels[indices]
+        self.preparation = preparation
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 of set, images, labels and preparation; decodes nothing."""
+        description = [self.part.name, self.part.identity, asdict(self.preparation)]
+        digest = hashlib.sha256(json.dumps(description).encode())
+        digest.update(self.indices.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+    def first(self, n: int) -> ImageSplit:
+        """Split of the first n images, or of all where there are fewer."""
+        head = ImageSplit(self.part, self.indices[:n], self.preparation, self.augment)
+        if "_kept" in self.__dict__:  # decoded already: share, do not decode again
+            head.__dict__["_kept"] = self._kept[:n]
+        return head
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: Generator | None = None,
+        augment: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of images, float32 (b, c, h, w) normalised, and labels, int64 (b,).
+
+        Parameters
+        ----------
+        generator : a CPU generator; shuffles the images and draws the augmentation.
+        augment : crop and flip as `data.augment` says; needs the generator.
+
+        Raises
+        ------
+        DataError : augmentation without a generator; an image that cannot be decoded.
+        """
+        kind = self.augment if augment else "none"
+        if kind != "none" and generator is None:
+            raise DataError(
+                f"split {self.part.name} cannot be augmented.\n"
+                f"Expected a generator to draw {kind} from, got None.\n"
+                "Pass generator=torch.Generator() to batches."
+            )
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        chunks = torch.split(order, batch_size) if n else ()
+        return self._prepared(chunks, kind, generator, torch.device(device))
+
+    def _prepared(
+        self,
+        chunks: Sequence[Tensor],
+        augment: str,
+        generator: Generator | None,
+        device: torch.device,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        pixels_of = self._streamed(chunks) if self.part.streams else self._indexed(chunks)
+        for chunk, pixels in zip(chunks, pixels_of, strict=True):
+            if generator is not None:
+                pixels = augment_batch(pixels, augment, generator)
+            images = normalise(pixels.to(device), self.preparation.mean, self.preparation.std)
+            yield images, self.labels[chunk].to(device)
+
+    def _indexed(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            yield self._kept[chunk]
+
+    def _streamed(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each chunk, read while the caller works on the one before."""
+
+        def read(chunk: Tensor) -> Tensor:
+            return self.part.read(self.indices[chunk], self.preparation.size, "")
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = [reader.submit(read, chunk) for chunk in chunks[:1]]
+            for following in chunks[1:]:
+                pixels = ahead.pop().result()
+                ahead.append(reader.submit(read, following))
+                yield pixels
+            yield from (future.result() for future in ahead)
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        return self.part.read(self.indices, self.preparation.size, f"reading {self.part.name}")
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The four splits of a set; `shape` (c, h, w) is what the model is given."""
+
+    name: str
+    classes: int
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    train: ImageSplit
+    calibration: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit

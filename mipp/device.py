@@ -1,0 +1,56 @@
+"""Which processor the tensors live on."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from mipp.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device of that name; `auto` is the GPU where there is one, else the CPU.
+
+    Parameters
+    ----------
+    name : `auto`, `cpu`, `cuda`, or `cuda:N` for the N-th GPU from 0.
+
+    Raises
+    ------
+    DeviceError : the name is unknown, or names a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise DeviceError(
+            f"device {name!r} (compute.device) is unknown.\n"
+            f"Expected auto, cpu, cuda or cuda:N, got {name!r}; "
+            "auto takes the GPU where there is one."
+        )
+    device = torch.device(name)
+    if device.type == "cuda":
+        _require_gpu(name, device.index or 0)
+    return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all queued work; on the CPU none is ever queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _require_gpu(name: str, index: int) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index < count:
+        return
+    if torch.version.cuda is None:
+        mend = "install a CUDA build of torch, or set compute.device to auto or cpu."
+    elif count == 0:
+        mend = "check that nvidia-smi lists a GPU, or set compute.device to auto or cpu."
+    else:
+        mend = f"choose cuda:0 to cuda:{count - 1}, or set compute.device to auto."
+    raise DeviceError(
+        f"device {name!r} (compute.device) is not on this machine.\n"
+        f"Expected at least {index + 1} CUDA GPU, got {count} (torch {torch.__version__}); {mend}"
+    )

@@ -1,0 +1,74 @@
+"""Every error that mipp raises on purpose; the text is built where it is raised."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MippError(Exception):
+    """Anything mipp refuses or cannot do."""
+
+
+class InputError(MippError):
+    """Bad input, refused before compute starts; the command line exits with 2."""
+
+
+class ConfigError(InputError):
+    """A parameter is unknown, of the wrong type or out of range."""
+
+
+class DataError(InputError):
+    """A data set is unknown, missing, empty or unreadable."""
+
+
+class ModelError(InputError):
+    """A model is unknown, cannot be traced, or does not fit its input."""
+
+
+class CheckpointError(InputError):
+    """A weight file is missing, unreadable or does not fit the model."""
+
+
+class BudgetError(InputError):
+    """A budget cannot be parsed or cannot be reached."""
+
+
+class DeviceError(InputError):
+    """A device was asked for that this machine does not have."""
+
+
+class WorkdirError(InputError):
+    """A work directory cannot be written, or lacks an earlier stage."""
+
+
+class StoreError(InputError):
+    """An activation store is missing, incomplete or malformed."""
+
+
+class StoreMismatchError(StoreError):
+    """An activation store was written for another model, split or sampling."""
+
+
+class ActivationError(MippError):
+    """Activations hold values that no estimator can use (NaN, infinity)."""
+
+
+class SingularCovarianceError(MippError):
+    """A covariance is not positive definite after the ridge was added."""
+
+
+class SurgeryError(MippError):
+    """A selection cannot be applied to this model."""
+
+
+class TrainingError(MippError):
+    """Training diverged."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Text that lists the choices, nearest matches first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    return f"{hint}choose from {', '.join(names)}"

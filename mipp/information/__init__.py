@@ -1,0 +1,1 @@
+"""Information estimators: arrays in, nats out. No model, no store, no disk."""

@@ -1,0 +1,298 @@
+"""Information between a layer and the next in closed form, and what each channel adds to it.
+
+Departs from arXiv:2411.00147v1, whose predictor is an MLP: a pre-activation is linear in the
+activations that feed it, so the least-squares predictor is the natural one, and dropping a
+channel from it has a closed form (the block form of optimal brain surgeon). In a deterministic
+network information is infinite, so it is measured at a finite resolution tau, a share of each
+target's variance (Goldfeld et al. 2019, arXiv:1810.05728v4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mipp.errors import SingularCovarianceError
+from mipp.information.moments import Moments
+
+
+@dataclass(frozen=True)
+class PairState:
+    """What `prepare` pays for once per pair; d = channels * block features, m targets.
+
+    Primal states hold the precision (d, d); dual states, for fewer rows than features, hold
+    the rows (n, d) and the inverse kernel (n, n) and never form anything of shape (d, d).
+    """
+
+    channels: int
+    resolution: float
+    weights: Tensor  # (d, m) least-squares predictor of the targets
+    residual: Tensor  # (m,) variance of each target that x leaves
+    variance: Tensor  # (m,)
+    alone: Tensor  # (channels, m) variance that each channel explains alone
+    precision: Tensor | None = None  # (d, d)
+    rows: Tensor | None = None  # (n, d), centred
+    kernel: Tensor | None = None  # (n, n) inverse of rows rows' + n * ridge
+    dual: Tensor | None = None  # (n, m) kernel @ targets: weights = rows' dual
+    penalty: float = 0.0  # the ridge added to the covariance's diagonal
+
+    def single(self, targets: Tensor) -> Tensor:
+        """Information of each channel alone with the given target rows; nats, (channels,).
+
+        Parameters
+        ----------
+        targets : indices of target rows, int64.
+        """
+        variance = self.variance[targets]
+        floor = self.resolution * variance
+        left = (variance - self.alone[:, targets]).clamp_min(0)
+        return 0.5 * _log_ratio(variance + floor, left + floor).sum(1)
+
+    def joint(self, targets: Tensor) -> float:
+        """Information of all channels with the given target rows, in nats."""
+        variance = self.variance[targets]
+        floor = self.resolution * variance
+        return 0.5 * float(_log_ratio(variance + floor, self.residual[targets] + floor).sum())
+
+    def eliminate(
+        self, targets: Tensor, order: Sequence[int] | None = None
+    ) -> PrimalElimination | DualElimination:
+        """Backward elimination of the pair's channels, all present at first.
+
+        Parameters
+        ----------
+        targets : indices of the target rows that count, int64.
+        order : the channels in the order in which they will be decided, where that is known;
+            it makes each step cheaper and changes no answer beyond rounding.
+        """
+        if self.precision is None:
+            return DualElimination(self, targets)
+        return PrimalElimination(self, targets, order)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything in the state as named tensors, for a file."""
+        numbers = {
+            "channels": torch.tensor(self.channels),
+            "resolution": torch.tensor(self.resolution, dtype=torch.float64),
+            "penalty": torch.tensor(self.penalty, dtype=torch.float64),
+        }
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {n: v for n, v in {**fields, **numbers}.items() if v is not None}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> PairState:
+    """The state whose `tensors` these are."""
+    numbers = {"channels": int, "resolution": float, "penalty": float}
+    return PairState(**{n: numbers[n](t) if n in numbers else t for n, t in tensors.items()})
+
+
+def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float) -> PairState:
+    """State of one pair from its moments; costs O(d^3) whatever the number of rows.
+
+    Parameters
+    ----------
+    channels : d = channels * block; features of one channel are adjacent.
+    ridge : added to the covariance's diagonal, as a share of the mean variance.
+    resolution : tau, the noise floor as a share of each target's variance.
+
+    Raises
+    ------
+    SingularCovarianceError : the covariance is not positive definite in spite of the ridge.
+    """
+    covariance, cross = moments.xx / moments.n, moments.xy / moments.n
+    variance = moments.yy / moments.n
+    penalty = _penalty(covariance.diagonal(), ridge)
+    covariance.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if int(failed):
+        raise SingularCovarianceError(
+            f"covariance of {covariance.shape[0]} features is not positive definite at pivot "
+            f"{int(failed)}.\nExpected a ridge that makes it so, got estimate.ridge={ridge:g} "
+            f"with {moments.n} rows; raise estimate.ridge or extract.rows."
+        )
+    precision = torch.cholesky_inverse(factor)
+    weights = precision @ cross
+    residual = (variance - (cross * weights).sum(0)).clamp_min(0)
+    blocks = _diagonal_blocks(covariance, channels)
+    alone = _explained(blocks, cross.view(channels, -1, cross.shape[1]))
+    return PairState(channels, resolution, weights, residual, variance, alone, precision)
+
+
+def prepare_dual(
+    x: Tensor, y: Tensor, channels: int, *, ridge: float, resolution: float
+) -> PairState:
+    """The state `prepare` gives, from the rows themselves; costs O(n^2 d), for n < d.
+
+    Parameters
+    ----------
+    x, y : rows (n, d) and (n, m); float64 is used whatever they are.
+    """
+    x, y = x.flatten(1).double(), y.double()
+    x, y = x - x.mean(0), y - y.mean(0)
+    n = x.shape[0]
+    diagonal = (x * x).mean(0)
+    penalty = _penalty(diagonal, ridge)
+    gram = x @ x.T
+    gram.diagonal().add_(n * penalty)
+    kernel = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    dual = kernel @ y
+    residual = penalty * (y * dual).sum(0)
+    by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
+    blocks = by_channel @ by_channel.mT / n
+    blocks.diagonal(dim1=1, dim2=2).add_(penalty)
+    alone = _explained(blocks, by_channel @ y / n)
+    variance = (y * y).mean(0)
+    return PairState(
+        channels,
+        resolution,
+        x.T @ dual,
+        residual,
+        variance,
+        alone,
+        rows=x,
+        kernel=kernel,
+        dual=dual,
+        penalty=penalty,
+    )
+
+
+def _penalty(diagonal: Tensor, ridge: float) -> float:
+    """Absolute ridge; a layer whose features are all constant keeps a unit scale."""
+    return ridge * (float(diagonal.mean()) or 1.0)
+
+
+def _diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:
+    """The (block, block) matrices on the diagonal, shape (channels, block, block)."""
+    block = matrix.shape[0] // channels
+    grid = matrix.view(channels, block, channels, block)
+    return grid.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+
+def _explained(blocks: Tensor, crosses: Tensor) -> Tensor:
+    """diag(C' A^-1 C) for each block A (c, b, b) and C (c, b, m); shape (c, m)."""
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(blocks), crosses, upper=False)
+    return half.square().sum(1)
+
+
+def _log_ratio(above: Tensor, below: Tensor) -> Tensor:
+    """log(above / below), 0 where a target is constant."""
+    constant = above <= 0
+    return torch.where(constant, 0.0, (above / below.masked_fill(constant, 1.0)).log())
+
+
+class _Losses:
+    """Turns what a drop adds to each target's residual variance into nats."""
+
+    def __init__(self, state: PairState, targets: Tensor) -> None:
+        self.residual = state.residual[targets].clone()
+        self._floor = state.resolution * state.variance[targets]
+
+    def nats(self, rise: Tensor) -> Tensor:
+        """Information lost at a rise of (..., m) in residual variance; shape (...)."""
+        now = self.residual + self._floor
+        constant = now <= 0
+        ratio = rise.clamp_min(0) / now.masked_fill(constant, 1.0)
+        return 0.5 * ratio.masked_fill(constant, 0.0).log1p().sum(-1)
+
+
+class PrimalElimination:
+    """Elimination by downdates of the precision matrix P and of the predictor W.
+
+    Channels lie in the order in which they will be decided. A decided channel is never asked
+    about again, and updates of the rest never read its rows: the work is on a trailing
+    sub-matrix that shrinks, as in a block Cholesky factorisation whose kept steps are skipped.
+    """
+
+    def __init__(self, state: PairState, targets: Tensor, order: Sequence[int] | None) -> None:
+        assert state.precision is not None
+        self._block = state.precision.shape[0] // state.channels
+        order = range(state.channels) if order is None else order
+        self._place = {channel: place for place, channel in enumerate(order)}
+        features = torch.tensor(list(order), device=state.precision.device)[:, None] * self._block
+        features = (features + torch.arange(self._block, device=features.device)).flatten()
+        self._precision = state.precision[features[:, None], features]
+        self._weights = state.weights[features[:, None], targets]
+        self._losses = _Losses(state, targets)
+        self._start = 0  # places before it are decided
+
+    def loss(self, channel: int) -> float:
+        return float(self._losses.nats(self._solve(channel)[1].square().sum(0)))
+
+    def losses(self) -> Tensor:
+        blocks = _diagonal_blocks(self._precision, len(self._place))
+        eye = torch.eye(self._block, dtype=blocks.dtype, device=blocks.device)
+        gone = blocks.diagonal(dim1=1, dim2=2).sum(1) <= 0  # dropped: nothing left of it
+        blocks = torch.where(gone[:, None, None], eye, blocks)
+        rises = _explained(blocks, self._weights.view(len(self._place), self._block, -1))
+        return self._losses.nats(rises)[[self._place[c] for c in range(len(self._place))]]
+
+    def drop(self, channel: int) -> None:
+        half, projected = self._solve(channel)
+        self._losses.residual += projected.square().sum(0)
+        self.settle(channel)
+        rest = slice(self._start * self._block, None)
+        rows = self._rows(channel)
+        side = torch.linalg.solve_triangular(half, self._precision[rows, rest], upper=False)
+        self._weights[rest].addmm_(side.mT, projected, alpha=-1)
+        self._precision[rest, rest].addmm_(side.mT, side, alpha=-1)
+        if self._place[channel] >= self._start:
+            self._precision[rows, rows] = 0
+
+    def settle(self, channel: int) -> None:
+        if self._place[channel] == self._start:
+            self._start += 1
+
+    def _rows(self, channel: int) -> slice:
+        place = self._place[channel]
+        return slice(place * self._block, (place + 1) * self._block)
+
+    def _solve(self, channel: int) -> tuple[Tensor, Tensor]:
+        """Cholesky factor C of the channel's block of P, and C^-1 W_F."""
+        rows = self._rows(channel)
+        half = torch.linalg.cholesky(self._precision[rows, rows])
+        return half, torch.linalg.solve_triangular(half, self._weights[rows], upper=False)
+
+
+class DualElimination:
+    """The same questions answered from the rows and the (n, n) kernel inverse."""
+
+    def __init__(self, state: PairState, targets: Tensor) -> None:
+        assert state.rows is not None and state.kernel is not None
+        self._x = state.rows.view(state.rows.shape[0], state.channels, -1)
+        self._kernel = state.kernel.clone()
+        self._dropped: set[int] = set()
+        self._penalty = state.penalty
+        assert state.dual is not None
+        self._dual = state.dual[:, targets].clone()  # u = K^-1 y, and W_F = x_F' u
+        self._losses = _Losses(state, targets)
+
+    def loss(self, channel: int) -> float:
+        return float(self._losses.nats(self._solve(channel)[2].square().sum(0)))
+
+    def losses(self) -> Tensor:
+        losses = [0.0 if c in self._dropped else self.loss(c) for c in range(self._x.shape[1])]
+        return torch.tensor(losses, dtype=torch.float64)
+
+    def drop(self, channel: int) -> None:
+        half, spread, projected = self._solve(channel)
+        self._losses.residual += projected.square().sum(0)
+        side = torch.linalg.solve_triangular(half, spread.mT, upper=False)  # (b, n)
+        self._dropped.add(channel)
+        self._kernel.addmm_(side.mT, side)
+        self._dual.addmm_(side.mT, projected, alpha=self._penalty**-0.5)
+
+    def settle(self, channel: int) -> None:
+        """Nothing to shrink: every step costs O(n^2 block)."""
+
+    def _solve(self, channel: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Factor C of M = I - x_F' K^-1 x_F, K^-1 x_F, and sqrt(ridge) C^-1 W_F."""
+        x = self._x[:, channel]
+        spread = self._kernel @ x
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        half = torch.linalg.cholesky(eye - x.mT @ spread)
+        projected = torch.linalg.solve_triangular(half, x.mT @ self._dual, upper=False)
+        return half, spread, projected * self._penalty**0.5

@@ -1,0 +1,198 @@
+"""What a network achieves and what it costs: accuracy, size, multiply-accumulates, time, memory."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from mipp.device import synchronize
+from mipp.errors import DataError
+
+WARM_UPS = 3
+
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class Split(Protocol):
+    """Labelled images; `mipp.data.ImageSplit` is one."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, int64, shape (n,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (b, c, h, w) with labels (b,), each image once, the last batch shorter."""
+        ...
+
+
+def accuracy(model: nn.Module, split: Split, *, batch_size: int, device: torch.device) -> float:
+    """Share of the images whose largest logit is at their label, 0 to 1.
+
+    The model is left in the mode and on the device it was found.
+
+    Raises
+    ------
+    DataError : the split is empty.
+    """
+    return accuracy_and_loss(model, split, batch_size=batch_size, device=device)[0]
+
+
+def accuracy_and_loss(
+    model: nn.Module, split: Split, *, batch_size: int, device: torch.device
+) -> tuple[float, float]:
+    """Accuracy as in `accuracy`, and the mean cross-entropy in nats.
+
+    Raises
+    ------
+    DataError : the split is empty.
+    """
+    if len(split) == 0:
+        raise DataError(
+            "accuracy is undefined on an empty split.\n"
+            "Expected at least 1 image, got 0; raise data.validation, or check data.root."
+        )
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    with _evaluating(model, device), torch.no_grad():
+        for images, labels in split.batches(batch_size, device=device):
+            logits = model(images)  # (b, c, h, w) -> (b, classes)
+            hits += (logits.argmax(1) == labels).sum()
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+    return hits.item() / len(split), loss.item() / len(split)
+
+
+def count_params(model: nn.Module) -> int:
+    """Number of parameters; buffers, such as batch norm statistics, are not counted."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of the convolution and linear modules for one input.
+
+    Nothing else is counted: no bias, norm, activation, pooling or attention product, and no
+    weight that `forward` uses without calling its module. A module called twice counts twice,
+    a linear module once per token.
+
+    Parameters
+    ----------
+    shape : one input without the batch axis, such as (c, h, w).
+    """
+    macs = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        # A transposed convolution spreads each input element, the others gather each output.
+        places = inputs[0] if isinstance(module, _CONV_TRANSPOSE) else output
+        macs += places.numel() * weight.shape[1:].numel()
+
+    counted = (*_CONV, *_CONV_TRANSPOSE, nn.Linear)
+    handles: list[RemovableHandle] = []
+    try:
+        for module in model.modules():
+            if isinstance(module, counted):
+                handles.append(module.register_forward_hook(count))
+        device = _device_of(model) or torch.device("cpu")
+        with _evaluating(model, device), torch.no_grad():
+            model(torch.zeros(1, *shape, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return macs
+
+
+def latency_ms(
+    model: nn.Module, shape: tuple[int, ...], *, batch: int, repeats: int, device: torch.device
+) -> float:
+    """Median milliseconds of a forward pass over one batch, after warm-up.
+
+    Parameters
+    ----------
+    shape : one input without the batch axis.
+    repeats : timed passes.
+    """
+    return _median_ms([model], (batch, *shape), repeats, device)[0]
+
+
+def latency_pair_ms(
+    dense: nn.Module,
+    pruned: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    batch: int,
+    repeats: int,
+    device: torch.device,
+) -> tuple[float, float]:
+    """`latency_ms` of both networks, timed in turns so that drift of the machine hits both."""
+    first, second = _median_ms([dense, pruned], (batch, *shape), repeats, device)
+    return first, second
+
+
+def peak_rss_mb() -> float:
+    """Most memory this process has held at once so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def _median_ms(
+    models: Sequence[nn.Module], shape: tuple[int, ...], repeats: int, device: torch.device
+) -> list[float]:
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    times: list[list[float]] = [[] for _ in models]
+    with ExitStack() as found, torch.inference_mode():
+        for model in models:
+            found.enter_context(_evaluating(model, device))
+        for turn in range(WARM_UPS + repeats):
+            for model, seconds in zip(models, times, strict=True):
+                elapsed = _time(model, images, device)
+                if turn >= WARM_UPS:
+                    seconds.append(elapsed)
+    return [1000 * statistics.median(seconds) for seconds in times]
+
+
+def _time(model: nn.Module, images: Tensor, device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    model(images)
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
+    # Modes are kept per module: a frozen batch norm may be in eval mode inside a training model.
+    training = [module for module in model.modules() if module.training]
+    home = _device_of(model) or device
+    model.to(device).eval()
+    try:
+        yield
+    finally:
+        model.to(home)
+        for module in training:
+            module.training = True
+
+
+def _device_of(model: nn.Module) -> torch.device | None:
+    return next((parameter.device for parameter in model.parameters()), None)

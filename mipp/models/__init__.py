@@ -1,0 +1,6 @@
+"""Networks by name, and the weights they start from."""
+
+from mipp.models.table import MODELS, ModelSpec, build_model, preferred_input
+from mipp.models.weights import load_weights
+
+__all__ = ["MODELS", "ModelSpec", "build_model", "load_weights", "preferred_input"]

@@ -1,0 +1,169 @@
+"""One threshold for the whole network, found so that a budget is met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mipp.config import Budget
+from mipp.errors import BudgetError
+from mipp.graph import ChannelGraph
+
+Price = Literal["unit", "params", "macs"]
+Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, higher means keep
+Outcome = TypeVar("Outcome")
+
+STEPS = 40  # halvings of the logarithm of the threshold
+SLACK = 0.002  # a share of the budget that is not worth another walk
+
+
+def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
+    """Share of the dense network's units, parameters or MACs that remains."""
+    if kind == "params":
+        return graph.params(kept) / graph.params(graph.widths)
+    if kind == "macs":
+        return graph.macs(kept) / graph.macs(graph.widths)
+    return sum(kept.values()) / sum(graph.widths.values())
+
+
+def allowance(budget: Budget) -> float:
+    """Share that may remain under a `ratio`, `params` or `macs` budget."""
+    return 1 - budget.value if budget.kind == "ratio" else budget.value
+
+
+def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
+    """What removing one channel of each group saves at full width, their mean being 1."""
+    if price == "unit":
+        return dict.fromkeys(graph.groups, 1.0)
+    count = graph.params if price == "params" else graph.macs
+    full = count(graph.widths)
+    saved = {g: full - count({**graph.widths, g: graph.widths[g] - 1}) for g in graph.groups}
+    units = sum(graph.widths.values())
+    mean = sum(saved[g] * graph.widths[g] for g in graph.groups) / units
+    return {group: saving / mean for group, saving in saved.items()}
+
+
+def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
+    """Refuse a budget below what the floors of all groups cost.
+
+    Raises
+    ------
+    BudgetError : even with every group at its floor the budget is not met; names the least.
+    """
+    if budget.kind == "nats":
+        return
+    least = {group: min(floor, width) for group, width in graph.widths.items()}
+    reachable = spent(graph, least, budget.kind)
+    if reachable > allowance(budget):
+        bound = 1 - reachable if budget.kind == "ratio" else reachable
+        edge = "at most" if budget.kind == "ratio" else "at least"
+        raise BudgetError(
+            f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
+            f"{edge} {budget.kind}:{math.floor(bound * 1e4) / 1e4:g} with choose.min_channels="
+            f"{floor} in {len(least)} prunable groups, got {budget}; relax the budget or lower "
+            "choose.min_channels."
+        )
+
+
+def bisect_threshold(
+    walk: Callable[[float], Outcome],
+    share: Callable[[Outcome], float],
+    allowed: float,
+    top: float,
+) -> tuple[float, Outcome]:
+    """The smallest threshold found whose outcome spends at most `allowed`.
+
+    Parameters
+    ----------
+    walk : outcome at a threshold; larger thresholds spend less.
+    share : what an outcome spends.
+    allowed : the bound on what is spent.
+    top : a threshold at which everything above the floors goes.
+
+    Returns
+    -------
+    The threshold and its outcome; 0 when nothing needs to go.
+    """
+    outcome = walk(0.0)
+    if share(outcome) <= allowed:
+        return 0.0, outcome
+    low, high = math.log(top) - 40.0, math.log(top)
+    best = walk(top)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        outcome = walk(math.exp(middle))
+        if share(outcome) > allowed:
+            low = middle
+            continue
+        high, best = middle, outcome
+        if share(outcome) >= allowed * (1 - SLACK):
+            break
+    return math.exp(high), best
+
+
+def select_by_scores(
+    scores: Scores,
+    graph: ChannelGraph,
+    budget: Budget,
+    *,
+    scope: Literal["global", "layer"],
+    floor: int,
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Kept channels when the lowest scores go first until the budget is met.
+
+    Ties go to the lower index. `scope` ranks over the whole network, or takes the same share
+    from every group.
+
+    Raises
+    ------
+    BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
+    """
+    if budget.kind == "nats":
+        raise BudgetError(
+            f"budget {budget} (choose.budget) is a bound on information, which only choose."
+            "method=mipp measures.\nExpected ratio, params or macs for a score; write for "
+            "example ratio:0.5."
+        )
+    check_reachable(graph, budget, floor)
+    ranks = _ranks(scores, scope)
+    levels = np.unique(np.concatenate(list(ranks.values())))
+    low, high = 0, len(levels)  # keep ranks >= levels[i]; i = len drops all above the floors
+    while low < high:
+        middle = (low + high) // 2
+        kept = _at_level(ranks, levels, middle, floor)
+        over = spent(graph, {g: len(k) for g, k in kept.items()}, budget.kind) > allowance(budget)
+        low, high = (middle + 1, high) if over else (low, middle)
+    return _at_level(ranks, levels, low, floor)
+
+
+def _ranks(scores: Scores, scope: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Distinct ranks, over everything or as a share of each group."""
+    if scope == "layer":
+        return {group: (_positions(values) + 1) / len(values) for group, values in scores.items()}
+    flat = _positions(np.concatenate(list(scores.values())))
+    ends = np.cumsum([len(values) for values in scores.values()])[:-1]
+    return dict(zip(scores, np.split(flat, ends), strict=True))
+
+
+def _positions(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    positions = np.empty(len(values))
+    positions[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return positions
+
+
+def _at_level(
+    ranks: Mapping[str, npt.NDArray[np.float64]],
+    levels: npt.NDArray[np.float64],
+    index: int,
+    floor: int,
+) -> dict[str, npt.NDArray[np.int64]]:
+    level = levels[index] if index < len(levels) else np.inf
+    kept = {}
+    for group, values in ranks.items():
+        best = np.argsort(-values, kind="stable")[: min(floor, len(values))]
+        kept[group] = np.union1d(np.flatnonzero(values >= level), best).astype(np.int64)
+    return kept

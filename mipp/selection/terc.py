@@ -1,0 +1,95 @@
+"""Transfer entropy redundancy criterion: which channels of one group can go (arXiv:2401.11512)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mipp.information.elimination import Elimination
+
+Order = Literal["mi", "best-first"]
+Why = Literal["informative", "redundant", "floor"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one channel: visited at `visit`, adding `conditional` nats to the rest."""
+
+    channel: int
+    visit: int
+    single: float
+    conditional: float
+    why: Why
+
+    @property
+    def kept(self) -> bool:
+        return self.why != "redundant"
+
+
+def visiting_order(single: Tensor) -> list[int]:
+    """Channels from the least to the most informative; ties in order of their index."""
+    return [int(c) for c in torch.argsort(single, stable=True)]
+
+
+def visit_once(
+    eliminations: Sequence[Elimination], single: Tensor, threshold: float, floor: int
+) -> list[Verdict]:
+    """Visit each channel once in MI order; drop it at once unless it adds `threshold` nats.
+
+    Parameters
+    ----------
+    eliminations : one per consumer of the group; a channel's information is their sum.
+    single : information of each channel alone, nats, (channels,).
+    threshold : a channel is dropped when what it adds is below this.
+    floor : channels that stay whatever they add.
+
+    Source: arXiv:2411.00147v1 section 4; the order is that of the authors' code.
+    """
+    verdicts = []
+    remaining = single.numel()
+    for visit, channel in enumerate(visiting_order(single)):
+        conditional = sum(elimination.loss(channel) for elimination in eliminations)
+        redundant = conditional < threshold
+        why: Why = "informative" if not redundant else "floor" if remaining <= floor else "redundant"
+        for elimination in eliminations:
+            if why == "redundant":
+                elimination.drop(channel)
+            else:
+                elimination.settle(channel)
+        remaining -= why == "redundant"
+        verdicts.append(Verdict(channel, visit, float(single[channel]), conditional, why))
+    return verdicts
+
+
+def best_first(
+    eliminations: Sequence[Elimination], single: Tensor, threshold: float, floor: int
+) -> list[Verdict]:
+    """Drop the channel that adds least, again and again, until all that stay add `threshold`.
+
+    Ties go to the lower index. Parameters as for `visit_once`.
+    """
+    verdicts: list[Verdict] = []
+    present = list(range(single.numel()))
+    while present:
+        losses = torch.stack([elimination.losses().cpu() for elimination in eliminations]).sum(0)
+        channel = min(present, key=lambda c: (float(losses[c]), c))
+        conditional = float(losses[channel])
+        if conditional >= threshold or len(present) <= floor:
+            break
+        for elimination in eliminations:
+            elimination.drop(channel)
+        present.remove(channel)
+        verdicts.append(
+            Verdict(channel, len(verdicts), float(single[channel]), conditional, "redundant")
+        )
+    for channel in present:
+        why: Why = "informative" if float(losses[channel]) >= threshold else "floor"
+        visit = len(verdicts)
+        verdicts.append(
+            Verdict(channel, visit, float(single[channel]), float(losses[channel]), why)
+        )
+    return verdicts

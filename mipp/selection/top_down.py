@@ -1,0 +1,124 @@
+"""Top-down selection over a whole network, from the outputs to the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mipp.graph import ChannelGraph, LayerPair
+from mipp.information.elimination import Elimination
+from mipp.selection.terc import Order, Verdict, best_first, visit_once, visiting_order
+
+WALKS: Mapping[Order, Callable[[Sequence[Elimination], Tensor, float, int], list[Verdict]]] = {
+    "mi": visit_once,
+    "best-first": best_first,
+}
+
+
+class PairInformation(Protocol):
+    """Answers of one estimator for one pair, once it is prepared."""
+
+    def single(self, targets: Tensor) -> Tensor:
+        """Information of each channel alone with the target rows, nats, (channels,)."""
+
+    def joint(self, targets: Tensor) -> float:
+        """Information of all channels together with the target rows, nats."""
+
+    def eliminate(self, targets: Tensor, order: Sequence[int] | None) -> Elimination:
+        """A backward elimination against the target rows."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a walk decides; `prices` divide a group's nats before the threshold is applied."""
+
+    order: Order
+    floor: int
+    prices: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One pass over the network at one threshold."""
+
+    verdicts: Mapping[str, Sequence[Verdict]]
+
+    def kept(self) -> dict[str, list[int]]:
+        """Kept channels per group, sorted."""
+        return {
+            group: sorted(v.channel for v in verdicts if v.kept)
+            for group, verdicts in self.verdicts.items()
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Number of kept channels per group."""
+        return {group: sum(v.kept for v in vs) for group, vs in self.verdicts.items()}
+
+
+def walk_network(
+    graph: ChannelGraph,
+    information: Mapping[str, PairInformation],
+    rules: Rules,
+    threshold: float,
+) -> Walk:
+    """Decide every group, latest consumer first, against the rows that are still kept.
+
+    Rows of a consumer owned by a decided group are restricted to that group's kept channels;
+    rows of an undecided group all count.
+
+    Source: arXiv:2411.00147v1 section 4, generalised from chains to coupled groups.
+    """
+    verdicts: dict[str, Sequence[Verdict]] = {}
+    kept: dict[str, list[int]] = {}
+    for group in graph.groups:
+        pairs = graph.pairs_of(group)
+        targets = [kept_targets(pair, kept) for pair in pairs]
+        single = _total_single(pairs, targets, information)
+        order = visiting_order(single) if rules.order == "mi" else None
+        eliminations = [
+            information[pair.name].eliminate(rows, order)
+            for pair, rows in zip(pairs, targets, strict=True)
+        ]
+        decided = WALKS[rules.order](
+            eliminations, single, threshold * rules.prices[group], rules.floor
+        )
+        verdicts[group] = decided
+        kept[group] = sorted(v.channel for v in decided if v.kept)
+    return Walk(verdicts)
+
+
+def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
+    """Target rows of a pair whose owner's channel is kept, or not yet decided."""
+    if pair.owner is None or pair.owner not in kept:
+        return torch.arange(pair.targets)
+    return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, kept[pair.owner])))
+
+
+def _total_single(
+    pairs: Sequence[LayerPair],
+    targets: Sequence[Tensor],
+    information: Mapping[str, PairInformation],
+) -> Tensor:
+    singles = [
+        information[pair.name].single(rows).cpu()
+        for pair, rows in zip(pairs, targets, strict=True)
+    ]
+    return torch.stack(singles).sum(0)
+
+
+def total_information(
+    graph: ChannelGraph, information: Mapping[str, PairInformation]
+) -> dict[str, float]:
+    """Information of each whole group with its consumers' outputs, nats."""
+    return {
+        group: sum(
+            information[pair.name].joint(torch.arange(pair.targets))
+            for pair in graph.pairs_of(group)
+        )
+        for group in graph.groups
+    }

@@ -1,0 +1,77 @@
+"""The eight stages of a run, in order: folders in, folders out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.stages.choose import choose_units
+from mipp.stages.estimate import gather_estimates
+from mipp.stages.evaluate import evaluate_networks
+from mipp.stages.extract import extract_activations
+from mipp.stages.preflight import preflight
+from mipp.stages.prune import prune_network
+from mipp.stages.report import write_report
+from mipp.stages.stage import OnEpoch, Stage, require_current, run_stage
+from mipp.stages.training import finetune_pruned, train_dense
+
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "train",
+            train_dense,
+            params=("seed", "data", "model", "train"),
+            files=("model.weights",),
+        ),
+        Stage("extract", extract_activations, ("seed", "data", "extract"), ("train",)),
+        Stage("estimate", gather_estimates, ("estimate", "choose.estimator"), ("extract",)),
+        Stage("choose", choose_units, ("seed", "data", "choose"), ("train", "estimate")),
+        Stage("prune", prune_network, ("seed", "data", "prune"), ("train", "choose")),
+        Stage("finetune", finetune_pruned, ("seed", "data", "finetune"), ("prune",)),
+        Stage(
+            "evaluate",
+            evaluate_networks,
+            ("seed", "data", "evaluate"),
+            ("train", "choose", "prune", "finetune"),
+        ),
+        Stage(
+            "report",
+            write_report,
+            ("report",),
+            ("train", "choose", "prune", "finetune", "evaluate"),
+        ),
+    )
+}
+
+
+def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> None:
+    """Check everything that can be checked, then run every stage that is not up to date."""
+    preflight(workdir, params)
+    for stage in STAGES.values():
+        run_stage(stage, workdir, params, on_epoch)
+
+
+def run_one(name: str, workdir: Path, params: Params) -> None:
+    """Run one stage; the stages before it must be there and up to date.
+
+    Raises
+    ------
+    WorkdirError : a stage that it builds on is missing or out of date.
+    """
+    preflight(workdir, params)
+    for earlier in _before(name):
+        require_current(STAGES[earlier], workdir, params)
+    run_stage(STAGES[name], workdir, params)
+
+
+def _before(name: str) -> list[str]:
+    """The stages that a stage depends on, directly or not, in order."""
+    needed: set[str] = set()
+    waiting = list(STAGES[name].reads)
+    while waiting:
+        needed.add(waiting.pop())
+        waiting = [r for n in needed for r in STAGES[n].reads if r not in needed]
+    return [stage for stage in STAGES if stage in needed]
+
+
+__all__ = ["STAGES", "OnEpoch", "Stage", "preflight", "run_all", "run_one", "run_stage"]

@@ -1,0 +1,93 @@
+"""Stage `choose`: which units stay, and a table of every node that says why."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from mipp.config import parse_budget
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.device import resolve_device
+from mipp.graph import ChannelGraph
+from mipp.selection.budget import select_by_scores
+from mipp.selection.by_information import select_by_information
+from mipp.selection.selection import Selection
+from mipp.stages.estimate import load_states
+from mipp.stages.inputs import load_dense, load_splits, trace, write_json
+from mipp.stages.stage import Context
+
+Nodes = list[dict[str, object]]
+
+
+def choose_units(context: Context) -> None:
+    """Select by information, or by the scores of a rival criterion, under the budget."""
+    device = resolve_device(context.params.compute.device)
+    checkpoint = load_dense(context.workdir, device)
+    graph = trace(checkpoint, device)
+    if context.params.choose.method == "mipp":
+        selection, nodes, summary = _by_information(context, graph)
+    else:
+        selection, nodes, summary = _by_criterion(context, graph, checkpoint.model)
+    (context.out / "selection.json").write_text(selection.to_json())
+    pq.write_table(pa.Table.from_pylist(nodes), context.out / "nodes.parquet")
+    write_json(context.out / "summary.json", summary)
+
+
+def _provenance(context: Context) -> dict[str, str]:
+    choose = context.params.choose
+    return {
+        "budget": choose.budget,
+        "estimator": choose.estimator,
+        "order": choose.order,
+        "seed": str(context.params.seed),
+    }
+
+
+def _by_information(
+    context: Context, graph: ChannelGraph
+) -> tuple[Selection, Nodes, dict[str, object]]:
+    states = load_states(context.workdir)
+    choice = select_by_information(
+        graph, states, context.params.choose, _provenance(context)
+    )
+    summary: dict[str, object] = {
+        "threshold": choice.threshold,
+        "information": dict(choice.information),
+        "near_collapsed_groups": choice.near_collapsed(),
+        "left_whole": dict(graph.left_whole),
+    }
+    return choice.selection, choice.nodes(), summary
+
+
+def _by_criterion(
+    context: Context, graph: ChannelGraph, model: torch.nn.Module
+) -> tuple[Selection, Nodes, dict[str, object]]:
+    params = context.params
+    config = params.choose
+    device = resolve_device(params.compute.device)
+    split = load_splits(params).calibration
+    scores = CRITERIA[config.method](
+        CriterionInput(
+            model, graph, lambda: split.batches(params.extract.batch_size, device=device),
+            params.seed,
+        )
+    )
+    kept = select_by_scores(
+        scores,
+        graph,
+        parse_budget(config.budget),
+        scope=config.scope,
+        floor=config.min_channels,
+    )
+    selection = Selection(kept, dict(graph.widths), config.method, _provenance(context))
+    nodes: Nodes = [
+        {"group": group, "channel": c, "score": float(score), "kept": c in set(kept[group])}
+        for group, values in scores.items()
+        for c, score in enumerate(values)
+    ]
+    summary: dict[str, object] = {
+        "near_collapsed_groups": [g for g, k in kept.items() if len(k) <= config.min_channels],
+        "left_whole": dict(graph.left_whole),
+    }
+    return selection, nodes, summary

@@ -1,0 +1,97 @@
+"""Stage `estimate`: what each layer pair's estimator prepares, one file per pair."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mipp.activations import open_store
+from mipp.activations.store import ActivationStore
+from mipp.config import EstimateConfig, Params
+from mipp.device import resolve_device
+from mipp.information import gaussian, moments
+from mipp.information.gaussian import PairState
+from mipp.progress import track
+from mipp.stages.inputs import STORE
+from mipp.stages.stage import Context
+from mipp.workdir import fingerprint, read_manifest, versions
+
+
+def pairs_to_estimate(workdir: Path) -> list[str]:
+    """Names of the pairs in the activation store."""
+    return list(open_store(workdir / STORE).pairs)
+
+
+def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
+    """Prepare one pair and leave its state in the parts folder; done before, it does nothing.
+
+    A pure function of the store, the parameters and the pair, so that pairs can be estimated
+    anywhere and in any order; the file appears complete.
+    """
+    part = parts_folder(workdir, params) / f"{pair}.safetensors"
+    if part.exists():
+        return
+    part.parent.mkdir(parents=True, exist_ok=True)
+    store = open_store(workdir / STORE)
+    state = prepare_pair(store, pair, params.estimate, resolve_device(params.compute.device))
+    temporary = part.with_name(f".{part.name}.{os.getpid()}")
+    save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)
+    os.replace(temporary, part)
+
+
+def prepare_pair(
+    store: ActivationStore, pair: str, config: EstimateConfig, device: torch.device
+) -> PairState:
+    """The closed form's state of one pair: dual where the store has fewer rows than features."""
+    rows, channels, block = store.shape(pair)
+    chunks = (
+        (torch.from_numpy(x).to(device), torch.from_numpy(y).to(device))
+        for x, y in store.rows(pair)
+    )
+    settings = {"ridge": config.ridge, "resolution": config.resolution}
+    if rows < channels * block:
+        x, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        return gaussian.prepare_dual(x, y, channels, **settings)
+    return gaussian.prepare(moments.stream(chunks), channels, **settings)
+
+
+def gather_estimates(context: Context) -> None:
+    """Estimate the pairs that no worker has, and move all states into the stage folder."""
+    params, workdir = context.params, context.workdir
+    pairs = pairs_to_estimate(workdir)
+    run_parallel(lambda pair: estimate_pair(workdir, params, pair), pairs, params)
+    folder = parts_folder(workdir, params)
+    for pair in pairs:
+        os.replace(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
+    folder.rmdir()
+
+
+def run_parallel(work: Callable[[str], None], pairs: list[str], params: Params) -> None:
+    """Do the work of every pair, `compute.workers` at a time."""
+    workers = params.compute.workers if params.compute.runner == "threads" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in track(pool.map(work, pairs), total=len(pairs), label="estimate"):
+            pass
+
+
+def parts_folder(workdir: Path, params: Params) -> Path:
+    """Where states wait until all pairs are there; its name says what they depend on."""
+    extract = read_manifest(workdir, "extract")
+    made_from = [
+        params.estimate.model_dump(mode="json"),
+        params.choose.estimator,
+        extract.digest() if extract else None,
+        versions(),
+    ]
+    return workdir / f".estimate.parts-{fingerprint(made_from)[:16]}"
+
+
+def load_states(workdir: Path) -> dict[str, PairState]:
+    """The prepared state of every pair."""
+    files = sorted((workdir / "estimate").glob("*.safetensors"))
+    return {file.stem: gaussian.from_tensors(load_file(file)) for file in files}

@@ -1,0 +1,130 @@
+"""Stage `evaluate`: every number that a run reports, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mipp.checkpoint import Checkpoint
+from mipp.config import EvaluateConfig
+from mipp.data import DataSplits
+from mipp.device import resolve_device
+from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms, peak_rss_mb
+from mipp.stages.inputs import (
+    load_dense,
+    load_network,
+    load_selection,
+    load_splits,
+    read_json,
+    write_json,
+)
+from mipp.stages.stage import Context
+from mipp.workdir import read_timing
+
+NETWORKS = {
+    "dense": "train/model",
+    "pruned": "prune/pruned",
+    "recalibrated": "prune/recalibrated",
+    "refit": "prune/refit",
+    "finetuned": "finetune/model",
+}
+SEARCH = ("extract", "estimate", "choose")
+
+
+def evaluate_networks(context: Context) -> None:
+    """Write `metrics.json`: accuracy of each network on the test split, size, speed, cost."""
+    params, workdir = context.params, context.workdir
+    device = resolve_device(params.compute.device)
+    splits = load_splits(params)
+    dense = load_dense(workdir, device)
+    final = load_network(workdir / "finetune/model.safetensors", device)
+    metrics: dict[str, Any] = {
+        **_accuracies(workdir, splits, params.evaluate, device),
+        **_sizes(dense, final),
+        **_latency(dense, final, params.evaluate, device),
+    }
+    metrics |= _collapse(workdir, splits, metrics["accuracy_finetuned"])
+    metrics |= _cost(workdir)
+    write_json(context.out / "metrics.json", metrics)
+
+
+def _accuracies(
+    workdir: Path, splits: DataSplits, config: EvaluateConfig, device: torch.device
+) -> dict[str, float | None]:
+    """Share of correct test images; None for a network that was not asked for."""
+    found: dict[str, float | None] = {}
+    for name, path in NETWORKS.items():
+        file = workdir / f"{path}.safetensors"
+        found[f"accuracy_{name}"] = None
+        if file.exists():
+            model = load_network(file, device).model
+            found[f"accuracy_{name}"] = accuracy(
+                model, splits.test, batch_size=config.batch_size, device=device
+            )
+    return found
+
+
+def _sizes(dense: Checkpoint, final: Checkpoint) -> dict[str, float]:
+    assert final.selection is not None
+    return {
+        "units_removed": final.selection.units_removed(),
+        "params": count_params(final.model),
+        "params_dense": count_params(dense.model),
+        "macs": count_macs(final.model, final.shape),
+        "macs_dense": count_macs(dense.model, dense.shape),
+    }
+
+
+def _latency(
+    dense: Checkpoint, final: Checkpoint, config: EvaluateConfig, device: torch.device
+) -> dict[str, Any]:
+    before, after = latency_pair_ms(
+        dense.model,
+        final.model,
+        dense.shape,
+        batch=config.latency_batch,
+        repeats=config.latency_repeats,
+        device=device,
+    )
+    return {
+        "latency_ms": after,
+        "latency_dense_ms": before,
+        "latency_batch": config.latency_batch,
+        "latency_device": _device_name(device),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _collapse(workdir: Path, splits: DataSplits, finetuned: float) -> dict[str, Any]:
+    """Collapsed: a group is empty, or the final network does no better than a constant answer."""
+    selection = load_selection(workdir)
+    empty = [group for group, count in selection.counts().items() if count == 0]
+    constant = np.bincount(splits.test.labels.numpy()).max() / len(splits.test)
+    return {
+        "collapsed": bool(empty or finetuned <= constant * 1.02),
+        "collapsed_groups": empty,
+        "near_collapsed_groups": read_json(workdir / "choose/summary.json")[
+            "near_collapsed_groups"
+        ],
+    }
+
+
+def _cost(workdir: Path) -> dict[str, float]:
+    timings: Mapping[str, dict[str, Any]] = {
+        stage: read_timing(workdir, stage)
+        for stage in ("train", "extract", "estimate", "choose", "prune", "finetune")
+    }
+    known = {stage: timing for stage, timing in timings.items() if timing}
+    seconds = {f"seconds_{stage}": timing["seconds"] for stage, timing in known.items()}
+    search = sum(known[stage]["seconds"] for stage in SEARCH if stage in known)
+    peaks = [timing["peak_rss_mb"] for timing in known.values()]
+    return {**seconds, "seconds_search": search, "peak_rss_mb": max([*peaks, peak_rss_mb()])}

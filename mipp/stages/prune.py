@@ -1,0 +1,78 @@
+"""Stage `prune`: surgery, then recalibration and refit as separate networks, no training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+
+from mipp.activations import Sampling
+from mipp.checkpoint import Checkpoint, save_checkpoint
+from mipp.config import PruneConfig
+from mipp.data import ImageSplit
+from mipp.device import resolve_device
+from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.stages.inputs import (
+    images_of,
+    load_dense,
+    load_selection,
+    load_splits,
+    trace,
+    write_json,
+)
+from mipp.stages.stage import Context
+from mipp.surgery import apply_selection
+
+
+def prune_network(context: Context) -> None:
+    """Write `pruned`, and where asked for `recalibrated` and `refit`, with a list of them."""
+    params = context.params
+    device = resolve_device(params.compute.device)
+    dense = load_dense(context.workdir, device)
+    selection = load_selection(context.workdir)
+    example = torch.zeros(1, *dense.shape, device=device)
+    pruned = replace(
+        dense, model=apply_selection(dense.model, selection, example), selection=selection
+    )
+    _save(context, "pruned", pruned)
+    split = load_splits(params).calibration
+    if params.prune.recalibrate:
+        model = copy.deepcopy(pruned.model)
+        recalibrate(model, images_of(split, params.extract.batch_size, device))
+        _save(context, "recalibrated", replace(pruned, model=model))
+    if params.prune.refit:
+        _refit(context, dense, pruned, split.first(params.prune.images))
+    made = {"recalibrated": params.prune.recalibrate, "refit": params.prune.refit}
+    write_json(context.out / "networks.json", made)
+
+
+def _refit(context: Context, dense: Checkpoint, pruned: Checkpoint, split: ImageSplit) -> None:
+    params = context.params
+    device = resolve_device(params.compute.device)
+    graph = trace(dense, device)
+    assert pruned.selection is not None
+
+    def batches() -> Iterable[Tensor]:
+        return images_of(split, params.prune.batch_size, device)
+
+    fits = refit(
+        pruned.model,
+        dense.model,
+        graph,
+        pruned.selection,
+        batches,
+        _settings(params.prune, len(split), params.seed),
+    )
+    write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
+    _save(context, "refit", pruned)
+
+
+def _settings(config: PruneConfig, images: int, seed: int) -> RefitSettings:
+    return RefitSettings(config.ridge, Sampling(config.rows, images, seed))
+
+
+def _save(context: Context, name: str, checkpoint: Checkpoint) -> None:
+    save_checkpoint(context.out / f"{name}.safetensors", checkpoint)

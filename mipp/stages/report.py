@@ -1,0 +1,11 @@
+"""Stage `report`: one page that shows what was gained and lost."""
+
+from __future__ import annotations
+
+from mipp.report import render
+from mipp.stages.stage import Context
+
+
+def write_report(context: Context) -> None:
+    """Write `report.html`, self-contained, and `report.md`."""
+    render(context.workdir, context.out, title=context.params.report.title)

@@ -1,0 +1,125 @@
+"""What a stage is: parameters it depends on, stages it reads, and a body that fills a folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mipp.config import Params, dump_params
+from mipp.errors import WorkdirError
+from mipp.training import EpochRecord
+from mipp.workdir import (
+    Manifest,
+    fingerprint,
+    is_current,
+    read_manifest,
+    stage_folder,
+    versions,
+)
+
+logger = logging.getLogger(__name__)
+OnEpoch = Callable[[str, EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage body works with. `out` becomes `<workdir>/<stage>` when the body returns."""
+
+    workdir: Path
+    out: Path
+    params: Params
+    on_epoch: OnEpoch | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    `params` are dotted keys or sections that its outputs depend on; `files` are keys of
+    parameters that name a file whose content counts; `reads` are the stages it reads.
+    """
+
+    name: str
+    body: Callable[[Context], None]
+    params: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+def run_stage(
+    stage: Stage, workdir: Path, params: Params, on_epoch: OnEpoch | None = None
+) -> Manifest:
+    """Run a stage unless its folder is there, complete and made from the same things.
+
+    Raises
+    ------
+    WorkdirError : a stage that it reads is missing or was made with other parameters.
+    """
+    inputs = _inputs(stage, workdir)
+    chosen = _params(stage, params)
+    key = fingerprint([stage.name, chosen, inputs, versions()])
+    manifest = read_manifest(workdir, stage.name)
+    if manifest is not None and is_current(workdir, manifest, key):
+        logger.info("%s: up to date", stage.name)
+        return manifest
+    logger.info("%s: running", stage.name)
+    with stage_folder(workdir, stage.name, key, chosen, inputs) as out:
+        stage.body(Context(workdir, out, params, on_epoch))
+    done = read_manifest(workdir, stage.name)
+    assert done is not None
+    return done
+
+
+def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
+    """Whether `run_stage` would do any work."""
+    key = fingerprint([stage.name, _params(stage, params), _inputs(stage, workdir), versions()])
+    return not is_current(workdir, read_manifest(workdir, stage.name), key)
+
+
+def require_current(stage: Stage, workdir: Path, params: Params) -> None:
+    """Refuse to build on a stage made with other parameters than these.
+
+    Raises
+    ------
+    WorkdirError : the stage is missing or out of date; names it and the command to run.
+    """
+    if needs_run(stage, workdir, params):
+        state = "is missing" if read_manifest(workdir, stage.name) is None else "is out of date"
+        raise WorkdirError(
+            f"stage {stage.name!r} {state} in work directory {workdir}.\nExpected "
+            f"{workdir / stage.name}/manifest.json made with the same parameters as now; run "
+            f"`mipp {stage.name} --workdir {workdir}` first, or `mipp run` for all stages."
+        )
+
+
+def _inputs(stage: Stage, workdir: Path) -> dict[str, str]:
+    digests = {}
+    for name in stage.reads:
+        manifest = read_manifest(workdir, name)
+        if manifest is None:
+            raise WorkdirError(
+                f"stage {stage.name!r} cannot start: work directory {workdir} has no stage "
+                f"{name!r}.\nExpected {workdir / name}/manifest.json, got none; run `mipp {name} "
+                f"--workdir {workdir}` first, or `mipp run` for all stages."
+            )
+        digests[name] = manifest.digest()
+    return digests
+
+
+def _params(stage: Stage, params: Params) -> dict[str, Any]:
+    everything = dump_params(params)
+    chosen = {key: _lookup(everything, key) for key in stage.params}
+    for key in stage.files:
+        path = _lookup(everything, key)
+        if path and Path(path).is_file():
+            chosen[f"sha256({key})"] = fingerprint(Path(path).read_bytes().hex())
+    return chosen
+
+
+def _lookup(values: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

@@ -1,0 +1,77 @@
+"""Stages `train` and `finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import nn
+
+from mipp.checkpoint import Checkpoint, save_checkpoint
+from mipp.config import OptimConfig
+from mipp.data import DataSplits
+from mipp.device import resolve_device
+from mipp.models import build_model, load_weights
+from mipp.stages.inputs import load_network, load_splits, model_spec, read_json, write_json
+from mipp.stages.stage import Context
+from mipp.training import EpochRecord, train
+
+
+def train_dense(context: Context) -> None:
+    """Train the dense network, or hand given weights on when there are no epochs."""
+    params = context.params
+    splits = load_splits(params)
+    spec = model_spec(params, splits)
+    model = build_model(spec, seed=params.seed)
+    if params.model.weights:
+        load_weights(model, Path(params.model.weights))
+    history = _train(context, "train", model, splits, params.train)
+    _write(context, Checkpoint(model, spec, None, splits.shape), history)
+
+
+def finetune_pruned(context: Context) -> None:
+    """Fine-tune the pruned network from the start that `prune` left."""
+    params = context.params
+    device = resolve_device(params.compute.device)
+    start = starting_point(context.workdir, params.finetune.start, params.finetune.epochs)
+    checkpoint = load_network(context.workdir / "prune" / f"{start}.safetensors", device)
+    splits = load_splits(params)
+    history = _train(context, "finetune", checkpoint.model, splits, params.finetune)
+    _write(context, checkpoint, history)
+
+
+def starting_point(workdir: Path, start: str, epochs: int) -> str:
+    """Name of the network of `prune` that fine-tuning starts from.
+
+    `auto` takes the refitted one where there is no fine-tuning, and else the one with its
+    original weights (recalibrated, where that was asked for): refitted weights win without
+    retraining and lose after it.
+    """
+    made: dict[str, bool] = read_json(workdir / "prune/networks.json")
+    if made["refit"] and (start == "refit" or (start == "auto" and epochs == 0)):
+        return "refit"
+    return "recalibrated" if made["recalibrated"] else "pruned"
+
+
+def _train(
+    context: Context, stage: str, model: nn.Module, splits: DataSplits, config: OptimConfig
+) -> Sequence[EpochRecord]:
+    on_epoch = context.on_epoch
+    return train(
+        model,
+        splits.train,
+        splits.validation,
+        config,
+        seed=context.params.seed,
+        device=resolve_device(context.params.compute.device),
+        checkpoint=context.workdir / f".{stage}.resume",
+        on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
+    )
+
+
+def _write(context: Context, checkpoint: Checkpoint, history: Sequence[EpochRecord]) -> None:
+    save_checkpoint(
+        context.out / "model.safetensors", replace(checkpoint, model=checkpoint.model.cpu())
+    )
+    write_json(context.out / "history.json", [asdict(record) for record in history])

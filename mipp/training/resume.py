@@ -1,0 +1,121 @@
+"""What a killed training needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.config import OptimConfig
+from mipp.errors import CheckpointError
+from mipp.training.history import EpochRecord
+
+# Seconds of work that a second of saving must protect: saving takes at most 5 % of the time.
+WORK_PER_SAVE = 20.0
+
+
+@dataclass
+class State:
+    """All that changes from epoch to epoch; randomness is a function of seed and epoch."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    history: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None  # weights of the best epoch, with patience only
+
+
+class Checkpoint:
+    """A file that follows a training, replaced in one step; without a path it does nothing."""
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.saved_at = time.monotonic()
+        self.cost = 0.0  # seconds of the last save; 0 makes the first epoch due
+
+    def restore(self, state: State) -> None:
+        """Take up what an earlier run with the same arguments left; another's is ignored.
+
+        Raises
+        ------
+        CheckpointError : the file is no checkpoint.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        saved = _read(self.path)
+        if saved["fingerprint"] != self.fingerprint:
+            return
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        state.history = [EpochRecord(**record) for record in saved["history"]]
+        state.best = saved["best"]
+
+    def save_if_due(self, state: State) -> None:
+        """Save, unless so little work is at stake that doing it again is cheaper."""
+        start = time.monotonic()
+        if self.path is None or start - self.saved_at < WORK_PER_SAVE * self.cost:
+            return
+        content = {
+            "fingerprint": self.fingerprint,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "history": [asdict(record) for record in state.history],
+            "best": state.best,
+        }
+        _replace(self.path, content)
+        self.saved_at = time.monotonic()
+        self.cost = self.saved_at - start
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def fingerprint(
+    model: nn.Module, config: OptimConfig, seed: int, device: torch.device, *labels: Tensor
+) -> str:
+    """Digest of a training's arguments: parameters, seed, kind of device, weights and labels.
+
+    The labels stand for the images, which would take too long to read.
+    """
+    digest = hashlib.sha256(f"{config.model_dump_json()} {seed} {device.type}".encode())
+    tensors = {**model.state_dict(), **{f"labels {i}": split for i, split in enumerate(labels)}}
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        saved: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved["fingerprint"]
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        raise CheckpointError(
+            f"training checkpoint {path} cannot be read: {error}\n"
+            "Expected a file that an interrupted training left, got a damaged or foreign one; "
+            "delete it to start the training again."
+        ) from error
+    return saved
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

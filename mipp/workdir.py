@@ -1,0 +1,152 @@
+"""The work directory: one folder per stage, complete or absent, with a manifest written last."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mipp.errors import WorkdirError
+from mipp.metrics import peak_rss_mb
+
+MANIFEST = "manifest.json"
+TIMING = "timing.json"
+PACKAGES = ("mipp-pruning", "torch", "torchvision", "torch-pruning", "zarr", "numpy")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage folder was made from and what it holds."""
+
+    stage: str
+    key: str  # fingerprint of parameters, inputs and versions
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]  # earlier stage -> digest of its outputs
+    versions: Mapping[str, str]
+    outputs: Mapping[str, str]  # file -> sha256
+
+    def digest(self) -> str:
+        """Fingerprint of the outputs alone: equal files give equal digests."""
+        return fingerprint(self.outputs)
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON-able value, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions that a stage's outputs may depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def require_writable(workdir: Path) -> None:
+    """Make the work directory, or refuse it before any work is done.
+
+    Raises
+    ------
+    WorkdirError : it cannot be made or written to.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise WorkdirError(
+            f"work directory {workdir} cannot be written: {error.strerror}.\nExpected a folder "
+            f"with write permission, got {error.__class__.__name__}; choose another with "
+            "--workdir or change its permissions."
+        ) from error
+
+
+def read_manifest(workdir: Path, stage: str) -> Manifest | None:
+    """The manifest of a complete stage folder, None when there is none."""
+    try:
+        return Manifest(**json.loads((workdir / stage / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_timing(workdir: Path, stage: str) -> dict[str, Any]:
+    """Seconds, peak memory and host of a stage's last run; empty when it has not run."""
+    try:
+        timing: dict[str, Any] = json.loads((workdir / stage / TIMING).read_text())
+    except (OSError, ValueError):
+        return {}
+    return timing
+
+
+def is_current(workdir: Path, manifest: Manifest | None, key: str) -> bool:
+    """Whether a stage folder was made with this key and still has all its files."""
+    if manifest is None or manifest.key != key:
+        return False
+    return all((workdir / manifest.stage / name).exists() for name in manifest.outputs)
+
+
+@contextlib.contextmanager
+def stage_folder(
+    workdir: Path, stage: str, key: str, params: Mapping[str, Any], inputs: Mapping[str, str]
+) -> Iterator[Path]:
+    """A temporary folder that becomes `<workdir>/<stage>` when the block ends without error.
+
+    The manifest is written last, so that a killed stage leaves the old folder or none.
+    """
+    require_writable(workdir)
+    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-", dir=workdir))
+    started = time.perf_counter()
+    try:
+        yield partial
+        outputs = {name: _hash(partial / name) for name in _files(partial)}
+        timing = {
+            "seconds": time.perf_counter() - started,
+            "peak_rss_mb": peak_rss_mb(),
+            "host": platform.node(),
+        }
+        (partial / TIMING).write_text(json.dumps(timing, indent=1))
+        manifest = Manifest(stage, key, params, inputs, versions(), outputs)
+        (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
+        partial.chmod(0o755)
+        _replace(partial, workdir / stage)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, final: Path) -> None:
+    """Rename over an old folder; a kill in between leaves the stage absent, never half."""
+    if final.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
+        os.rename(final, old / final.name)
+        os.rename(partial, final)
+        shutil.rmtree(old)
+    else:
+        os.rename(partial, final)
+
+
+def _files(folder: Path) -> list[str]:
+    """Files whose content says what the folder holds; a Zarr group speaks for its chunks."""
+    names = []
+    for root, folders, files in os.walk(folder):
+        if root.endswith(".zarr"):
+            folders.clear()
+            files = ["zarr.json"]
+        names += [str((Path(root) / file).relative_to(folder)) for file in files]
+    return sorted(names)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
