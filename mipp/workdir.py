@@ -76,18 +76,14 @@ def require_writable(workdir: Path) -> None:
 def read_manifest(workdir: Path, stage: str) -> Manifest | None:
     """The manifest of a complete stage folder, None when there is none."""
     try:
-        return Manifest(**json.loads((workdir / stage / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError):
+        return Manifest(**_read_json(workdir / stage / MANIFEST))
+    except TypeError:
         return None
 
 
 def read_timing(workdir: Path, stage: str) -> dict[str, Any]:
     """Seconds, peak memory and host of a stage's last run; empty when it has not run."""
-    try:
-        timing: dict[str, Any] = json.loads((workdir / stage / TIMING).read_text())
-    except (OSError, ValueError):
-        return {}
-    return timing
+    return _read_json(workdir / stage / TIMING)
 
 
 def is_current(workdir: Path, manifest: Manifest | None, key: str) -> bool:
@@ -103,16 +99,18 @@ def stage_folder(
 ) -> Iterator[Path]:
     """A temporary folder that becomes `<workdir>/<stage>` when the block ends without error.
 
-    The manifest is written last, so that a killed stage leaves the old folder or none.
+    The manifest is written last, so that a killed stage leaves the old folder or none. Seconds
+    that the block spent elsewhere, before it began, may be left in its timing file.
     """
     require_writable(workdir)
     partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-", dir=workdir))
     started = time.perf_counter()
     try:
         yield partial
-        outputs = {name: _hash(partial / name) for name in _files(partial)}
+        outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}
+        elsewhere = _read_json(partial / TIMING).get("seconds", 0.0)
         timing = {
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - started + elsewhere,
             "peak_rss_mb": peak_rss_mb(),
             "host": platform.node(),
         }
@@ -145,6 +143,14 @@ def _files(folder: Path) -> list[str]:
             files = ["zarr.json"]
         names += [str((Path(root) / file).relative_to(folder)) for file in files]
     return sorted(names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values
 
 
 def _hash(path: Path) -> str:

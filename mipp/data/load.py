@@ -53,9 +53,9 @@ def load_data(
             f"{did_you_mean(config.name, DATA_SETS)}."
         )
     images = DATA_SETS[config.name](config)
-    preparation = _preparation(config, images, channels, config.size or size)
     validation, train = _divide(len(images.train.labels), config.validation, seed)
     _check_counts(config, len(train), len(images.test.labels))
+    preparation = _preparation(config, images, channels, config.size or size)
 
     def split(indices: Tensor) -> ImageSplit:
         return ImageSplit(images.train, indices, preparation, config.augment)

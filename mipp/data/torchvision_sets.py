@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -85,10 +84,7 @@ def _find(config: DataConfig, known: _Known) -> Callable[..., Any]:
 def _open(kind: str, place: Path, *, train: bool, download: bool = False) -> Any:
     from mipp.vision import torchvision  # a second of import, which only these sets should pay
 
-    with warnings.catch_warnings():
-        # CIFAR's pickles are older than numpy 2 and spell a boolean of dtype() as an integer.
-        warnings.filterwarnings("ignore", message=r".*align should be passed")
-        return getattr(torchvision.datasets, kind)(str(place), train=train, download=download)
+    return getattr(torchvision.datasets, kind)(str(place), train=train, download=download)
 
 
 def _fetch(config: DataConfig, kind: str, *, train: bool) -> Any:

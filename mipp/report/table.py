@@ -13,10 +13,16 @@ ROWS = (
     ("refit", "pruned, refitted"),
     ("finetuned", "pruned, fine-tuned"),
 )
+NOT_FINETUNED = "final, not fine-tuned"
 
 
-def result_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Cells of the result table, from `evaluate/metrics.json`; networks not made are left out."""
+def result_rows(metrics: Mapping[str, Any], epochs: int | None = None) -> list[tuple[str, ...]]:
+    """Cells of the result table, from `evaluate/metrics.json`; networks not made are left out.
+
+    Parameters
+    ----------
+    epochs : of fine-tuning, where known; with 0 the last row does not claim any.
+    """
     dense = metrics["accuracy_dense"]
     rows = []
     for key, label in ROWS:
@@ -26,7 +32,7 @@ def result_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
         suffix = "_dense" if key == "dense" else ""
         rows.append(
             (
-                label,
+                NOT_FINETUNED if key == "finetuned" and epochs == 0 else label,
                 f"{100 * accuracy:.2f}",
                 "" if key == "dense" else f"{100 * (accuracy - dense):+.2f}",
                 f"{metrics[f'params{suffix}']:,}",
@@ -35,6 +41,16 @@ def result_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def share_kept(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What remains of the dense network's units, params, MACs and latency, 1 being all."""
+    return {
+        "units": 1 - metrics["units_removed"],
+        "params": metrics["params"] / metrics["params_dense"],
+        "MACs": metrics["macs"] / metrics["macs_dense"],
+        "latency": metrics["latency_ms"] / metrics["latency_dense_ms"],
+    }
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -50,13 +66,18 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def result_table(metrics: Mapping[str, Any]) -> str:
-    """The result table as plain text, with what was removed beneath it."""
-    share = {key: 1 - metrics[key] / metrics[f"{key}_dense"] for key in ("params", "macs")}
-    removed = (
-        f"removed: {100 * metrics['units_removed']:.1f} % of units, "
-        f"{100 * share['params']:.1f} % of params, {100 * share['macs']:.1f} % of MACs; "
-        f"search {metrics['seconds_search']:.1f} s; latency at batch "
-        f"{metrics['latency_batch']} on {metrics['latency_device']}"
+def result_table(metrics: Mapping[str, Any], epochs: int | None = None) -> str:
+    """The result table as plain text, with what was removed and gained beneath it.
+
+    Parameters
+    ----------
+    epochs : as for `result_rows`.
+    """
+    share = share_kept(metrics)
+    removed = ", ".join(f"{100 * (1 - share[k]):.1f} % of {k}" for k in ("units", "params", "MACs"))
+    return (
+        f"{text_table(HEADER, result_rows(metrics, epochs))}\n"
+        f"removed: {removed}\n"
+        f"latency: {1 / share['latency']:.2f}x faster at batch {metrics['latency_batch']} on "
+        f"{metrics['latency_device']}; search took {metrics['seconds_search']:.1f} s"
     )
-    return f"{text_table(HEADER, result_rows(metrics))}\n{removed}"

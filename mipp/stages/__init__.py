@@ -5,13 +5,13 @@ from pathlib import Path
 
 from mipp.config import Params
 from mipp.stages.choose import choose_units
-from mipp.stages.estimate import gather_estimates
+from mipp.stages.estimate import gather_estimates, pairs_to_estimate
 from mipp.stages.evaluate import evaluate_networks
 from mipp.stages.extract import extract_activations
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
-from mipp.stages.stage import OnEpoch, Stage, require_current, run_stage
+from mipp.stages.stage import OnEpoch, Stage, needs_run, require_current, run_stage
 from mipp.stages.training import finetune_pruned, train_dense
 
 STAGES: Mapping[str, Stage] = {
@@ -51,6 +51,13 @@ def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> N
         run_stage(stage, workdir, params, on_epoch)
 
 
+def pending_pairs(workdir: Path, params: Params) -> list[str]:
+    """Layer pairs that the `estimate` stage still needs; none when it is up to date."""
+    if not needs_run(STAGES["estimate"], workdir, params):
+        return []
+    return pairs_to_estimate(workdir)
+
+
 def run_one(name: str, workdir: Path, params: Params) -> None:
     """Run one stage; the stages before it must be there and up to date.
 
@@ -74,4 +81,13 @@ def _before(name: str) -> list[str]:
     return [stage for stage in STAGES if stage in needed]
 
 
-__all__ = ["STAGES", "OnEpoch", "Stage", "preflight", "run_all", "run_one", "run_stage"]
+__all__ = [
+    "STAGES",
+    "OnEpoch",
+    "Stage",
+    "pending_pairs",
+    "preflight",
+    "run_all",
+    "run_one",
+    "run_stage",
+]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from mipp.information.gaussian import PairState
 from mipp.progress import track
 from mipp.stages.inputs import STORE
 from mipp.stages.stage import Context
-from mipp.workdir import fingerprint, read_manifest, versions
+from mipp.workdir import TIMING, fingerprint, read_manifest, versions
+
+PARTS = ".estimate.parts-"
+SECONDS = ".seconds"
 
 
 def pairs_to_estimate(workdir: Path) -> list[str]:
@@ -37,10 +42,12 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     if part.exists():
         return
     part.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
     store = open_store(workdir / STORE)
     state = prepare_pair(store, pair, params.estimate, resolve_device(params.compute.device))
     temporary = part.with_name(f".{part.name}.{os.getpid()}")
     save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)
+    part.with_suffix(SECONDS).write_text(str(time.perf_counter() - started))
     os.replace(temporary, part)
 
 
@@ -64,19 +71,18 @@ def gather_estimates(context: Context) -> None:
     """Estimate the pairs that no worker has, and move all states into the stage folder."""
     params, workdir = context.params, context.workdir
     pairs = pairs_to_estimate(workdir)
-    run_parallel(lambda pair: estimate_pair(workdir, params, pair), pairs, params)
     folder = parts_folder(workdir, params)
-    for pair in pairs:
-        os.replace(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
-    folder.rmdir()
-
-
-def run_parallel(work: Callable[[str], None], pairs: list[str], params: Params) -> None:
-    """Do the work of every pair, `compute.workers` at a time."""
+    elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
     workers = params.compute.workers if params.compute.runner == "threads" else 1
     with ThreadPoolExecutor(workers) as pool:
-        for _ in track(pool.map(work, pairs), total=len(pairs), label="estimate"):
+        done = pool.map(lambda pair: estimate_pair(workdir, params, pair), pairs)
+        for _ in track(done, total=len(pairs), label="estimate"):
             pass
+    for pair in pairs:
+        shutil.copyfile(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
+    (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
+    for old in workdir.glob(f"{PARTS}*"):
+        shutil.rmtree(old)
 
 
 def parts_folder(workdir: Path, params: Params) -> Path:
@@ -88,7 +94,7 @@ def parts_folder(workdir: Path, params: Params) -> Path:
         extract.digest() if extract else None,
         versions(),
     ]
-    return workdir / f".estimate.parts-{fingerprint(made_from)[:16]}"
+    return workdir / f"{PARTS}{fingerprint(made_from)[:16]}"
 
 
 def load_states(workdir: Path) -> dict[str, PairState]:

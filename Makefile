@@ -1,0 +1,32 @@
+# Two commands: `make run` shows what mipp does, `make test` checks it. Each sets .venv up once.
+PYTHON ?= python3
+BIN := .venv/bin
+ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
+       PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true
+
+.PHONY: run test slow lint repro clean
+
+run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
+	$(ENV) python -m flows.pipeline --config params.yaml
+
+test: .venv/.ready  ## the default tests
+	$(ENV) OMP_NUM_THREADS=1 python -m pytest -q -n 2
+
+slow: .venv/.ready  ## the tests that take longer or need data that is not embedded
+	$(ENV) python -m pytest -q -m slow
+
+lint: .venv/.ready  ## style and types
+	$(ENV) ruff check .
+	$(ENV) ruff format --check .
+	$(ENV) mypy
+
+repro: .venv/.ready  ## the same stages as a DVC pipeline
+	$(ENV) dvc repro
+
+clean:  ## forget results, keep the environment
+	rm -rf work runs
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[flows,dev]'
+	touch $@

@@ -1,0 +1,83 @@
+"""The everyday way: all stages as one Prefect flow, layer pairs fanned out, tracked in MLflow.
+
+    python -m flows.pipeline --set choose.budget=macs:0.5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from mipp.config import Params, load_params, write_params
+from mipp.errors import InputError
+from mipp.report import result_table
+from mipp.stages import preflight
+from tasks import steps
+from tasks.tracking import Tracker, tracked_run
+
+
+@flow(name="pipeline", flow_run_name="{workdir}")
+def pipeline(
+    workdir: str = "work", config: str | None = None, overrides: list[str] | None = None
+) -> None:
+    """Data to pruned, fine-tuned network and report, in a work directory.
+
+    Stages whose folder is complete and up to date are not run again.
+
+    Parameters
+    ----------
+    workdir : folder that holds a folder per stage.
+    config : YAML file of parameters; the defaults without one.
+    overrides : `section.key=value`, as for `mipp run --set`.
+    """
+    params = load_params(config, overrides or ())
+    folder = Path(workdir)
+    steps.check(folder, params)
+    write_params(params, folder / "params.yaml")
+    workers = params.compute.workers if params.compute.runner == "threads" else 1
+    with tracked_run(params, folder) as tracker:
+        run_stages.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
+            folder, params, tracker
+        )
+
+
+@flow(name="stages", flow_run_name="{workdir}", validate_parameters=False)
+def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
+    """The stages in order; layer pairs are estimated side by side."""
+    for stage in ("train", "extract"):
+        steps.run(stage, workdir, params, tracker)
+    pairs = steps.list_pairs(workdir, params)
+    steps.estimate.map([workdir] * len(pairs), [params] * len(pairs), pairs).wait()
+    for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
+        steps.run(stage, workdir, params, tracker)
+    steps.publish(workdir)
+
+
+def main() -> int:
+    """Run the whole pipeline as a Prefect flow, without a server of your own."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=main.__doc__)
+    parser.add_argument("--workdir", default="work", help="default: %(default)s")
+    parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    options = parser.parse_args()
+    try:
+        params = load_params(options.config, options.set)
+        preflight(Path(options.workdir), params)
+        pipeline(options.workdir, options.config, options.set)
+    except InputError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    metrics = json.loads((Path(options.workdir) / "evaluate/metrics.json").read_text())
+    print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
+    print(result_table(metrics))
+    print(f"report: {Path(options.workdir) / 'report/report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

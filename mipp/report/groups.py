@@ -1,0 +1,105 @@
+"""What became of each channel group, and of each layer that was refitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mipp.report.document import Table, code
+from mipp.report.run import Run
+
+
+@dataclass(frozen=True)
+class GroupOutcome:
+    """One group: how much of it stays, and what the units that went and stay were worth."""
+
+    name: str
+    width: int
+    kept: int
+    by_floor: int  # kept only because of choose.min_channels
+    information: float | None  # nats of the whole group; None where the method has none
+    given_up: float  # sum over dropped units of what they were judged by
+    most_dropped: float | None  # None where nothing was dropped
+    least_kept: float | None  # None where nothing is kept
+
+
+def group_outcomes(run: Run) -> list[GroupOutcome]:
+    """One outcome per group, from the inputs to the outputs."""
+    information = run.summary.get("information", {})
+    outcomes = []
+    for name, units in run.units.items():
+        kept = [unit.value for unit in units if unit.kept]
+        dropped = [unit.value for unit in units if not unit.kept]
+        outcomes.append(
+            GroupOutcome(
+                name=name,
+                width=len(units),
+                kept=len(kept),
+                by_floor=sum(unit.why == "floor" for unit in units),
+                information=information.get(name),
+                given_up=sum(dropped),
+                most_dropped=max(dropped, default=None),
+                least_kept=min(kept, default=None),
+            )
+        )
+    return outcomes
+
+
+def group_table(run: Run) -> Table:
+    """Widths of every group, and its information or scores."""
+    outcomes = group_outcomes(run)
+    width, kept = sum(o.width for o in outcomes), sum(o.kept for o in outcomes)
+    total = ("all groups", str(width), str(kept), _dropped(width, kept), "", "", "")
+    if run.by_information():
+        header = ("group", "width", "kept", "dropped %", "nats", "given up", "least kept")
+        values = [(o.information, o.given_up, o.least_kept) for o in outcomes]
+        caption = (
+            "Groups from the inputs to the outputs. *nats*: information of the whole group with "
+            "the outputs of the layers that read it; *given up*: sum of what each dropped unit "
+            "still added when it was visited; *least kept*: the least that a kept unit adds."
+        )
+    else:
+        header = ("group", "width", "kept", "dropped %", "score", "most dropped", "least kept")
+        values = [(None, o.most_dropped, o.least_kept) for o in outcomes]
+        header = (*header[:4], *header[5:])
+        total = total[:-1]
+        caption = (
+            f"Groups from the inputs to the outputs, judged by the score `{run.selection.method}`: "
+            "the greatest of a dropped unit and the least of a kept one."
+        )
+    skip = 0 if run.by_information() else 1
+    rows = [
+        (code(o.name), str(o.width), str(o.kept), _dropped(o.width, o.kept), *map(number, v[skip:]))
+        for o, v in zip(outcomes, values, strict=True)
+    ]
+    return Table(header, [*rows, total], caption)
+
+
+def refit_table(run: Run) -> Table:
+    """Reconstruction error of each refitted layer."""
+    return Table(
+        ("layer", "error before", "error after", "left of it"),
+        [
+            (
+                code(fit["layer"]),
+                number(fit["error_before"]),
+                number(fit["error_after"]),
+                _left(fit["error_before"], fit["error_after"]),
+            )
+            for fit in run.fits
+        ],
+        "Refit without training: squared error of a layer's outputs against the dense network's, "
+        "as a share of their variance. *Before*: with the layers ahead of it already refitted.",
+    )
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for what does not exist."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _dropped(width: int, kept: int) -> str:
+    return f"{100 * (1 - kept / width):.1f}"
+
+
+def _left(before: float, after: float) -> str:
+    return f"{100 * after / before:.1f} %" if before > 0 else "–"

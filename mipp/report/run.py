@@ -1,0 +1,116 @@
+"""One run as the report needs it: read once from its stage folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mipp.errors import WorkdirError
+from mipp.selection.selection import Selection
+from mipp.workdir import Manifest, read_manifest, read_timing
+
+STAGES = ("train", "extract", "estimate", "choose", "prune", "finetune", "evaluate")
+NEEDED = ("train", "choose", "prune", "finetune", "evaluate")
+History = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One channel of a group; `value` is what it was judged by, nats added or a score."""
+
+    channel: int
+    value: float
+    kept: bool
+    why: str  # "floor": kept only by choose.min_channels; "" where the method gives no reason
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stage folders of one run say."""
+
+    metrics: Mapping[str, Any]
+    params: Mapping[str, Any]  # sections of all stages that are there
+    selection: Selection
+    summary: Mapping[str, Any]  # of choose
+    units: Mapping[str, Sequence[Unit]]  # group -> units, groups from the inputs to the outputs
+    fits: Sequence[Mapping[str, Any]]  # of the refit, per layer; empty without one
+    history: Mapping[str, History]  # train, finetune -> epochs
+    timings: Mapping[str, Mapping[str, Any]]  # stage -> seconds, peak memory
+    manifests: Mapping[str, Manifest]
+
+    def by_information(self) -> bool:
+        """Whether units were judged by nats, and not by the score of another method."""
+        return "information" in self.summary
+
+    def finetune_epochs(self) -> int:
+        """Epochs of fine-tuning that were run."""
+        return len(self.history["finetune"])
+
+    def untrained(self) -> str:
+        """Key of the network that stands for pruning without any training: the last repair."""
+        made = [k for k in ("refit", "recalibrated") if self.accuracy(k) is not None]
+        return made[0] if made else "pruned"
+
+    def accuracy(self, network: str) -> float | None:
+        """Share of correct test images; None for a network that was not made."""
+        value: float | None = self.metrics[f"accuracy_{network}"]
+        return value
+
+
+def read_run(workdir: Path) -> Run:
+    """Everything the report says about a run.
+
+    Raises
+    ------
+    WorkdirError : a stage that the report cannot do without is missing.
+    """
+    found = {stage: read_manifest(workdir, stage) for stage in STAGES}
+    manifests = {stage: m for stage, m in found.items() if m is not None}
+    for stage in NEEDED:
+        if stage not in manifests:
+            raise WorkdirError(
+                f"report of work directory {workdir} cannot be written: stage {stage!r} is "
+                f"missing.\nExpected {workdir / stage}/manifest.json, got none; run `mipp run "
+                f"--workdir {workdir}`."
+            )
+    fits = workdir / "prune/fits.json"
+    return Run(
+        metrics=_json(workdir / "evaluate/metrics.json"),
+        params=_sections(manifests),
+        selection=Selection.from_json((workdir / "choose/selection.json").read_text()),
+        summary=_json(workdir / "choose/summary.json"),
+        units=_units(workdir / "choose/nodes.parquet"),
+        fits=_json(fits) if fits.exists() else (),
+        history={s: _json(workdir / s / "history.json") for s in ("train", "finetune")},
+        timings={s: t for s in STAGES if (t := read_timing(workdir, s))},
+        manifests=manifests,
+    )
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _sections(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Parameters of all stages; single keys such as `choose.estimator` are in their section."""
+    return {
+        key: value
+        for manifest in manifests.values()
+        for key, value in manifest.params.items()
+        if "." not in key
+    }
+
+
+def _units(path: Path) -> dict[str, list[Unit]]:
+    rows = pq.read_table(path).to_pylist()
+    groups: dict[str, list[Unit]] = {}
+    for row in reversed(rows):  # the table is top-down
+        value = row["conditional_nats"] if "conditional_nats" in row else row["score"]
+        unit = Unit(row["channel"], value, row["kept"], row.get("why", ""))
+        groups.setdefault(row["group"], []).append(unit)
+    return groups

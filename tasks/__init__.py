@@ -1,0 +1,1 @@
+"""Thin tasks: load, one call into mipp, save."""

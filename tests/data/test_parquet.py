@@ -1,0 +1,176 @@
+"""Parquet image sets."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_sets import encode, pictures, resized_and_cropped, write_parquet
+
+from mipp.config import DataConfig
+from mipp.data import decode, load_data
+from mipp.errors import DataError
+
+RAW = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+
+
+def tiny(root, **changes):
+    return DataConfig(name="parquet", root=str(root), **{"calibration": 8, **changes})
+
+
+def test_pixels_and_labels_come_through_in_the_order_of_the_split(parquet_set):
+    root, pixels = parquet_set
+    train = load_data(tiny(root, **RAW), seed=0).train
+    images, labels = next(train.batches(64))
+    assert torch.equal(labels, train.indices // 10)
+    expected = pixels[train.indices].transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(images * 255, expected, atol=1e-4)
+
+
+def test_class_names_come_from_the_schema(parquet_set):
+    data = load_data(tiny(parquet_set[0]), seed=0)
+    assert (data.classes, data.class_names) == (4, ("ant", "bee", "cow", "dog"))
+
+
+def test_class_names_come_from_the_metadata_of_public_hubs(parquet_set):
+    root, pixels = parquet_set
+    hub = {"info": {"features": {"label": {"names": ["a", "b", "c", "d"]}}}}
+    labels = np.repeat(range(4), 10)
+    metadata = {"huggingface": json.dumps(hub)}
+    write_parquet(root / "train.parquet", pixels, labels, metadata=metadata)
+    assert load_data(tiny(root), seed=0).class_names == ("a", "b", "c", "d")
+
+
+def test_classes_without_names_are_numbered(parquet_set):
+    root, pixels = parquet_set
+    write_parquet(root / "train.parquet", pixels, np.repeat(range(4), 10))
+    assert load_data(tiny(root), seed=0).class_names == ("0", "1", "2", "3")
+
+
+def test_only_the_images_of_a_split_are_decoded_and_only_once(parquet_set, monkeypatch):
+    decoded, plain = [], decode._decode
+    monkeypatch.setattr(decode, "_decode", lambda e, c, s: decoded.append(e.name) or plain(e, c, s))
+    calibration = load_data(tiny(parquet_set[0]), seed=0).calibration
+    assert decoded == []
+    for _ in range(2):
+        list(calibration.batches(3))
+    assert len(decoded) == len(set(decoded)) == 8
+
+
+def test_set_is_found_as_the_one_sub_folder_of_the_data_folder(parquet_set, monkeypatch):
+    monkeypatch.setenv("MIPP_DATA", str(parquet_set[0].parent))
+    assert load_data(DataConfig(name="parquet", calibration=8), seed=0).classes == 4
+
+
+def test_two_sub_folders_are_ambiguous(parquet_set, monkeypatch):
+    root, pixels = parquet_set
+    other = root.parent / "second"
+    other.mkdir()
+    for part in ("train", "test"):
+        write_parquet(other / f"{part}.parquet", pixels, [0] * 40)
+    monkeypatch.setenv("MIPP_DATA", str(root.parent))
+    with pytest.raises(DataError, match=r"ambiguous.*\n.*got second, tiny-parquet.\nSet data.root"):
+        load_data(DataConfig(name="parquet"), seed=0)
+
+
+def test_images_of_other_sizes_are_scaled_and_cropped_to_the_centre(tmp_path):
+    wide = pictures(4, size=48)[:, :16]
+    for part in ("train", "test"):
+        write_parquet(tmp_path / f"{part}.parquet", wide, [0, 1, 0, 1])
+    config = tiny(tmp_path, calibration=2, size=8, **RAW)
+    images, _ = next(load_data(config, seed=0).test.batches(4))
+    expected = np.stack([resized_and_cropped(image, 8) for image in wide])
+    np.testing.assert_allclose(images * 255, expected, atol=1)
+
+
+def test_grey_set_keeps_one_channel(tmp_path):
+    for part in ("train", "test"):
+        pixels = pictures(6, channels=1)
+        write_parquet(tmp_path / f"{part}.parquet", pixels, [0, 1] * 3)
+    config = tiny(tmp_path, calibration=2)
+    assert load_data(config, seed=0).shape == (1, 16, 16)
+    images, _ = next(load_data(config, seed=0, channels=3).train.batches(4))
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_colour_set_has_imagenet_normalisation(parquet_set):
+    preparation = load_data(tiny(parquet_set[0]), seed=0).test.preparation
+    assert preparation.mean == (0.485, 0.456, 0.406)
+    assert preparation.std == (0.229, 0.224, 0.225)
+
+
+def test_another_file_with_the_same_labels_changes_the_fingerprint(parquet_set):
+    root, pixels = parquet_set
+    before = load_data(tiny(root), seed=0).train.fingerprint
+    pixels[:] = 0
+    metadata = {"class_names": "ant,bee,cow,dog"}
+    write_parquet(root / "train.parquet", pixels, np.repeat(range(4), 10), metadata=metadata)
+    assert load_data(tiny(root), seed=0).train.fingerprint != before
+
+
+def write_rows(path, images, labels):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [None if blob is None else {"bytes": blob, "path": ""} for blob in images]
+    pq.write_table(pa.table({"image": pa.array(rows, kind), "label": labels}), path)
+
+
+@pytest.mark.parametrize(
+    ("blob", "got"),
+    [(b"no image", "cannot identify"), (None, "no bytes"), ("half", "truncated|Truncated")],
+    ids=["garbage", "null", "cut"],
+)
+def test_image_that_cannot_be_decoded_is_named(parquet_set, blob, got):
+    root, _ = parquet_set
+    whole = encode(pictures(1)[0])
+    broken = whole[: len(whole) // 2] if blob == "half" else blob
+    write_rows(root / "test.parquet", [whole, whole, broken], [0, 1, 2])
+    test = load_data(tiny(root), seed=0).test
+    with pytest.raises(DataError, match=rf"test\.parquet row 2 cannot be decoded.\n.*({got})"):
+        list(test.batches(3))
+
+
+@pytest.mark.parametrize("label", [-1, 4, None])
+def test_label_that_names_no_class_is_refused(parquet_set, label):
+    root, _ = parquet_set
+    write_rows(
+        root / "test.parquet", [encode(pictures(1)[0])] * 2, pa.array([0, label], pa.int64())
+    )
+    with pytest.raises(
+        DataError, match=r"1 labels that name no class.\nExpected 0 to 3, got (-1|4)"
+    ):
+        load_data(tiny(root), seed=0)
+
+
+def test_missing_columns_are_refused_with_those_found(parquet_set):
+    root, _ = parquet_set
+    pq.write_table(pa.table({"img": [b""], "fine_label": [0]}), root / "train.parquet")
+    with pytest.raises(DataError, match=r"got img: binary, fine_label: int64"):
+        load_data(tiny(root), seed=0)
+
+
+def test_file_that_is_no_parquet_is_refused(parquet_set):
+    root, _ = parquet_set
+    (root / "train.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(DataError, match=r"train\.parquet cannot be read.\nExpected a Parquet file"):
+        load_data(tiny(root), seed=0)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_empty_part_is_refused(parquet_set, part):
+    root, _ = parquet_set
+    write_rows(root / f"{part}.parquet", [], pa.array([], pa.int64()))
+    with pytest.raises(DataError, match=r"has no (training|test) images"):
+        load_data(tiny(root), seed=0)
+
+
+def test_real_cifar_calibration_is_balanced_and_quick_to_read(real_data):
+    config = DataConfig(name="parquet", root=str(real_data / "cifar10-jpeg"), calibration=2048)
+    data = load_data(config, seed=0)
+    assert (len(data.train), len(data.validation), len(data.test)) == (45_000, 5_000, 10_000)
+    counts = data.calibration.labels.bincount()
+    assert counts.min() > 150  # 205 of each expected, deviation 14
+    images, _ = next(data.calibration.batches(2048))
+    assert images.shape == (2048, 3, 32, 32)
+    assert images.mean().abs() < 0.2
