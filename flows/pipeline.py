@@ -1,6 +1,6 @@
 """The everyday way: all stages as one Prefect flow, layer pairs fanned out, tracked in MLflow.
 
-    python -m flows.pipeline --set choose.budget=macs:0.5
+python -m flows.pipeline --set choose.budget=macs:0.5
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
         return 2
     metrics = json.loads((Path(options.workdir) / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics))
+    print(result_table(metrics, params.finetune.epochs))
     print(f"report: {Path(options.workdir) / 'report/report.html'}")
     return 0
 

@@ -1,1 +1,21 @@
-"""Mutual information preserving pruning."""
+"""Mutual information preserving pruning of vision networks.
+
+`mipp.prune(model, loader, budget="macs:0.5")` does it to a network of yours; the `mipp` command
+runs the whole pipeline.
+"""
+
+from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.errors import MippError
+from mipp.oneshot import Pruned, PruneReport, prune
+from mipp.selection.selection import Selection
+
+__all__ = [
+    "Checkpoint",
+    "MippError",
+    "PruneReport",
+    "Pruned",
+    "Selection",
+    "load_checkpoint",
+    "prune",
+    "save_checkpoint",
+]

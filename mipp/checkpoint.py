@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -78,7 +79,7 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
     return Checkpoint(model, spec, selection, shape)
 
 
-def _read(path: Path) -> tuple[dict[str, object] | dict[str, list[int]], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -88,7 +89,7 @@ def _read(path: Path) -> tuple[dict[str, object] | dict[str, list[int]], dict[st
             f"checkpoint {path} cannot be read: {error}.\nExpected a file written by "
             "`mipp train`, `mipp prune` or `mipp finetune`; run that stage again."
         ) from error
-    recipe = json.loads(metadata.get("mipp", "{}"))
+    recipe: dict[str, Any] = json.loads(metadata.get("mipp", "{}"))
     if recipe.get("format") != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} has no recipe.\nExpected safetensors with a {FORMAT} header, "

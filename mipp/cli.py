@@ -76,7 +76,7 @@ def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
         print(json.dumps(metrics, sort_keys=True))
         return
     print(f"{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics))
+    print(result_table(metrics, params.finetune.epochs))
     print(f"report: {workdir / 'report/report.html'}")
 
 

@@ -91,8 +91,8 @@ def refit(
     targets = _dense_targets(dense, graph, selection, names, batches, settings.sampling)
 
     def fit(name: str, sums: Moments) -> LayerFit:
-        norm = graph.norm_after.get(name)
-        norm = pruned.get_submodule(norm) if norm else None
+        follower = graph.norm_after.get(name)
+        norm = pruned.get_submodule(follower) if follower else None
         return _fit_layer(name, pruned.get_submodule(name), norm, sums, settings.ridge)
 
     with _evaluating(pruned), torch.no_grad():

@@ -35,6 +35,5 @@ def score_taylor(given: CriterionInput) -> Scores:
         return totals.get(names[module])
 
     return {
-        name: sum_over_producers(group, model, change)
-        for name, group in given.graph.groups.items()
+        name: sum_over_producers(group, model, change) for name, group in given.graph.groups.items()
     }

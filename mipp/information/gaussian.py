@@ -10,14 +10,22 @@ target's variance (Goldfeld et al. 2019, arXiv:1810.05728v4).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mipp.errors import SingularCovarianceError
 from mipp.information.moments import Moments
+
+NUMBERS: Mapping[str, Callable[[Any], Any]] = {
+    "channels": int,
+    "resolution": float,
+    "penalty": float,
+}  # fields of a state that are no tensors
+PANEL = 256  # features whose downdates are collected before they are applied
 
 
 @dataclass(frozen=True)
@@ -75,19 +83,15 @@ class PairState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything in the state as named tensors, for a file."""
-        numbers = {
-            "channels": torch.tensor(self.channels),
-            "resolution": torch.tensor(self.resolution, dtype=torch.float64),
-            "penalty": torch.tensor(self.penalty, dtype=torch.float64),
-        }
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        numbers = {n: torch.tensor(fields[n], dtype=torch.float64) for n in NUMBERS}
         return {n: v for n, v in {**fields, **numbers}.items() if v is not None}
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> PairState:
     """The state whose `tensors` these are."""
-    numbers = {"channels": int, "resolution": float, "penalty": float}
-    return PairState(**{n: numbers[n](t) if n in numbers else t for n, t in tensors.items()})
+    others: dict[str, Any] = {n: t for n, t in tensors.items() if n not in NUMBERS}
+    return PairState(**others, **{n: kind(tensors[n]) for n, kind in NUMBERS.items()})
 
 
 def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float) -> PairState:
@@ -175,7 +179,8 @@ def _diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:
 def _explained(blocks: Tensor, crosses: Tensor) -> Tensor:
     """diag(C' A^-1 C) for each block A (c, b, b) and C (c, b, m); shape (c, m)."""
     half = torch.linalg.solve_triangular(torch.linalg.cholesky(blocks), crosses, upper=False)
-    return half.square().sum(1)
+    rises: Tensor = half.square().sum(1)
+    return rises
 
 
 def _log_ratio(above: Tensor, below: Tensor) -> Tensor:
@@ -205,6 +210,7 @@ class PrimalElimination:
     Channels lie in the order in which they will be decided. A decided channel is never asked
     about again, and updates of the rest never read its rows: the work is on a trailing
     sub-matrix that shrinks, as in a block Cholesky factorisation whose kept steps are skipped.
+    Downdates of a panel of channels are collected and applied to the rest in one product.
     """
 
     def __init__(self, state: PairState, targets: Tensor, order: Sequence[int] | None) -> None:
@@ -217,34 +223,56 @@ class PrimalElimination:
         self._precision = state.precision[features[:, None], features]
         self._weights = state.weights[features[:, None], targets]
         self._losses = _Losses(state, targets)
-        self._start = 0  # places before it are decided
+        self._dropped = torch.zeros(state.channels, dtype=torch.bool)
+        self._decided = 0  # places before it are decided
+        self._panel = 0  # first feature that the pending downdates reach
+        self._limit = max(1, PANEL // self._block) * self._block
+        self._sides = self._precision.new_empty(len(features), self._limit + self._block)
+        self._projections = self._weights.new_empty(self._limit + self._block, len(targets))
+        self._pending = 0  # features dropped in this panel
 
     def loss(self, channel: int) -> float:
         return float(self._losses.nats(self._solve(channel)[1].square().sum(0)))
 
     def losses(self) -> Tensor:
+        self._flush(self._decided * self._block)
         blocks = _diagonal_blocks(self._precision, len(self._place))
+        places = torch.tensor([self._place[c] for c in range(len(self._place))])
         eye = torch.eye(self._block, dtype=blocks.dtype, device=blocks.device)
-        gone = blocks.diagonal(dim1=1, dim2=2).sum(1) <= 0  # dropped: nothing left of it
-        blocks = torch.where(gone[:, None, None], eye, blocks)
-        rises = _explained(blocks, self._weights.view(len(self._place), self._block, -1))
-        return self._losses.nats(rises)[[self._place[c] for c in range(len(self._place))]]
+        blocks = torch.where(self._dropped.to(eye.device)[:, None, None], eye, blocks[places])
+        crosses = self._weights.view(len(places), self._block, -1)[places]
+        return self._losses.nats(_explained(blocks, crosses))
 
     def drop(self, channel: int) -> None:
         half, projected = self._solve(channel)
         self._losses.residual += projected.square().sum(0)
+        self._dropped[channel] = True
+        rows, rest = self._rows(channel), slice(self._panel, None)
+        pending, more = slice(0, self._pending), slice(self._pending, self._pending + self._block)
+        cross = self._precision[rest, rows] - (
+            self._sides[rest, pending] @ self._sides[rows, pending].mT
+        )
+        self._sides[rest, more] = torch.linalg.solve_triangular(half, cross.mT, upper=False).mT
+        self._projections[more] = projected
+        self._pending += self._block
         self.settle(channel)
-        rest = slice(self._start * self._block, None)
-        rows = self._rows(channel)
-        side = torch.linalg.solve_triangular(half, self._precision[rows, rest], upper=False)
-        self._weights[rest].addmm_(side.mT, projected, alpha=-1)
-        self._precision[rest, rest].addmm_(side.mT, side, alpha=-1)
-        if self._place[channel] >= self._start:
-            self._precision[rows, rows] = 0
 
     def settle(self, channel: int) -> None:
-        if self._place[channel] == self._start:
-            self._start += 1
+        if self._place[channel] == self._decided:
+            self._decided += 1
+        if self._decided * self._block - self._panel >= self._limit or (
+            self._pending >= self._limit
+        ):
+            self._flush(self._decided * self._block)
+
+    def _flush(self, start: int) -> None:
+        """Apply the pending downdates to all features from `start` on."""
+        rest, pending = slice(start, None), slice(0, self._pending)
+        if self._pending:
+            sides = self._sides[rest, pending]
+            self._precision[rest, rest].addmm_(sides, sides.mT, alpha=-1)
+            self._weights[rest].addmm_(sides, self._projections[pending], alpha=-1)
+        self._panel, self._pending = start, 0
 
     def _rows(self, channel: int) -> slice:
         place = self._place[channel]
@@ -252,16 +280,19 @@ class PrimalElimination:
 
     def _solve(self, channel: int) -> tuple[Tensor, Tensor]:
         """Cholesky factor C of the channel's block of P, and C^-1 W_F."""
-        rows = self._rows(channel)
-        half = torch.linalg.cholesky(self._precision[rows, rows])
-        return half, torch.linalg.solve_triangular(half, self._weights[rows], upper=False)
+        rows, pending = self._rows(channel), slice(0, self._pending)
+        sides = self._sides[rows, pending]
+        half = torch.linalg.cholesky(self._precision[rows, rows] - sides @ sides.mT)
+        weights = self._weights[rows] - sides @ self._projections[pending]
+        return half, torch.linalg.solve_triangular(half, weights, upper=False)
 
 
 class DualElimination:
     """The same questions answered from the rows and the (n, n) kernel inverse."""
 
     def __init__(self, state: PairState, targets: Tensor) -> None:
-        assert state.rows is not None and state.kernel is not None
+        assert state.rows is not None
+        assert state.kernel is not None
         self._x = state.rows.view(state.rows.shape[0], state.channels, -1)
         self._kernel = state.kernel.clone()
         self._dropped: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mipp.report.document import Table, code
@@ -20,6 +21,24 @@ class GroupOutcome:
     given_up: float  # sum over dropped units of what they were judged by
     most_dropped: float | None  # None where nothing was dropped
     least_kept: float | None  # None where nothing is kept
+
+
+Columns = Mapping[str, Callable[[GroupOutcome], float | None]]
+INFORMATION: tuple[Columns, str] = (
+    {
+        "nats": lambda o: o.information,
+        "given up": lambda o: o.given_up,
+        "least kept": lambda o: o.least_kept,
+    },
+    "Groups by the last layer that reads them, inputs first; information in nats. `nats`: of the "
+    "whole group about the outputs of the layers that read it. `given up`: sum of what each "
+    "dropped unit still added when it was visited. `least kept`: the least that a kept unit adds.",
+)
+SCORE: tuple[Columns, str] = (
+    {"most dropped": lambda o: o.most_dropped, "least kept": lambda o: o.least_kept},
+    "Groups by the last layer that reads them, inputs first; the greatest score of a dropped "
+    "unit and the least of a kept one.",
+)
 
 
 def group_outcomes(run: Run) -> list[GroupOutcome]:
@@ -45,39 +64,28 @@ def group_outcomes(run: Run) -> list[GroupOutcome]:
 
 
 def group_table(run: Run) -> Table:
-    """Widths of every group, and its information or scores."""
+    """Widths of every group, and what its units were judged by."""
+    columns, caption = INFORMATION if run.by_information() else SCORE
     outcomes = group_outcomes(run)
-    width, kept = sum(o.width for o in outcomes), sum(o.kept for o in outcomes)
-    total = ("all groups", str(width), str(kept), _dropped(width, kept), "", "", "")
-    if run.by_information():
-        header = ("group", "width", "kept", "dropped %", "nats", "given up", "least kept")
-        values = [(o.information, o.given_up, o.least_kept) for o in outcomes]
-        caption = (
-            "Groups from the inputs to the outputs. *nats*: information of the whole group with "
-            "the outputs of the layers that read it; *given up*: sum of what each dropped unit "
-            "still added when it was visited; *least kept*: the least that a kept unit adds."
-        )
-    else:
-        header = ("group", "width", "kept", "dropped %", "score", "most dropped", "least kept")
-        values = [(None, o.most_dropped, o.least_kept) for o in outcomes]
-        header = (*header[:4], *header[5:])
-        total = total[:-1]
-        caption = (
-            f"Groups from the inputs to the outputs, judged by the score `{run.selection.method}`: "
-            "the greatest of a dropped unit and the least of a kept one."
-        )
-    skip = 0 if run.by_information() else 1
     rows = [
-        (code(o.name), str(o.width), str(o.kept), _dropped(o.width, o.kept), *map(number, v[skip:]))
-        for o, v in zip(outcomes, values, strict=True)
+        (
+            code(o.name),
+            str(o.width),
+            str(o.kept),
+            _dropped(o.width, o.kept),
+            *(number(value(o)) for value in columns.values()),
+        )
+        for o in outcomes
     ]
-    return Table(header, [*rows, total], caption)
+    width, kept = sum(o.width for o in outcomes), sum(o.kept for o in outcomes)
+    total = ("all groups", str(width), str(kept), _dropped(width, kept), *("" for _ in columns))
+    return Table(("group", "width", "kept", "dropped %", *columns), [*rows, total], caption)
 
 
 def refit_table(run: Run) -> Table:
     """Reconstruction error of each refitted layer."""
     return Table(
-        ("layer", "error before", "error after", "left of it"),
+        ("layer", "error before", "error after", "left %"),
         [
             (
                 code(fit["layer"]),
@@ -87,14 +95,14 @@ def refit_table(run: Run) -> Table:
             )
             for fit in run.fits
         ],
-        "Refit without training: squared error of a layer's outputs against the dense network's, "
-        "as a share of their variance. *Before*: with the layers ahead of it already refitted.",
+        "Refit without training, layer by layer: squared error of the outputs against the dense "
+        "network's, as a share of their variance. The layers ahead are refitted already in both.",
     )
 
 
 def number(value: float | None) -> str:
     """Three significant digits; a dash for what does not exist."""
-    return "–" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _dropped(width: int, kept: int) -> str:
@@ -102,4 +110,4 @@ def _dropped(width: int, kept: int) -> str:
 
 
 def _left(before: float, after: float) -> str:
-    return f"{100 * after / before:.1f} %" if before > 0 else "–"
+    return f"{100 * after / before:.1f}" if before > 0 else "-"

@@ -30,7 +30,9 @@ def headline(run: Run) -> str:
     """The result in plain words."""
     metrics, share = run.metrics, share_kept(run.metrics)
     if metrics["collapsed_groups"]:
-        return f"The network collapsed: {len(metrics['collapsed_groups'])} groups lost all channels."
+        return (
+            f"The network collapsed: {len(metrics['collapsed_groups'])} groups lost all channels."
+        )
     removed = f"{100 * (1 - share['MACs']):.1f} % of MACs removed"
     dense, without = metrics["accuracy_dense"], run.accuracy(run.untrained())
     assert without is not None
@@ -57,11 +59,15 @@ def facts(run: Run) -> list[Fact]:
         _removed("MACs", share["MACs"], metrics["macs_dense"], metrics["macs"]),
         Fact(
             "speed-up",
-            f"{1 / share['latency']:.2f}×",
+            f"{1 / share['latency']:.2f}x",
             f"{metrics['latency_dense_ms']:.2f} → {metrics['latency_ms']:.2f} ms, batch "
-            f"{metrics['latency_batch']}, {metrics['latency_device']}",
+            f"{metrics['latency_batch']} on {metrics['latency_device']}",
         ),
-        Fact("accuracy", f"{change:+.2f} points", "final network against the dense one"),
+        Fact(
+            "accuracy, points",
+            f"{change:+.2f}",
+            f"{100 * metrics['accuracy_dense']:.2f} → {100 * metrics['accuracy_finetuned']:.2f} %",
+        ),
     ]
 
 

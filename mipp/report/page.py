@@ -1,16 +1,96 @@
-"""The report of one run as a page."""
+"""The report of one run: a self-contained page, the same in Markdown, and its figures."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from mipp.report.table import result_table
+from mipp.report.cost import cost_table
+from mipp.report.document import (
+    Block,
+    Code,
+    Document,
+    Facts,
+    Notes,
+    Picture,
+    Section,
+    Table,
+    Text,
+)
+from mipp.report.figures import FIGURES, draw_figures
+from mipp.report.groups import group_table, refit_table
+from mipp.report.headline import facts, headline, what_was_done
+from mipp.report.html_page import html_page
+from mipp.report.markdown_page import markdown_page
+from mipp.report.notes import notes
+from mipp.report.reproduce import command, made_with, unknown
+from mipp.report.run import Run, read_run
+from mipp.report.table import HEADER, result_rows
 
 
 def render(workdir: Path, out: Path, *, title: str) -> None:
-    """Write `report.html` and `report.md` from the stage folders of a run."""
-    metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
-    text = f"# {title}\n\n```\n{result_table(metrics)}\n```\n"
-    (out / "report.md").write_text(text)
-    (out / "report.html").write_text(f"<title>{title}</title><pre>{text}</pre>")
+    """Write `report.html`, `report.md` and `figures/` from the stage folders of a run.
+
+    The same stage folders give the same bytes.
+
+    Parameters
+    ----------
+    workdir : the run's work directory.
+    out : folder to write into.
+    title : heading of the page.
+
+    Raises
+    ------
+    WorkdirError : a stage that the report needs is missing.
+    """
+    run = read_run(workdir)
+    figures = draw_figures(run, out / "figures")
+    document = compose(run, title, figures)
+    (out / "report.html").write_text(html_page(document, figures), encoding="utf-8")
+    (out / "report.md").write_text(markdown_page(document), encoding="utf-8")
+
+
+def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
+    """All that the report says, in order.
+
+    Parameters
+    ----------
+    figures : names of the figures that there are.
+    """
+    return Document(
+        title=title,
+        done=what_was_done(run),
+        headline=headline(run),
+        sections=[
+            Section("Result", [_result(run), Facts(facts(run))]),
+            Section("Notes", [Notes(notes(run))]),
+            Section("Groups", _groups(run)),
+            Section("Figures", [Picture(name, FIGURES[name].caption) for name in figures]),
+            Section("Cost", [cost_table(run)]),
+            Section("Reproduce", _reproduce(run)),
+        ],
+    )
+
+
+def _result(run: Run) -> Table:
+    images = run.metrics.get("test_images")
+    tested = f"Accuracy on {images:,} test images" if images else "Accuracy on the test images"
+    return Table(
+        HEADER,
+        result_rows(run.metrics, run.finetune_epochs()),
+        f"{tested}, its change in points; latency at batch {run.metrics['latency_batch']} on "
+        f"{run.metrics['latency_device']}.",
+    )
+
+
+def _groups(run: Run) -> list[Block]:
+    return [group_table(run), *([refit_table(run)] if run.fits else [])]
+
+
+def _reproduce(run: Run) -> list[Block]:
+    missing = unknown(run)
+    return [
+        Code(command(run)),
+        *([Text(missing)] if missing else []),
+        Text(made_with(run)),
+    ]

@@ -24,7 +24,7 @@ def result_rows(metrics: Mapping[str, Any], epochs: int | None = None) -> list[t
     epochs : of fine-tuning, where known; with 0 the last row does not claim any.
     """
     dense = metrics["accuracy_dense"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, label in ROWS:
         accuracy = metrics[f"accuracy_{key}"]
         if accuracy is None:
@@ -78,6 +78,6 @@ def result_table(metrics: Mapping[str, Any], epochs: int | None = None) -> str:
     return (
         f"{text_table(HEADER, result_rows(metrics, epochs))}\n"
         f"removed: {removed}\n"
-        f"latency: {1 / share['latency']:.2f}x faster at batch {metrics['latency_batch']} on "
+        f"speed-up: {1 / share['latency']:.2f}x at batch {metrics['latency_batch']} on "
         f"{metrics['latency_device']}; search took {metrics['seconds_search']:.1f} s"
     )

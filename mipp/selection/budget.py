@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,10 @@ Price = Literal["unit", "params", "macs"]
 Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, higher means keep
 Outcome = TypeVar("Outcome")
 
-STEPS = 40  # halvings of the logarithm of the threshold
+DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
+STEPS = 40  # walks at most
 SLACK = 0.002  # a share of the budget that is not worth another walk
+WIDTH = 0.002  # a bracket this narrow holds a jump: one channel more takes many with it
 
 
 def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
@@ -69,18 +72,25 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
         )
 
 
-def bisect_threshold(
-    walk: Callable[[float], Outcome],
-    share: Callable[[Outcome], float],
-    allowed: float,
-    top: float,
+@dataclass(frozen=True)
+class Probe(Generic[Outcome]):
+    """An outcome at a threshold, and the threshold it suggests for the budget."""
+
+    outcome: Outcome
+    share: float  # what it spends
+    suggestion: float
+
+
+def find_threshold(
+    probe: Callable[[float], Probe[Outcome]], allowed: float, top: float
 ) -> tuple[float, Outcome]:
     """The smallest threshold found whose outcome spends at most `allowed`.
 
     Parameters
     ----------
-    walk : outcome at a threshold; larger thresholds spend less.
-    share : what an outcome spends.
+    probe : outcome at a threshold; larger thresholds spend less. Suggestions are followed while
+        they lie inside the bracket of thresholds known to spend too much and little enough;
+        else the bracket is halved, on a logarithmic scale.
     allowed : the bound on what is spent.
     top : a threshold at which everything above the floors goes.
 
@@ -88,21 +98,23 @@ def bisect_threshold(
     -------
     The threshold and its outcome; 0 when nothing needs to go.
     """
-    outcome = walk(0.0)
-    if share(outcome) <= allowed:
-        return 0.0, outcome
-    low, high = math.log(top) - 40.0, math.log(top)
-    best = walk(top)
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        outcome = walk(math.exp(middle))
-        if share(outcome) > allowed:
-            low = middle
-            continue
-        high, best = middle, outcome
-        if share(outcome) >= allowed * (1 - SLACK):
+    found = probe(0.0)
+    if found.share <= allowed:
+        return 0.0, found.outcome
+    low, high = top * math.exp(-DEPTH), top
+    best: Outcome | None = None
+    for step in range(STEPS):
+        inside = low < found.suggestion < high and step % 3 < 2
+        threshold = found.suggestion if inside else math.sqrt(low * high)
+        found = probe(threshold)
+        if found.share > allowed:
+            low = threshold
+        else:
+            high, best = threshold, found.outcome
+        met = allowed * (1 - SLACK) <= found.share <= allowed
+        if met or high < low * (1 + WIDTH):
             break
-    return math.exp(high), best
+    return high, best if best is not None else probe(top).outcome
 
 
 def select_by_scores(

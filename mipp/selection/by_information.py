@@ -11,9 +11,10 @@ from mipp.config import Budget, ChooseConfig, parse_budget
 from mipp.graph import ChannelGraph
 from mipp.selection.budget import (
     Price,
+    Probe,
     allowance,
-    bisect_threshold,
     check_reachable,
+    find_threshold,
     spent,
     unit_prices,
 )
@@ -83,21 +84,44 @@ def select_by_information(
     """
     budget = parse_budget(config.budget)
     check_reachable(graph, budget, config.min_channels)
-    rules = Rules(
-        config.order, config.min_channels, unit_prices(graph, price_of(config, budget))
-    )
+    rules = Rules(config.order, config.min_channels, unit_prices(graph, price_of(config, budget)))
     totals = total_information(graph, information)
 
     def walk(threshold: float) -> Walk:
         return walk_network(graph, information, rules, threshold)
 
+    def probe(threshold: float) -> Probe[Walk]:
+        found = walk(threshold)
+        share = spent(graph, found.counts(), budget.kind)
+        return Probe(found, share, _suggest(graph, found, rules, budget))
+
     if budget.kind == "nats":
         threshold, found = budget.value, walk(budget.value)
     else:
         top = 2 * max(totals[g] / rules.prices[g] for g in graph.groups) + 1e-300
-        threshold, found = bisect_threshold(
-            walk, lambda w: spent(graph, w.counts(), budget.kind), allowance(budget), top
-        )
+        threshold, found = find_threshold(probe, allowance(budget), top)
     kept = {group: np.asarray(channels, np.int64) for group, channels in found.kept().items()}
     selection = Selection(kept, dict(graph.widths), "mipp", dict(provenance))
     return Choice(selection, found, threshold, totals)
+
+
+def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> float:
+    """The threshold that would meet the budget if no channel's information changed with it."""
+    nats = {
+        group: np.sort([v.conditional / rules.prices[group] for v in verdicts])
+        for group, verdicts in walk.verdicts.items()
+    }
+    levels = np.unique(np.concatenate(list(nats.values())))
+    low, high = 0, len(levels) - 1
+    while low < high:
+        middle = (low + high) // 2
+        kept = {
+            group: max(
+                len(values) - int(np.searchsorted(values, levels[middle])),
+                min(rules.floor, len(values)),
+            )
+            for group, values in nats.items()
+        }
+        over = spent(graph, kept, budget.kind) > allowance(budget)
+        low, high = (middle + 1, high) if over else (low, middle)
+    return float(levels[low])

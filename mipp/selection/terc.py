@@ -53,8 +53,9 @@ def visit_once(
     remaining = single.numel()
     for visit, channel in enumerate(visiting_order(single)):
         conditional = sum(elimination.loss(channel) for elimination in eliminations)
-        redundant = conditional < threshold
-        why: Why = "informative" if not redundant else "floor" if remaining <= floor else "redundant"
+        why: Why = "informative"
+        if conditional < threshold:
+            why = "redundant" if remaining > floor else "floor"
         for elimination in eliminations:
             if why == "redundant":
                 elimination.drop(channel)

@@ -105,8 +105,7 @@ def _total_single(
     information: Mapping[str, PairInformation],
 ) -> Tensor:
     singles = [
-        information[pair.name].single(rows).cpu()
-        for pair, rows in zip(pairs, targets, strict=True)
+        information[pair.name].single(rows).cpu() for pair, rows in zip(pairs, targets, strict=True)
     ]
     return torch.stack(singles).sum(0)
 

@@ -48,9 +48,7 @@ def _by_information(
     context: Context, graph: ChannelGraph
 ) -> tuple[Selection, Nodes, dict[str, object]]:
     states = load_states(context.workdir)
-    choice = select_by_information(
-        graph, states, context.params.choose, _provenance(context)
-    )
+    choice = select_by_information(graph, states, context.params.choose, _provenance(context))
     summary: dict[str, object] = {
         "threshold": choice.threshold,
         "information": dict(choice.information),
@@ -69,7 +67,9 @@ def _by_criterion(
     split = load_splits(params).calibration
     scores = CRITERIA[config.method](
         CriterionInput(
-            model, graph, lambda: split.batches(params.extract.batch_size, device=device),
+            model,
+            graph,
+            lambda: split.batches(params.extract.batch_size, device=device),
             params.seed,
         )
     )

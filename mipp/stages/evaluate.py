@@ -44,6 +44,7 @@ def evaluate_networks(context: Context) -> None:
     final = load_network(workdir / "finetune/model.safetensors", device)
     metrics: dict[str, Any] = {
         **_accuracies(workdir, splits, params.evaluate, device),
+        "test_images": len(splits.test),
         **_sizes(dense, final),
         **_latency(dense, final, params.evaluate, device),
     }

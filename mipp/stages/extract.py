@@ -25,9 +25,7 @@ def extract_activations(context: Context) -> None:
     graph = trace(checkpoint, device)
     split = splits.calibration
     batch = params.extract.batch_size
-    batches = track(
-        images_of(split, batch, device), total=-(-len(split) // batch), label="extract"
-    )
+    batches = track(images_of(split, batch, device), total=-(-len(split) // batch), label="extract")
     sampling = Sampling(params.extract.rows, len(split), params.seed)
     write_store(
         context.out / STORE.name,

@@ -7,5 +7,5 @@ from mipp.stages.stage import Context
 
 
 def write_report(context: Context) -> None:
-    """Write `report.html`, self-contained, and `report.md`."""
+    """Write `report.html`, self-contained, `report.md` and `figures/`."""
     render(context.workdir, context.out, title=context.params.report.title)

@@ -38,6 +38,7 @@ def finetune_pruned(context: Context) -> None:
     checkpoint = load_network(context.workdir / "prune" / f"{start}.safetensors", device)
     splits = load_splits(params)
     history = _train(context, "finetune", checkpoint.model, splits, params.finetune)
+    write_json(context.out / "start.json", {"start": start})
     _write(context, checkpoint, history)
 
 

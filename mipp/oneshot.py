@@ -1,0 +1,253 @@
+"""`mipp.prune`: selection, surgery and refit of any network in one call, without a disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mipp.activations import Sampling, capture_rows
+from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig, PruneConfig, parse_budget
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.errors import ConfigError, DataError, did_you_mean
+from mipp.graph import ChannelGraph, build_graph
+from mipp.information import gaussian, moments
+from mipp.information.gaussian import PairState
+from mipp.information.moments import Moments
+from mipp.metrics import count_macs, count_params
+from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.selection.budget import check_reachable, select_by_scores
+from mipp.selection.by_information import select_by_information
+from mipp.selection.selection import Selection
+from mipp.surgery import apply_selection
+
+EXTRACT, ESTIMATE, PRUNE = ExtractConfig(), EstimateConfig(), PruneConfig()
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One channel group: its width before and after, and its information in nats."""
+
+    name: str
+    width: int
+    kept: int
+    information: float | None  # None for a rival criterion
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was removed, what was left whole and why, and what it took; prints as a table."""
+
+    groups: tuple[GroupReport, ...]
+    left_whole: Mapping[str, str]
+    near_collapsed: tuple[str, ...]
+    params: int
+    params_dense: int
+    macs: int
+    macs_dense: int
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"params {self.params_dense:,} -> {self.params:,} "
+            f"({100 * self.params / self.params_dense:.1f} %), "
+            f"MACs {self.macs_dense:,} -> {self.macs:,} "
+            f"({100 * self.macs / self.macs_dense:.1f} %), {self.seconds:.1f} s"
+        ]
+        lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
+        lines += [f"  {name} left whole: {why}" for name, why in self.left_whole.items()]
+        lines += [
+            f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A new, smaller network, the selection that made it, and a report."""
+
+    model: nn.Module
+    selection: Selection
+    report: PruneReport
+
+
+def prune(
+    model: nn.Module,
+    calibration: Iterable[Any],
+    budget: str = "macs:0.5",
+    *,
+    method: str = "mipp",
+    order: Literal["mi", "best-first"] = "mi",
+    repair: Literal["refit", "recalibrate", "none"] = "refit",
+    images: int = 1024,
+    min_channels: int = 1,
+    seed: int = 0,
+) -> Pruned:
+    """A pruned copy of a network; the one given is left as it was.
+
+    Parameters
+    ----------
+    calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
+        training data, such as a shuffled loader. The first `images` inputs are held in memory.
+    budget : `macs:S` and `params:S` keep the share S, `ratio:R` removes the share R of the
+        units, `nats:X` drops what adds less than X nats.
+    method : `mipp`, or a rival criterion of `mipp.criteria`.
+    order : of the visits: `mi`, least informative first, or `best-first`.
+    repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
+        batch-norm statistics (the better start for fine-tuning), or `none`.
+    images : inputs used.
+    min_channels : floor per channel group.
+    seed : of the sampled positions and of the random criterion.
+
+    Returns
+    -------
+    `.model`, `.selection` and `.report`.
+
+    Raises
+    ------
+    InputError : the network cannot be traced, the calibration data is empty, sorted by class
+        or unlabelled where labels are needed, or the budget cannot be reached.
+    """
+    started = time.perf_counter()
+    config = ChooseConfig(method=method, order=order, budget=budget, min_channels=min_channels)
+    if method not in ("mipp", *CRITERIA):
+        raise ConfigError(
+            f"method {method!r} is unknown; {did_you_mean(method, ('mipp', *CRITERIA))}."
+        )
+    batches = _collect(calibration, images, _device(model))
+    example = batches[0][0][:1]
+    graph = build_graph(model, example)
+    check_reachable(graph, parse_budget(budget), min_channels)
+    selection, information, near = _select(model, graph, batches, config, seed)
+    pruned = apply_selection(model, selection, example)
+    _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
+    report = PruneReport(
+        groups=tuple(
+            GroupReport(name, graph.widths[name], len(kept), information.get(name))
+            for name, kept in selection.kept.items()
+        ),
+        left_whole=graph.left_whole,
+        near_collapsed=tuple(near),
+        params=count_params(pruned),
+        params_dense=count_params(model),
+        macs=count_macs(pruned, tuple(example.shape[1:])),
+        macs_dense=count_macs(model, tuple(example.shape[1:])),
+        seconds=time.perf_counter() - started,
+    )
+    return Pruned(pruned, selection, report)
+
+
+Batch = tuple[Tensor, Tensor | None]
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> list[Batch]:
+    """The first inputs, with their labels where the loader gives them."""
+    batches: list[Batch] = []
+    count = 0
+    for item in calibration:
+        x, y = (item[0], item[1]) if isinstance(item, (tuple, list)) else (item, None)
+        x = x[: images - count].to(device)
+        y = y[: images - count].to(device) if isinstance(y, Tensor) else None
+        batches.append((x, y))
+        count += len(x)
+        if count >= images:
+            break
+    if not count:
+        raise DataError(
+            "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
+            "labels), got none; if it is a generator, it may have been used up: pass a loader."
+        )
+    _require_shuffled(batches)
+    return batches
+
+
+def _require_shuffled(batches: list[Batch]) -> None:
+    labels = [y for _, y in batches if y is not None and y.ndim == 1]
+    flat = torch.cat(labels) if labels else torch.empty(0)
+    if len(flat) >= 64 and bool((flat.diff() >= 0).all() and flat[0] != flat[-1]):
+        raise DataError(
+            f"calibration is sorted by class.\nExpected a random sample, got {len(flat)} labels "
+            "in ascending order, which biases every statistic; shuffle the loader."
+        )
+
+
+def _select(
+    model: nn.Module, graph: ChannelGraph, batches: list[Batch], config: ChooseConfig, seed: int
+) -> tuple[Selection, Mapping[str, float], list[str]]:
+    provenance = {"budget": config.budget, "order": config.order, "seed": str(seed)}
+    if config.method == "mipp":
+        states = _states(model, graph, [x for x, _ in batches], seed)
+        choice = select_by_information(graph, states, config, provenance)
+        return choice.selection, choice.information, choice.near_collapsed()
+    given = CriterionInput(model, graph, lambda: _labelled(batches), seed)
+    kept = select_by_scores(
+        CRITERIA[config.method](given),
+        graph,
+        parse_budget(config.budget),
+        scope=config.scope,
+        floor=config.min_channels,
+    )
+    near = [group for group, channels in kept.items() if len(channels) <= config.min_channels]
+    return Selection(kept, dict(graph.widths), config.method, provenance), {}, near
+
+
+def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+    for x, y in batches:
+        if y is None:
+            raise DataError(
+                "this criterion needs labels.\nExpected batches of (inputs, labels), got inputs "
+                "alone; pass labelled batches or method='mipp'."
+            )
+        yield x, y
+
+
+def _states(
+    model: nn.Module, graph: ChannelGraph, inputs: list[Tensor], seed: int
+) -> dict[str, PairState]:
+    """Moments streamed from the forward pass, then the closed form of every pair."""
+    sampling = Sampling(EXTRACT.rows, sum(len(x) for x in inputs), seed)
+    sums: dict[str, Moments] = {}
+    for rows in capture_rows(model, graph.pairs, inputs, sampling):
+        for name, (x, y) in rows.items():
+            part = moments.of_rows(x, y)
+            sums[name] = moments.merge(sums[name], part) if name in sums else part
+    return {
+        pair.name: gaussian.prepare(
+            sums[pair.name],
+            pair.features.shape[0],
+            ridge=ESTIMATE.ridge,
+            resolution=ESTIMATE.resolution,
+        )
+        for pair in graph.pairs
+    }
+
+
+def _repair(
+    pruned: nn.Module,
+    dense: nn.Module,
+    graph: ChannelGraph,
+    selection: Selection,
+    inputs: list[Tensor],
+    repair: str,
+    seed: int,
+) -> None:
+    if repair == "recalibrate":
+        recalibrate(pruned, inputs)
+    elif repair == "refit":
+        count = sum(len(x) for x in inputs)
+        settings = RefitSettings(PRUNE.ridge, Sampling(PRUNE.rows, count, seed))
+        whole = [torch.cat(inputs)]
+        refit(pruned, dense, graph, selection, lambda: whole, settings)
+    elif repair != "none":
+        raise ConfigError(
+            f"repair {repair!r} is unknown; "
+            f"{did_you_mean(repair, ('refit', 'recalibrate', 'none'))}."
+        )

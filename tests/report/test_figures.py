@@ -1,0 +1,57 @@
+"""Figures: their files, their place in a page, and drawing from several threads."""
+
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mipp.report.drawing import VARIABLES, inline_svg
+from mipp.report.figures import FIGURES, draw_figures
+from mipp.report.profile import PANELS, shown_groups
+from mipp.report.run import read_run
+
+
+@pytest.fixture
+def run(workdir):
+    return read_run(workdir.write())
+
+
+def test_every_figure_is_a_file_of_both_kinds(run, tmp_path):
+    drawn = draw_figures(run, tmp_path / "figures")
+    assert list(drawn) == list(FIGURES)
+    for name in FIGURES:
+        assert (tmp_path / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert ElementTree.parse(tmp_path / f"figures/{name}.svg").getroot().tag.endswith("svg")
+
+
+def test_threads_draw_what_one_thread_draws(run, tmp_path):
+    alone = draw_figures(run, tmp_path / "alone")
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda i: draw_figures(run, tmp_path / str(i)), range(2)))
+    assert all(drawn == alone for drawn in together)
+
+
+def test_drawing_leaves_the_settings_of_the_process(run, tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    draw_figures(run, tmp_path)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_page_colours_replace_those_of_the_file(run, tmp_path):
+    for name, svg in draw_figures(run, tmp_path).items():
+        inline = inline_svg(svg, name, "a label")
+        assert not [colour for colour in VARIABLES if colour in inline]
+        assert inline.startswith('<svg role="img" aria-label="a label"')
+
+
+def test_many_groups_show_the_first_and_the_last():
+    names = [f"block{i}" for i in range(100)]
+    shown = shown_groups(names)
+    assert len(set(shown)) == PANELS
+    assert (shown[0], shown[-1]) == ("block0", "block99")
+
+
+def test_few_groups_are_all_shown():
+    assert shown_groups(["a", "b"]) == ["a", "b"]

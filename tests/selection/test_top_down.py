@@ -1,0 +1,142 @@
+"""The walk from the outputs to the inputs: which targets count when, and for how much."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import build_small, graph_of, images_for
+
+from mipp.selection.top_down import Rules, total_information, walk_network
+
+
+class RecordedInformation:
+    """Nats per channel and target row that nothing changes; remembers the targets asked for."""
+
+    def __init__(self, pair, seed):
+        rng = np.random.default_rng([seed, *pair.name.encode()])
+        self.nats = torch.from_numpy(rng.random((len(pair.features), pair.targets)))
+        self.asked = []
+
+    def single(self, targets):
+        self.asked.append(targets.tolist())
+        return self.nats[:, targets].sum(1)
+
+    def joint(self, targets):
+        return float(self.nats[:, targets].sum())
+
+    def eliminate(self, targets, order):
+        self.asked.append(targets.tolist())
+        return Additive(self.nats[:, targets].sum(1))
+
+
+class Additive:
+    def __init__(self, nats):
+        self.nats = nats
+
+    def loss(self, channel):
+        return float(self.nats[channel])
+
+    def losses(self):
+        return self.nats
+
+    def drop(self, channel):
+        pass
+
+    settle = drop
+
+
+def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=1):
+    """The graph, its recorded information and the walk; half of the channels go by default."""
+    graph = graph_of(name)
+    information = {pair.name: RecordedInformation(pair, seed) for pair in graph.pairs}
+    if threshold is None:
+        pair = graph.pairs[len(graph.pairs) // 2]
+        threshold = float(information[pair.name].nats.sum(1).median())
+    rules = Rules(order, floor, prices or dict.fromkeys(graph.groups, 1.0))
+    return graph, information, walk_network(graph, information, rules, threshold)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+def test_groups_are_decided_latest_consumer_first(name, seed):
+    graph, _, walk = walk_recorded(name, seed)
+    model, executed = build_small(name), []
+    for module, layer in model.named_modules():
+        layer.register_forward_hook(lambda *_, module=module: executed.append(module))
+    model(images_for(name, 1))
+    latest = [
+        max(executed.index(pair.consumer) for pair in graph.pairs_of(group))
+        for group in walk.verdicts
+    ]
+    assert latest == sorted(latest, reverse=True)
+
+
+def test_chain_is_walked_from_the_last_pair(seed):
+    _, _, walk = walk_recorded("lenet5", seed)
+    assert list(walk.verdicts) == ["fc2", "fc1", "conv2", "conv1"]
+
+
+@pytest.mark.parametrize("order", ["mi", "best-first"])
+def test_targets_of_a_decided_group_are_its_kept_channels(order, seed):
+    _, information, walk = walk_recorded("lenet5", seed, order=order)
+    kept = walk.kept()
+    assert 0 < len(kept["fc1"]) < 120
+    assert information["conv2--fc1"].asked == [kept["fc1"]] * 2
+    assert information["fc2--fc3"].asked == [list(range(10))] * 2
+
+
+def test_targets_of_an_undecided_group_all_count(seed):
+    graph, information, walk = walk_recorded("resnet20", seed)
+    stream, inner = "layer3.0.conv2", "layer3.1.conv1"
+    assert list(graph.groups).index(stream) < list(graph.groups).index(inner)
+    # the block reads the stream before, and writes to it after, the stream is decided
+    assert information[f"{stream}--{inner}"].asked == [list(range(64))] * 2
+    assert information[f"{inner}--layer3.1.conv2"].asked == [walk.kept()[stream]] * 2
+
+
+def test_every_pair_is_asked_for_the_rows_that_still_stand(seed):
+    graph, information, walk = walk_recorded("resnet20", seed)
+    decided = set()
+    for group in graph.groups:
+        for pair in graph.pairs_of(group):
+            whole = pair.owner not in decided
+            kept = walk.kept().get(pair.owner, [])
+            rows = [j for j in range(pair.targets) if whole or pair.channel[j] in kept]
+            assert information[pair.name].asked == [rows] * 2
+        decided.add(group)
+
+
+def test_information_of_a_stream_is_the_sum_over_its_consumers(seed):
+    graph, information, walk = walk_recorded("resnet20", seed)
+    pairs = graph.pairs_of("conv1")
+    assert [pair.consumer for pair in pairs] == [
+        "layer1.0.conv1",
+        "layer1.1.conv1",
+        "layer1.2.conv1",
+        "layer2.0.conv1",
+        "layer2.0.shortcut",
+    ]
+    expected = sum(information[p.name].nats[:, information[p.name].asked[0]].sum(1) for p in pairs)
+    for verdict in walk.verdicts["conv1"]:
+        assert verdict.single == pytest.approx(float(expected[verdict.channel]))
+        assert verdict.conditional == pytest.approx(float(expected[verdict.channel]))
+
+
+def test_total_information_counts_every_target(seed):
+    graph, information, _ = walk_recorded("resnet20", seed)
+    totals = total_information(graph, information)
+    stream = [information[pair.name].nats.sum() for pair in graph.pairs_of("conv1")]
+    assert list(totals) == list(graph.groups)
+    assert totals["conv1"] == pytest.approx(float(sum(stream)))
+
+
+def test_threshold_is_nats_per_price(seed):
+    prices = {"fc2": 1.0, "fc1": 2.0, "conv2": 0.5, "conv1": 0.0}
+    _, _, walk = walk_recorded("lenet5", seed, threshold=4.0, prices=prices, floor=0)
+    for group, verdicts in walk.verdicts.items():
+        for verdict in verdicts:
+            assert verdict.kept == (verdict.conditional >= 4.0 * prices[group])
+
+
+def test_walk_of_an_emptied_group_empties_what_feeds_it(seed):
+    prices = {"fc2": 1.0, "fc1": 1e9, "conv2": 1.0, "conv1": 0.0}
+    _, _, walk = walk_recorded("lenet5", seed, threshold=1e-6, prices=prices, floor=0)
+    assert walk.counts() == {"fc2": 84, "fc1": 0, "conv2": 0, "conv1": 6}

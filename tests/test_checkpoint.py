@@ -1,0 +1,144 @@
+"""Checkpoints: what comes back is what was saved, bit by bit, or a refusal that says why."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import build_small, graph_of, images_for, random_selection, small_spec
+from safetensors.torch import save_file
+from torch import nn
+
+from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.errors import CheckpointError
+from mipp.models import MODELS, build_model
+from mipp.selection.selection import Selection
+from mipp.surgery import apply_selection
+
+OWN_SELECTION = Selection({"0": np.array([1, 2, 5])}, {"0": 8}, "test")
+
+
+def pruned_checkpoint(name, seed=0):
+    model, images = build_small(name).float(), images_for(name, 1).float()
+    selection = random_selection(graph_of(name), seed)
+    pruned = apply_selection(model, selection, images)
+    return Checkpoint(pruned, small_spec(name), selection, tuple(images.shape[1:]))
+
+
+def build_mine(width=8):
+    return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 2))
+
+
+def save_mine(path, selection=None):
+    model = build_mine()
+    if selection is not None:
+        model = apply_selection(model, selection, torch.zeros(1, 4))
+    save_checkpoint(path, Checkpoint(model, None, selection, (4,)))
+    return model.eval()
+
+
+def assert_same_state(model, other):
+    assert model.state_dict().keys() == other.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pruned_network_comes_back_bit_by_bit(name, tmp_path, seed):
+    saved = pruned_checkpoint(name, seed)
+    save_checkpoint(tmp_path / "model.safetensors", saved)
+    read = load_checkpoint(tmp_path / "model.safetensors")
+    assert_same_state(read.model, saved.model)
+    images = images_for(name, 2).float()
+    with torch.no_grad():
+        assert torch.equal(read.model.eval()(images), saved.model.eval()(images))
+
+
+def test_recipe_comes_back(tmp_path):
+    saved = pruned_checkpoint("lenet5")
+    save_checkpoint(tmp_path / "model.safetensors", saved)
+    read = load_checkpoint(tmp_path / "model.safetensors")
+    assert (read.spec, read.shape) == (saved.spec, saved.shape)
+    assert read.selection.to_json() == saved.selection.to_json()
+
+
+def test_dense_network_comes_back_bit_by_bit(tmp_path):
+    spec = small_spec("resnet20")
+    model = build_model(spec, seed=3)
+    save_checkpoint(tmp_path / "model.safetensors", Checkpoint(model, spec, None, (3, 32, 32)))
+    read = load_checkpoint(tmp_path / "model.safetensors")
+    assert read.selection is None
+    assert_same_state(read.model, model)
+
+
+@pytest.mark.parametrize("selection", [None, OWN_SELECTION])
+def test_own_network_comes_back_with_its_build_function(selection, tmp_path):
+    model = save_mine(tmp_path / "model.safetensors", selection)
+    read = load_checkpoint(tmp_path / "model.safetensors", build=build_mine)
+    assert_same_state(read.model, model)
+    assert torch.equal(read.model.eval()(torch.ones(2, 4)), model(torch.ones(2, 4)))
+
+
+def test_two_saves_give_equal_bytes(tmp_path):
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path in paths:
+        save_checkpoint(path, pruned_checkpoint("resnet20"))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_loading_leaves_the_global_generator_alone(tmp_path):
+    save_checkpoint(tmp_path / "model.safetensors", pruned_checkpoint("lenet5"))
+    before = torch.get_rng_state()
+    load_checkpoint(tmp_path / "model.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_missing_checkpoint_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors cannot be read"):
+        load_checkpoint(tmp_path / "gone.safetensors")
+
+
+def test_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"no tensors here")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"mipp": '{"format": "mipp-0"}'}])
+def test_plain_weights_are_refused(metadata, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(build_mine().state_dict(), path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"has no recipe(.|\n)*as model\.weights"):
+        load_checkpoint(path)
+
+
+def test_own_network_without_its_build_function_is_refused(tmp_path):
+    save_mine(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="holds a network of your own"):
+        load_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("selection", [None, OWN_SELECTION], ids=["dense", "pruned"])
+def test_build_function_of_another_network_is_refused(selection, tmp_path):
+    save_mine(tmp_path / "model.safetensors", selection)
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        load_checkpoint(tmp_path / "model.safetensors", build=lambda: build_mine(width=9))
+
+
+def test_selection_survives_its_text():
+    selection = random_selection(graph_of("resnet20"), 0)
+    read = Selection.from_json(selection.to_json())
+    assert read.to_json() == selection.to_json()
+    for group, channels in selection.kept.items():
+        np.testing.assert_array_equal(read.kept[group], channels)
+        assert sorted([*channels, *read.dropped(group)]) == list(range(read.width[group]))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kept": {}}', '{"kept": 3, "width": {}}'])
+def test_text_of_another_kind_is_no_selection(text):
+    with pytest.raises(CheckpointError, match="selection cannot be read"):
+        Selection.from_json(text)
+
+
+def test_share_of_removed_units_is_counted_over_all_groups():
+    selection = Selection({"a": np.array([0]), "b": np.arange(6)}, {"a": 4, "b": 6}, "test")
+    assert selection.units_removed() == pytest.approx(0.3)

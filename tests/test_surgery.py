@@ -1,0 +1,151 @@
+"""Surgery: the pruned network is the dense one with dropped channels zero where they are read."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import (
+    OWN_NETWORKS,
+    build_own,
+    build_small,
+    dropped_channels_zeroed,
+    enliven_norms,
+    graph_of,
+    images_for,
+    own_images,
+    random_selection,
+)
+
+from mipp.errors import SurgeryError
+from mipp.graph import build_graph
+from mipp.models import MODELS, ModelSpec, build_model
+from mipp.selection.selection import Selection, keep_all
+from mipp.surgery import apply_selection
+
+LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
+
+
+def assert_surgery_is_zeroing(model, graph, images, seed):
+    selection = random_selection(graph, seed)
+    pruned = apply_selection(model, selection, images[:1])
+    with torch.no_grad(), dropped_channels_zeroed(model, graph, selection):
+        expected = model(images)
+        found = pruned(images)
+    assert expected.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def select(**kept):
+    """A selection for LeNet-5 that keeps everything but what is named."""
+    everything = {group: np.arange(width) for group, width in LENET.items()}
+    chosen = {group: np.asarray(channels, int) for group, channels in kept.items()}
+    return Selection({**everything, **chosen}, LENET, "test")
+
+
+def cut(model, **kept):
+    return apply_selection(model, select(**kept), images_for("lenet5", 1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
+    model = build_small(name, seed=seed)
+    assert_surgery_is_zeroing(model, graph_of(name), images_for(name, 2, seed), seed)
+
+
+@pytest.mark.parametrize("name", OWN_NETWORKS)
+def test_own_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
+    model, images = build_own(name, seed), own_images(5, seed)
+    assert_surgery_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "densenet121", "googlenet", "regnet_y_400mf", "efficientnet_b0"]
+)
+def test_torchvision_network_is_the_dense_one_with_channels_zeroed(name, seed):
+    model = build_model(ModelSpec(f"torchvision/{name}", 10, 3, 64), seed=seed).double().eval()
+    enliven_norms(model, seed)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    assert_surgery_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+
+
+def test_keeping_everything_changes_nothing():
+    model, images = build_small("resnet20"), images_for("resnet20", 2)
+    same = apply_selection(model, keep_all(graph_of("resnet20").widths), images[:1])
+    assert torch.equal(same(images), model(images))
+
+
+def test_weights_of_what_stays_are_as_they_were():
+    model = build_small("lenet5")
+    pruned = cut(model, conv1=[1, 4], conv2=[0, 3, 7])
+    torch.testing.assert_close(
+        pruned.conv2.weight, model.conv2.weight[[0, 3, 7]][:, [1, 4]], rtol=0, atol=0
+    )
+    torch.testing.assert_close(pruned.conv2.bias, model.conv2.bias[[0, 3, 7]], rtol=0, atol=0)
+
+
+def test_network_has_the_widths_that_were_kept():
+    pruned = cut(build_small("lenet5"), conv2=[5], fc1=[0, 119])
+    assert (pruned.conv2.out_channels, pruned.fc1.in_features) == (1, 25)
+    assert (pruned.fc1.out_features, pruned.fc2.in_features) == (2, 2)
+
+
+def test_callers_model_is_untouched():
+    model = build_small("resnet20").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    apply_selection(model, random_selection(graph_of("resnet20"), 0), images_for("resnet20", 1))
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_mode_of_every_module_is_kept():
+    model = build_small("resnet20").train()
+    model.bn1.eval()  # a frozen batch-norm in a network in training
+    selection = random_selection(graph_of("resnet20"), 0)
+    pruned = apply_selection(model, selection, images_for("resnet20", 1))
+    for network in (model, pruned):
+        assert [name for name, m in network.named_modules() if not m.training] == ["bn1"]
+
+
+def test_frozen_parameters_stay_frozen():
+    model = build_small("lenet5")
+    model.conv1.requires_grad_(False)
+    pruned = cut(model, conv1=[0, 1, 2], fc1=range(60))
+    frozen = [name for name, p in pruned.named_parameters() if not p.requires_grad]
+    assert frozen == ["conv1.weight", "conv1.bias"]
+
+
+def test_pruned_network_can_be_trained():
+    pruned = cut(build_small("lenet5"), conv1=[0, 1, 2], fc1=range(60))
+    assert all(parameter.grad is None for parameter in pruned.parameters())
+    pruned(images_for("lenet5", 3)).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in pruned.parameters())
+
+
+def test_surgery_refuses_an_empty_group():
+    with pytest.raises(SurgeryError, match=r"empties group 'fc1' (.|\n)*collapsed"):
+        cut(build_small("lenet5"), fc1=[])
+
+
+def test_surgery_refuses_other_widths():
+    selection = Selection({"conv1": np.arange(6)}, {"conv1": 20}, "test")
+    with pytest.raises(SurgeryError, match="Group 'conv1': expected 20 channels, got 6"):
+        apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
+
+
+def test_surgery_refuses_another_networks_groups():
+    selection = keep_all(graph_of("resnet20").widths)
+    with pytest.raises(SurgeryError, match="no such module"):
+        apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
+
+
+@pytest.mark.parametrize("channels", [[3, 1], [2, 2], [0, 6], [-1, 3]])
+def test_surgery_refuses_malformed_channels(channels):
+    with pytest.raises(SurgeryError, match=r"malformed in group 'conv1'(.|\n)*sorted distinct"):
+        cut(build_small("lenet5"), conv1=channels)
+
+
+def test_group_without_a_word_stays_whole():
+    selection = Selection({"conv1": np.array([2])}, {"conv1": 6}, "test")
+    pruned = apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
+    assert (pruned.conv1.out_channels, pruned.conv2.out_channels) == (1, 16)
