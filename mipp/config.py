@@ -123,7 +123,7 @@ class ExtractConfig(Section):
 class EstimateConfig(Section):
     """Settings of the information estimators."""
 
-    resolution: Annotated[float, Field(gt=0)] = 1.0
+    resolution: Annotated[float, Field(gt=0)] = 0.3
     ridge: Annotated[float, Field(gt=0)] = 1e-3
 
 
@@ -136,6 +136,7 @@ class ChooseConfig(Section):
     budget: str = "macs:0.5"
     price: Literal["budget", "unit", "params", "macs"] = "budget"
     scope: Literal["global", "layer"] = "global"
+    position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
     min_channels: Annotated[int, Field(ge=0)] = 1
 
     @field_validator("budget")

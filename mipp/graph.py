@@ -63,6 +63,7 @@ class LayerPair:
     kind: Literal["conv", "linear", "shortcut"]
     features: IntArray  # (channels, block of input features)
     targets: int
+    positions: int  # of the output map, or tokens
     owner: str | None
     channel: IntArray  # (targets,)
 
@@ -210,6 +211,7 @@ class _Trail:
 
     calls: dict[str, int] = field(default_factory=dict)
     macs: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
     norm_after: dict[str, str] = field(default_factory=dict)
 
     def position(self, module: str) -> int:
@@ -225,6 +227,9 @@ def _run(model: nn.Module, example: Tensor) -> _Trail:
             trail.calls[name] = trail.calls.get(name, 0) + 1
             if not inputs or not isinstance(output, Tensor):
                 return
+            if isinstance(module, CONSUMERS):
+                width = output.shape[-1 if isinstance(module, nn.Linear) else 1]
+                trail.positions[name] = output[0].numel() // width
             if isinstance(module, (*CONVS, nn.Linear)):
                 makers[id(output)] = (name, output)
                 per_output = module.weight[0].numel()
@@ -363,7 +368,7 @@ def _assemble(
         for member in group.producers
     }
     pairs = [
-        _pair(name, member, modules[member.module], owners)
+        _pair(name, member, modules[member.module], trail.positions[member.module], owners)
         for name, group in groups.items()
         for member in sorted(group.consumers, key=lambda m: trail.position(m.module))
     ]
@@ -384,6 +389,7 @@ def _pair(
     group: str,
     member: Member,
     consumer: nn.Module,
+    positions: int,
     owners: Mapping[str, tuple[str, Member]],
 ) -> LayerPair:
     kind: Literal["conv", "linear", "shortcut"] = "conv"
@@ -405,6 +411,7 @@ def _pair(
         kind=kind,
         features=member.features,
         targets=targets,
+        positions=positions,
         owner=owner,
         channel=channel,
     )

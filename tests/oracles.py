@@ -144,11 +144,12 @@ def unfolded_rows(conv, x):
 
     Padding is laid out as torch documents it: `same` puts the odd pixel at the end.
     """
-    if conv.padding == "same":
-        total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-        sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
-    else:
-        sides = [side for p in reversed(conv.padding) for side in (p, p)]
+    total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    both = {
+        "valid": [(0, 0), (0, 0)],
+        "same": [(t // 2, t - t // 2) for t in total],
+    }.get(conv.padding) or [(p, p) for p in conv.padding]
+    sides = (*both[1], *both[0])
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
     padded = F.pad(x, sides, mode=mode)
     patches = F.unfold(padded, conv.kernel_size, conv.dilation, stride=conv.stride)
@@ -158,11 +159,15 @@ def unfolded_rows(conv, x):
 
 
 def ridge_twin(x, y, old, ridge, *, offset):
-    """Weights (d, m) and offsets (m,) nearest y = x W + b, pulled toward `old`; by stacked rows."""
+    """Weights (d, m) and offsets (m,) nearest y = x W + b, pulled toward `old`; by stacked rows.
+
+    The pull is `ridge` times the mean square of the inputs, about their mean where there is an
+    offset to take it and about zero where there is none.
+    """
     x_mean, y_mean = (x.mean(0), y.mean(0)) if offset else (0 * x[0], 0 * y[0])
     x, y = x - x_mean, y - y_mean
-    penalty = np.sqrt(len(x) * ridge * (x**2).mean()) * np.eye(x.shape[1])
-    stacked = np.vstack([x, penalty]), np.vstack([y, penalty @ old])
+    pull = np.sqrt(len(x) * ridge * (x**2).mean()) * np.eye(x.shape[1])
+    stacked = np.vstack([x, pull]), np.vstack([y, pull @ old])
     weights = np.linalg.lstsq(*stacked, rcond=None)[0]
     return weights, y_mean - x_mean @ weights
 

@@ -88,6 +88,12 @@ def test_flattened_channel_owns_all_its_positions():
     assert pair.kind == "linear"
 
 
+def test_positions_are_those_of_the_output_map():
+    positions = {pair.consumer: pair.positions for pair in graph_of("lenet5").pairs}
+    assert positions == {"conv2": 100, "fc1": 1, "fc2": 1, "fc3": 1}
+    assert {pair.positions for pair in graph_of_own("tokens").pairs} == {64, 1}
+
+
 def test_target_rows_belong_to_their_owners_channels():
     for pair in graph_of("lenet5").pairs[1:]:
         assert pair.channel.tolist() == list(range(pair.targets))

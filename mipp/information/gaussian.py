@@ -111,14 +111,7 @@ def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float)
     variance = moments.yy / moments.n
     penalty = _penalty(covariance.diagonal(), ridge)
     covariance.diagonal().add_(penalty)
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if int(failed):
-        raise SingularCovarianceError(
-            f"covariance of {covariance.shape[0]} features is not positive definite at pivot "
-            f"{int(failed)}.\nExpected a ridge that makes it so, got estimate.ridge={ridge:g} "
-            f"with {moments.n} rows; raise estimate.ridge or extract.rows."
-        )
-    precision = torch.cholesky_inverse(factor)
+    precision = torch.cholesky_inverse(_factor(covariance, ridge, moments.n))
     weights = precision @ cross
     residual = (variance - (cross * weights).sum(0)).clamp_min(0)
     blocks = _diagonal_blocks(covariance, channels)
@@ -142,7 +135,7 @@ def prepare_dual(
     penalty = _penalty(diagonal, ridge)
     gram = x @ x.T
     gram.diagonal().add_(n * penalty)
-    kernel = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    kernel = torch.cholesky_inverse(_factor(gram, ridge, n))
     dual = kernel @ y
     residual = penalty * (y * dual).sum(0)
     by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
@@ -167,6 +160,18 @@ def prepare_dual(
 def _penalty(diagonal: Tensor, ridge: float) -> float:
     """Absolute ridge; a layer whose features are all constant keeps a unit scale."""
     return ridge * (float(diagonal.mean()) or 1.0)
+
+
+def _factor(matrix: Tensor, ridge: float, rows: int) -> Tensor:
+    """Lower Cholesky factor of a covariance or kernel matrix."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if int(failed):
+        raise SingularCovarianceError(
+            f"covariance from {rows} rows is not positive definite: its factorisation stops at "
+            f"pivot {int(failed)} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
+            f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
+        )
+    return factor  # type: ignore[no-any-return]
 
 
 def _diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:

@@ -62,11 +62,12 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
     least = {group: min(floor, width) for group, width in graph.widths.items()}
     reachable = spent(graph, least, budget.kind)
     if reachable > allowance(budget):
-        bound = 1 - reachable if budget.kind == "ratio" else reachable
-        edge = "at most" if budget.kind == "ratio" else "at least"
+        edge, bound = "at least", math.ceil(reachable * 1e4) / 1e4
+        if budget.kind == "ratio":
+            edge, bound = "at most", math.floor((1 - reachable) * 1e4) / 1e4
         raise BudgetError(
             f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
-            f"{edge} {budget.kind}:{math.floor(bound * 1e4) / 1e4:g} with choose.min_channels="
+            f"{edge} {budget.kind}:{bound:g} with choose.min_channels="
             f"{floor} in {len(least)} prunable groups, got {budget}; relax the budget or lower "
             "choose.min_channels."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,8 +84,13 @@ def select_by_information(
     """
     budget = parse_budget(config.budget)
     check_reachable(graph, budget, config.min_channels)
-    rules = Rules(config.order, config.min_channels, unit_prices(graph, price_of(config, budget)))
-    totals = total_information(graph, information)
+    rules = Rules(
+        config.order,
+        config.min_channels,
+        unit_prices(graph, price_of(config, budget)),
+        config.position_weight,
+    )
+    totals = total_information(graph, information, config.position_weight)
 
     def walk(threshold: float) -> Walk:
         return walk_network(graph, information, rules, threshold)
@@ -100,6 +105,7 @@ def select_by_information(
     else:
         top = 2 * max(totals[g] / rules.prices[g] for g in graph.groups) + 1e-300
         threshold, found = find_threshold(probe, allowance(budget), top)
+        found = _use_spare_budget(graph, found, rules, budget)
     kept = {group: np.asarray(channels, np.int64) for group, channels in found.kept().items()}
     selection = Selection(kept, dict(graph.widths), "mipp", dict(provenance))
     return Choice(selection, found, threshold, totals)
@@ -125,3 +131,30 @@ def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> f
         over = spent(graph, kept, budget.kind) > allowance(budget)
         low, high = (middle + 1, high) if over else (low, middle)
     return float(levels[low])
+
+
+def _use_spare_budget(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> Walk:
+    """Take dropped channels back, the most informative for their price first, while they fit.
+
+    One threshold meets a budget only in steps: a channel more or less changes what is asked of
+    every group upstream, so that a good part of the budget can remain.
+    """
+    dropped = [
+        (verdict.conditional / rules.prices[group], group, verdict.channel)
+        for group, verdicts in walk.verdicts.items()
+        for verdict in verdicts
+        if verdict.why == "redundant"
+    ]
+    counts = walk.counts()
+    spare: set[tuple[str, int]] = set()
+    for _, group, channel in sorted(dropped, key=lambda d: (-d[0], d[1], d[2])):
+        more = {**counts, group: counts[group] + 1}
+        if spent(graph, more, budget.kind) <= allowance(budget):
+            counts = more
+            spare.add((group, channel))
+    return Walk(
+        {
+            group: [replace(v, why="spare") if (group, v.channel) in spare else v for v in verdicts]
+            for group, verdicts in walk.verdicts.items()
+        }
+    )

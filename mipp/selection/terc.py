@@ -12,7 +12,7 @@ from torch import Tensor
 from mipp.information.elimination import Elimination
 
 Order = Literal["mi", "best-first"]
-Why = Literal["informative", "redundant", "floor"]
+Why = Literal["informative", "redundant", "floor", "spare"]
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,37 @@ class PairInformation(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """How a walk decides; `prices` divide a group's nats before the threshold is applied."""
+    """How a walk decides; `prices` divide a group's nats before the threshold is applied.
+
+    A map of p positions counts p ** `position_weight` times the information of one position:
+    its positions tell more than one of them does, and less than all of them apart, since they
+    depend on each other.
+    """
 
     order: Order
     floor: int
     prices: Mapping[str, float]
+    position_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """An elimination whose nats are those of the whole map."""
+
+    inner: Elimination
+    weight: float
+
+    def loss(self, channel: int) -> float:
+        return self.weight * self.inner.loss(channel)
+
+    def losses(self) -> Tensor:
+        return self.weight * self.inner.losses()
+
+    def drop(self, channel: int) -> None:
+        self.inner.drop(channel)
+
+    def settle(self, channel: int) -> None:
+        self.inner.settle(channel)
 
 
 @dataclass(frozen=True)
@@ -78,11 +104,17 @@ def walk_network(
     for group in graph.groups:
         pairs = graph.pairs_of(group)
         targets = [kept_targets(pair, kept) for pair in pairs]
-        single = _total_single(pairs, targets, information)
+        weights = [pair.positions**rules.position_weight for pair in pairs]
+        single = torch.stack(
+            [
+                weight * information[pair.name].single(rows).cpu()
+                for pair, rows, weight in zip(pairs, targets, weights, strict=True)
+            ]
+        ).sum(0)
         order = visiting_order(single) if rules.order == "mi" else None
         eliminations = [
-            information[pair.name].eliminate(rows, order)
-            for pair, rows in zip(pairs, targets, strict=True)
+            _Weighted(information[pair.name].eliminate(rows, order), weight)
+            for pair, rows, weight in zip(pairs, targets, weights, strict=True)
         ]
         decided = WALKS[rules.order](
             eliminations, single, threshold * rules.prices[group], rules.floor
@@ -95,29 +127,22 @@ def walk_network(
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
     """Target rows of a pair whose owner's channel is kept, or not yet decided."""
     if pair.owner is None or pair.owner not in kept:
-        return torch.arange(pair.targets)
+        return _all_targets(pair)
     return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, kept[pair.owner])))
 
 
-def _total_single(
-    pairs: Sequence[LayerPair],
-    targets: Sequence[Tensor],
-    information: Mapping[str, PairInformation],
-) -> Tensor:
-    singles = [
-        information[pair.name].single(rows).cpu() for pair, rows in zip(pairs, targets, strict=True)
-    ]
-    return torch.stack(singles).sum(0)
-
-
 def total_information(
-    graph: ChannelGraph, information: Mapping[str, PairInformation]
+    graph: ChannelGraph, information: Mapping[str, PairInformation], position_weight: float
 ) -> dict[str, float]:
     """Information of each whole group with its consumers' outputs, nats."""
     return {
         group: sum(
-            information[pair.name].joint(torch.arange(pair.targets))
+            pair.positions**position_weight * information[pair.name].joint(_all_targets(pair))
             for pair in graph.pairs_of(group)
         )
         for group in graph.groups
     }
+
+
+def _all_targets(pair: LayerPair) -> Tensor:
+    return torch.arange(pair.targets)

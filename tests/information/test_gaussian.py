@@ -172,6 +172,17 @@ def test_dependent_targets_count_what_they_share_once_each(seed):
     assert state.joint(torch.arange(3)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("size", "nats"), [(2, 0.2939), (3, 0.4133), (5, 0.5928), (25, 1.2922)])
+def test_joint_information_matches_published_normals(size, nats):
+    # "multinormal-dense" of the bmi benchmark: every two of the variables correlate by 0.5
+    covariance = np.full((2 * size, 2 * size), 0.5) + 0.5 * np.eye(2 * size)
+    state = gaussian.prepare(population(covariance, size), size, **TINY)
+    xx, xy, yy = (covariance[:size, :size], covariance[:size, size:], covariance[size:, size:])
+    given_x = yy - xy.T @ np.linalg.solve(xx, xy)
+    shared = total_correlation(yy) - total_correlation(given_x)
+    assert state.joint(torch.arange(size)) - shared == pytest.approx(nats, abs=1e-4)
+
+
 def test_linear_estimator_cannot_see_that_three_bits_are_equal():
     bits = all_states(3)
     equal = (bits.min(1) == bits.max(1)).astype(float)[:, None]

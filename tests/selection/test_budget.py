@@ -73,6 +73,14 @@ def test_information_meets_a_budget_and_uses_it_up(name, budget, order):
     assert left >= share - max(0.02 * share, dearest_unit(graph_of(name), kind))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_dropped_unit_fits_into_what_is_left(name):
+    graph, counts = graph_of(name), choose(name, "macs:0.5").selection.counts()
+    more = [{**counts, g: counts[g] + 1} for g, width in graph.widths.items() if counts[g] < width]
+    assert more
+    assert min(graph.macs(kept) for kept in more) > 0.5 * graph.macs(graph.widths)
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_scores_meet_a_budget_to_the_unit(name, budget, seed):

@@ -44,14 +44,14 @@ class Additive:
     settle = drop
 
 
-def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=1):
+def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=1, weight=0.0):
     """The graph, its recorded information and the walk; half of the channels go by default."""
     graph = graph_of(name)
     information = {pair.name: RecordedInformation(pair, seed) for pair in graph.pairs}
     if threshold is None:
         pair = graph.pairs[len(graph.pairs) // 2]
         threshold = float(information[pair.name].nats.sum(1).median())
-    rules = Rules(order, floor, prices or dict.fromkeys(graph.groups, 1.0))
+    rules = Rules(order, floor, prices or dict.fromkeys(graph.groups, 1.0), weight)
     return graph, information, walk_network(graph, information, rules, threshold)
 
 
@@ -104,26 +104,35 @@ def test_every_pair_is_asked_for_the_rows_that_still_stand(seed):
         decided.add(group)
 
 
-def test_information_of_a_stream_is_the_sum_over_its_consumers(seed):
-    graph, information, walk = walk_recorded("resnet20", seed)
-    pairs = graph.pairs_of("conv1")
-    assert [pair.consumer for pair in pairs] == [
-        "layer1.0.conv1",
-        "layer1.1.conv1",
-        "layer1.2.conv1",
-        "layer2.0.conv1",
-        "layer2.0.shortcut",
-    ]
-    expected = sum(information[p.name].nats[:, information[p.name].asked[0]].sum(1) for p in pairs)
+STREAM = {  # consumers of the first stream at 32 pixels, with the positions of their maps
+    "layer1.0.conv1": 1024,
+    "layer1.1.conv1": 1024,
+    "layer1.2.conv1": 1024,
+    "layer2.0.conv1": 256,
+    "layer2.0.shortcut": 256,
+}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_information_of_a_stream_is_the_sum_over_its_consumers(weight, seed):
+    _, information, walk = walk_recorded("resnet20", seed, weight=weight)
+    expected = 0
+    for consumer, positions in STREAM.items():
+        pair = information[f"conv1--{consumer}"]
+        expected += positions**weight * pair.nats[:, pair.asked[0]].sum(1)
     for verdict in walk.verdicts["conv1"]:
         assert verdict.single == pytest.approx(float(expected[verdict.channel]))
         assert verdict.conditional == pytest.approx(float(expected[verdict.channel]))
 
 
-def test_total_information_counts_every_target(seed):
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_total_information_counts_every_target(weight, seed):
     graph, information, _ = walk_recorded("resnet20", seed)
-    totals = total_information(graph, information)
-    stream = [information[pair.name].nats.sum() for pair in graph.pairs_of("conv1")]
+    totals = total_information(graph, information, weight)
+    stream = [
+        positions**weight * information[f"conv1--{consumer}"].nats.sum()
+        for consumer, positions in STREAM.items()
+    ]
     assert list(totals) == list(graph.groups)
     assert totals["conv1"] == pytest.approx(float(sum(stream)))
 

@@ -1,0 +1,148 @@
+"""The activation store: what was written comes back, or the store is refused."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mipp.activations import open_store, write_store
+from mipp.errors import StoreError, StoreMismatchError
+
+PAIR = "layer1.0.conv1--layer1.0.conv2"
+FINGERPRINT = {"model": "a" * 64, "calibration split": "b" * 64}
+
+
+def draw_batches(seed, sizes, shapes):
+    """Rows per pair, batch by batch: x (n, channels, block) and y (n, targets)."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+
+    return [
+        {pair: (draw(n, *shape[:2]), draw(n, shape[2])) for pair, shape in shapes.items()}
+        for n in sizes
+    ]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "activations.zarr"
+
+
+def write_small(path, sizes=(4, 4, 3)):
+    batches = draw_batches(0, sizes, {PAIR: (3, 2, 5)})
+    write_store(path, batches, FINGERPRINT)
+    return batches
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 9),
+    batches=st.integers(1, 4),
+    last=st.integers(1, 9),
+    shapes=st.lists(st.tuples(*[st.integers(1, 5)] * 3), min_size=1, max_size=3),
+)
+def test_rows_come_back_bit_by_bit(seed, rows, batches, last, shapes):
+    sizes = [rows] * (batches - 1) + [min(last, rows)]
+    written = draw_batches(seed, sizes, {f"a.{i}--b": s for i, s in enumerate(shapes)})
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(Path(folder) / "store.zarr", written, FINGERPRINT)
+        store = open_store(Path(folder) / "store.zarr", FINGERPRINT)
+        assert sorted(store.pairs) == sorted(written[0])
+        for pair in store.pairs:
+            for batch, found in zip(written, store.rows(pair), strict=True):
+                for values, read in zip(batch[pair], found, strict=True):
+                    np.testing.assert_array_equal(read, values.numpy())
+                    assert read.dtype == np.float32
+
+
+def test_shape_is_known_without_reading(path):
+    write_small(path)
+    assert open_store(path).shape(PAIR) == (11, 3, 2)
+
+
+def test_fingerprint_comes_back(path):
+    write_small(path)
+    assert open_store(path).fingerprint == FINGERPRINT
+
+
+def test_dead_layers_come_back(path):
+    x, y = torch.zeros(4, 3, 2), torch.ones(4, 5)  # a ReLU layer that never fires
+    write_store(path, [{PAIR: (x, y)}, {PAIR: (x + 1, y)}], FINGERPRINT)
+    found = [x for x, _ in open_store(path).rows(PAIR)]
+    np.testing.assert_array_equal(np.concatenate(found), torch.cat([x, x + 1]).numpy())
+
+
+def test_missing_store_is_refused(path):
+    with pytest.raises(StoreError, match=r"does not exist(.|\n)*run `mipp extract` first"):
+        open_store(path)
+
+
+def test_incomplete_store_is_refused(path):
+    write_small(path)
+    group = json.loads((path / "zarr.json").read_text())
+    del group["attributes"]["complete"]
+    (path / "zarr.json").write_text(json.dumps(group))
+    with pytest.raises(StoreError, match="is incomplete"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("side", ["x", "y"])
+def test_missing_chunk_is_refused(side, path):
+    write_small(path)
+    chunks = sorted(file for file in (path / PAIR / side / "c").rglob("*") if file.is_file())
+    chunks[1].unlink()
+    with pytest.raises(StoreError, match=rf"damaged at {PAIR}/{side}(.|\n)*3 chunks, got 2"):
+        list(open_store(path).rows(PAIR))
+
+
+@pytest.mark.parametrize("part", FINGERPRINT)
+def test_store_of_another_model_is_refused(part, path):
+    write_small(path)
+    with pytest.raises(StoreMismatchError, match=f"written for another {part}(.|\n)*cccccccccccc"):
+        open_store(path, {**FINGERPRINT, part: "c" * 64})
+
+
+def test_part_that_the_store_does_not_know_is_refused(path):
+    write_small(path)
+    with pytest.raises(StoreMismatchError, match="another sampling"):
+        open_store(path, {"sampling": "64 rows"})
+
+
+def test_unknown_pair_is_refused(path):
+    write_small(path)
+    with pytest.raises(StoreMismatchError, match=rf"no layer pair 'conv9--fc'(.|\n)*{PAIR}"):
+        open_store(path).shape("conv9--fc")
+
+
+def test_nothing_is_at_the_path_when_writing_fails_half_way(path):
+    def broken():
+        yield from draw_batches(0, (4, 4), {PAIR: (3, 2, 5)})
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_store(path, broken(), FINGERPRINT)
+    assert not path.exists()
+
+
+def test_nothing_is_at_the_path_while_it_is_written(path):
+    def watching():
+        for batch in draw_batches(0, (4, 4), {PAIR: (3, 2, 5)}):
+            assert not path.exists()
+            yield batch
+
+    write_store(path, watching(), FINGERPRINT)
+    assert open_store(path).shape(PAIR) == (8, 3, 2)
+
+
+def test_store_without_rows_is_refused(path):
+    with pytest.raises(StoreError, match=r"would be empty(.|\n)*data\.calibration"):
+        write_store(path, [], FINGERPRINT)
+    assert not path.exists()

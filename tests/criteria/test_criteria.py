@@ -1,0 +1,143 @@
+"""One contract for every criterion, and for each an oracle of its own."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from oracles import build_own, build_small, graph_of, images_for, own_images
+from torch import nn
+
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.graph import build_graph
+
+
+def labelled(images, classes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (len(images),), generator=generator)
+    return lambda: zip(images.split(4), labels.split(4), strict=True)
+
+
+def resnet_input(seed=0):
+    batches = labelled(images_for("resnet20", 8, seed), 10, seed)
+    return CriterionInput(build_small("resnet20"), graph_of("resnet20"), batches, seed)
+
+
+def own_input(model, shape=None, seed=0):
+    images = own_images(8, seed) if shape is None else torch.randn(8, *shape).double()
+    graph = build_graph(model, images[:1])
+    return CriterionInput(model, graph, labelled(images, 3, seed), seed)
+
+
+@pytest.fixture(params=CRITERIA)
+def criterion(request):
+    return CRITERIA[request.param]
+
+
+def test_every_unit_has_one_finite_score(criterion):
+    scores = criterion(resnet_input())
+    assert {group: len(values) for group, values in scores.items()} == graph_of("resnet20").widths
+    for values in scores.values():
+        assert values.dtype == np.float64
+        assert np.isfinite(values).all()
+        assert np.ptp(values) > 0
+
+
+def test_scores_are_the_same_every_time(criterion):
+    first, second = criterion(resnet_input()), criterion(resnet_input())
+    assert all(np.array_equal(first[group], second[group]) for group in first)
+
+
+def test_scoring_leaves_the_network_as_found(criterion):
+    given = resnet_input()
+    given.model.conv1.weight.grad = torch.ones_like(given.model.conv1.weight)
+    before = {name: tensor.clone() for name, tensor in given.model.state_dict().items()}
+    criterion(given)
+    for name, tensor in given.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    graded = [name for name, p in given.model.named_parameters() if p.grad is not None]
+    assert graded == ["conv1.weight"]
+    assert given.model.conv1.weight.grad.eq(1).all()
+
+
+def test_network_in_training_is_scored_in_eval_mode(criterion):
+    expected, given = criterion(resnet_input()), resnet_input()
+    given.model.train()
+    before = {name: tensor.clone() for name, tensor in given.model.state_dict().items()}
+    scores = criterion(given)
+    assert all(np.array_equal(scores[group], expected[group]) for group in expected)
+    assert all(torch.equal(before[n], t) for n, t in given.model.state_dict().items())
+    assert all(module.training for module in given.model.modules())
+
+
+def test_frozen_network_is_scored_like_any_other(criterion):
+    expected, given = criterion(resnet_input()), resnet_input()
+    given.model.requires_grad_(False)
+    scores = criterion(given)
+    assert all(np.array_equal(scores[group], expected[group]) for group in expected)
+    assert not any(parameter.requires_grad for parameter in given.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["dense_blocks", "depthwise", "tokens", "transposed_branch"])
+def test_units_of_own_networks_have_scores(criterion, name):
+    for values in criterion(own_input(build_own(name))).values():
+        assert np.isfinite(values).all()
+        assert (values > 0).any()
+
+
+def test_units_of_a_one_dimensional_convolution_have_scores(criterion):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)).double()
+    scores = criterion(own_input(model, (3, 8)))
+    assert (scores["0"] > 0).any()
+
+
+def test_l1_is_the_sum_of_absolute_weights(seed):
+    model = build_small("lenet5", seed=seed)
+    given = CriterionInput(model, graph_of("lenet5"), list, seed)
+    for group, scores in CRITERIA["l1"](given).items():
+        weights = model.get_submodule(group).weight.detach().numpy()
+        expected = np.abs(weights).sum(axis=tuple(range(1, weights.ndim)))
+        np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_l1_of_a_stream_adds_its_producers_up(seed):
+    model = build_small("resnet20", seed=seed)
+    given = CriterionInput(model, graph_of("resnet20"), list, seed)
+    producers = ["conv1", *(f"layer1.{block}.conv2" for block in range(3))]
+    weights = [model.get_submodule(name).weight.detach().numpy() for name in producers]
+    expected = sum(np.abs(weight).sum((1, 2, 3)) for weight in weights)
+    np.testing.assert_allclose(CRITERIA["l1"](given)["conv1"], expected, rtol=1e-12)
+
+
+def slopes(model, layer, images, labels, step=1e-5):
+    """Change of the loss per relative change of each unit's weights, by central differences."""
+    weight, found = model.get_submodule(layer).weight, []
+    for unit in range(weight.shape[0]):
+        losses = []
+        for factor in (1 + step, 1 - step):
+            kept = weight[unit].clone()
+            weight[unit] *= factor
+            losses.append(float(F.cross_entropy(model(images), labels)))
+            weight[unit] = kept
+        found.append((losses[0] - losses[1]) / (2 * step))
+    return np.array(found)
+
+
+def test_taylor_matches_finite_differences(seed):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 3)
+    given = own_input(nn.Sequential(*layers).double(), seed=seed)
+    scores = CRITERIA["taylor"](given)
+    with torch.no_grad():
+        for group in ("0", "2"):
+            per_batch = [slopes(given.model, group, *batch) ** 2 for batch in given.batches()]
+            np.testing.assert_allclose(scores[group], sum(per_batch), rtol=1e-4)
+
+
+def test_random_scores_depend_on_the_seed_alone():
+    graph, model = graph_of("resnet20"), build_small("resnet20")
+    same, other = (CRITERIA["random"](CriterionInput(model, graph, list, seed)) for seed in (0, 1))
+    expected = CRITERIA["random"](resnet_input(seed=0))
+    for group in graph.groups:
+        assert np.array_equal(same[group], expected[group])
+        assert not np.array_equal(same[group], other[group])

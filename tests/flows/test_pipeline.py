@@ -1,0 +1,251 @@
+"""The Prefect flow does what `mipp run` does, pairs side by side, and MLflow keeps the numbers."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# else tracebacks when the test server stops
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
+
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.pipeline import main, pipeline
+from mipp.config import dump_params, load_params
+from mipp.errors import ConfigError
+from mipp.stages import STAGES, run_all
+from mipp.workdir import read_manifest
+
+# MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+
+TINY = [
+    "model.name=lenet-300-100",
+    "data.size=8",
+    "data.calibration=128",
+    "train.epochs=2",
+    "extract.rows=512",
+    "finetune.epochs=1",
+    "evaluate.latency_repeats=3",
+    "compute.device=cpu",
+]
+NUMERIC = (
+    "accuracy_dense", "accuracy_pruned", "accuracy_refit", "accuracy_finetuned", "units_removed",
+    "params", "params_dense", "macs", "macs_dense", "latency_ms", "latency_dense_ms", "collapsed",
+    "seconds_train", "seconds_extract", "seconds_estimate", "seconds_choose", "seconds_prune",
+    "seconds_finetune", "seconds_search", "peak_rss_mb",
+)  # fmt: skip
+
+
+class Once:
+    """A work directory after the flow has run twice, and what the first time left."""
+
+    def __init__(self, folder):
+        self.workdir = folder / "work"
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.overrides = [*TINY, f"tracking.uri={self.uri}"]
+        pipeline(str(self.workdir), overrides=self.overrides)
+        self.first_files = self.files()
+        self.first_tasks = task_runs(self.workdir)
+        pipeline(str(self.workdir), overrides=self.overrides)
+        self.tasks = task_runs(self.workdir)
+        self.client = MlflowClient(self.uri)
+        experiment = self.client.get_experiment_by_name("mipp")
+        self.runs = self.client.search_runs([experiment.experiment_id])
+
+    def files(self):
+        return {
+            str(file.relative_to(self.workdir)): file.stat().st_mtime_ns
+            for stage in STAGES
+            for file in (self.workdir / stage).rglob("*")
+            if file.is_file()
+        }
+
+    def metrics(self):
+        return self.runs[0].data.metrics
+
+    def curve(self, name):
+        history = self.client.get_metric_history(self.runs[0].info.run_id, name)
+        return [(point.step, point.value) for point in history]
+
+    def artifacts(self, folder):
+        listed = self.client.list_artifacts(self.runs[0].info.run_id, folder)
+        return {Path(found.path).name for found in listed}
+
+
+def task_runs(workdir):
+    """Names of the task runs of all flow runs over a work directory, with how each ended."""
+    with get_client(sync_client=True) as client:
+        name = FlowRunFilterName(any_=[str(workdir)])
+        found = client.read_task_runs(flow_run_filter=FlowRunFilter(name=name))
+    return [(run.name, run.state_name) for run in found]
+
+
+@pytest.fixture(scope="session")
+def prefect():
+    """A server with an empty database, for all flows of this session."""
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def twice(prefect, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flow")
+    with contextlib.chdir(folder):  # MLflow puts artifacts into the current folder
+        yield Once(folder)
+
+
+def test_flow_leaves_every_stage(twice):
+    assert [s for s in STAGES if read_manifest(twice.workdir, s) is None] == []
+
+
+def test_flow_selects_what_the_command_selects(twice, tmp_path):
+    run_all(tmp_path, load_params(overrides=TINY))
+    for file in ("choose/selection.json", "choose/manifest.json", "finetune/model.safetensors"):
+        assert (twice.workdir / file).read_bytes() == (tmp_path / file).read_bytes()
+
+
+def test_layer_pairs_are_estimated_by_separate_tasks(twice):
+    tasks = Counter(name for name, _ in twice.first_tasks)
+    assert tasks["estimate fc1--fc2"] == 1
+    assert tasks["estimate fc2--fc3"] == 1
+
+
+def test_every_task_completes(twice):
+    assert {state for _, state in twice.tasks} == {"Completed"}
+    names = {name for name, _ in twice.first_tasks}
+    assert names >= {"list pairs", "publish report", *STAGES}
+
+
+def test_second_flow_redoes_no_stage(twice):
+    assert twice.files() == twice.first_files
+
+
+def test_second_flow_estimates_no_pair(twice):
+    tasks = Counter(name for name, _ in twice.tasks)
+    assert tasks["estimate fc1--fc2"] == 1
+    assert tasks["train"] == 2  # asked, and found up to date
+
+
+def test_flow_leaves_one_finished_run_in_mlflow(twice):
+    assert [run.info.status for run in twice.runs] == ["FINISHED"]
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_mlflow_holds_the_number_of_the_report(twice, name):
+    expected = json.loads((twice.workdir / "evaluate/metrics.json").read_text())[name]
+    assert twice.metrics()[name] == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(("stage", "epochs"), [("train", 2), ("finetune", 1)])
+@pytest.mark.parametrize("curve", ["train_loss", "train_accuracy", "validation_loss", "lr"])
+def test_mlflow_holds_one_point_per_epoch(twice, stage, epochs, curve):
+    history = json.loads((twice.workdir / stage / "history.json").read_text())
+    expected = [(record["epoch"], record[curve]) for record in history]
+    assert len(expected) == epochs
+    assert twice.curve(f"{stage}/{curve}") == expected
+
+
+def test_mlflow_holds_every_parameter(twice):
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            nested = isinstance(value, dict)
+            yield from flat(value, f"{key}.") if nested else [(prefix + key, str(value))]
+
+    params = load_params(overrides=twice.overrides)
+    assert twice.runs[0].data.params == dict(flat(dump_params(params)))
+
+
+def test_mlflow_tags_say_what_was_run(twice):
+    tags = twice.runs[0].data.tags
+    found = {name: tags[name] for name in ("method", "budget", "model", "data", "seed")}
+    assert found == {
+        "method": "mipp", "budget": "macs:0.5", "model": "lenet-300-100", "data": "digits",
+        "seed": "0",
+    }  # fmt: skip
+
+
+def test_mlflow_holds_node_table_selection_and_report(twice):
+    assert twice.artifacts("choose") >= {"nodes.parquet", "selection.json"}
+    assert twice.artifacts("report") >= {"report.html", "report.md", "figures"}
+    assert twice.artifacts("report/figures") != set()
+
+
+def test_report_is_shown_in_prefect(twice):
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts()
+    text = (twice.workdir / "report/report.md").read_text()
+    assert {a.data for a in found if a.key == "mipp-report"} == {text}
+
+
+def test_other_budget_is_another_run(twice, tmp_path):
+    other = [*twice.overrides, "tracking.experiment=budgets"]
+    shutil.copytree(twice.workdir, tmp_path / "work")
+    for budget in ("macs:0.5", "macs:0.25"):
+        pipeline(str(tmp_path / "work"), overrides=[*other, f"choose.budget={budget}"])
+    experiment = twice.client.get_experiment_by_name("budgets")
+    runs = twice.client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["budget"] for run in runs) == ["macs:0.25", "macs:0.5"]
+    macs = {run.data.tags["budget"]: run.data.metrics["macs"] for run in runs}
+    assert macs["macs:0.25"] < macs["macs:0.5"]
+
+
+def test_failed_flow_leaves_a_failed_run_that_the_next_one_finishes(twice, tmp_path, monkeypatch):
+    def killed(context):
+        raise RuntimeError("out of luck")
+
+    overrides = [*twice.overrides, "tracking.experiment=failing", "train.epochs=0"]
+    monkeypatch.setitem(STAGES, "prune", replace(STAGES["prune"], body=killed))
+    with pytest.raises(RuntimeError, match="out of luck"):
+        pipeline(str(tmp_path / "work"), overrides=overrides)
+    experiment = twice.client.get_experiment_by_name("failing").experiment_id
+    failed = twice.client.search_runs([experiment])
+    assert [run.info.status for run in failed] == ["FAILED"]
+    assert read_manifest(tmp_path / "work", "choose") is not None
+
+    monkeypatch.undo()
+    pipeline(str(tmp_path / "work"), overrides=overrides)
+    finished = twice.client.search_runs([experiment])
+    assert [run.info.status for run in finished] == ["FINISHED"]
+    assert finished[0].info.run_id == failed[0].info.run_id
+
+
+def test_flow_refuses_bad_input_before_any_stage_or_run(twice, tmp_path):
+    overrides = [*twice.overrides, "tracking.experiment=refused", "choose.method=L1"]
+    with pytest.raises(ConfigError, match="did you mean l1"):
+        pipeline(str(tmp_path / "work"), overrides=overrides)
+    assert not (tmp_path / "work/train").exists()
+    assert twice.client.get_experiment_by_name("refused") is None
+
+
+def test_flow_without_tracking_tracks_nothing(prefect, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline("work", overrides=[*TINY, "train.epochs=0", "finetune.epochs=0", "tracking.uri=null"])
+    assert read_manifest(tmp_path / "work", "report") is not None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["work"]
+
+
+@pytest.mark.parametrize(
+    ("override", "part"), [("choose.budget=macs:2", "(0, 1]"), ("model.name=lenet6", "lenet5")]
+)
+def test_command_refuses_bad_input_without_a_server(override, part, tmp_path, monkeypatch, capsys):
+    arguments = ["pipeline", "--workdir", str(tmp_path / "work"), "--set", override]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert main() == 2
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()

@@ -1,0 +1,200 @@
+"""Parameters: every default is written down, and whatever is not a parameter is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mipp.config import (
+    BUDGETS,
+    Budget,
+    Params,
+    dump_params,
+    load_params,
+    parse_budget,
+    parse_params,
+    write_params,
+)
+from mipp.errors import BudgetError, ConfigError
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def test_params_yaml_states_every_field_with_its_default():
+    assert yaml.safe_load(PARAMS.read_text()) == dump_params(Params())
+
+
+def test_params_yaml_keeps_the_order_of_the_models():
+    def keys(values, prefix=""):
+        for key, value in values.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from keys(value, f"{key}.")
+
+    assert list(keys(yaml.safe_load(PARAMS.read_text()))) == list(keys(dump_params(Params())))
+
+
+def test_no_file_means_the_defaults():
+    assert load_params() == Params()
+    assert load_params(PARAMS) == Params()
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "field", "value"),
+    [
+        ("train.epochs=3", "train", "epochs", 3),
+        ("train.lr=1e-3", "train", "lr", 0.001),  # YAML 1.1 takes 1e-3 for text
+        ("prune.refit=false", "prune", "refit", False),
+        ("data.mean=[0.5, 0.4, 0.3]", "data", "mean", (0.5, 0.4, 0.3)),
+        ("train.milestones=[0.25]", "train", "milestones", (0.25,)),
+        ("tracking.uri=null", "tracking", "uri", None),
+        ("data.root=/some/where=else", "data", "root", "/some/where=else"),
+        ("choose.budget=ratio:0.25", "choose", "budget", "ratio:0.25"),
+    ],
+)
+def test_override_is_read_as_yaml(override, section, field, value):
+    found = getattr(getattr(load_params(overrides=[override]), section), field)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_override_changes_nothing_else():
+    changed = dump_params(load_params(overrides=["finetune.lr=0.5"]))
+    expected = dump_params(Params())
+    expected["finetune"]["lr"] = 0.5
+    assert changed == expected
+
+
+def test_override_wins_over_the_file_and_the_last_one_over_the_rest(tmp_path):
+    (tmp_path / "p.yaml").write_text("seed: 1\ntrain:\n  epochs: 2\n  lr: 0.5\n")
+    params = load_params(tmp_path / "p.yaml", ["train.epochs=3", "seed=4", "train.epochs=5"])
+    assert (params.seed, params.train.epochs, params.train.lr) == (4, 5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("trian.epochs=1", r"trian: expected a known key.*did you mean train.*choose from"),
+        ("choose.budjet=1", r"choose\.budjet: .*did you mean budget\?.*choose from.*scope"),
+        ("data.zzz=1", r"data\.zzz: expected a known key, got 'zzz'; choose from augment"),
+        ("train.epochs=many", r"train\.epochs: .*integer.*'many'"),
+        ("train.epochs=1.5", r"train\.epochs: .*integer.*1\.5"),
+        ("train.epochs=-1", r"train\.epochs: .*greater than or equal to 0, got -1"),
+        ("data.validation=1", r"data\.validation: .*less than 1, got 1"),
+        ("train.lr=0", r"train\.lr: .*greater than 0, got 0"),
+        ("train.lr=.nan", r"train\.lr: .*got nan"),
+        ("train.lr=.inf", r"train\.lr: .*finite.*got inf"),
+        ("train.milestones=[0.5, 1.5]", r"train\.milestones\.1: .*less than 1, got 1\.5"),
+        ("train.schedule=linear", r"train\.schedule: .*'cosine'.*got 'linear'"),
+        ("prune.refit=maybe", r"prune\.refit: .*boolean.*got 'maybe'"),
+        ("data.std=[0]", r"data\.std\.0: .*greater than 0, got 0"),
+        ("seed=null", r"seed: .*integer.*got None"),
+        ("seed.x=1", r"seed: .*integer"),
+        ("train=null", r"train: .*dictionary.*got None"),
+        ("train.epochs", r"'train\.epochs'.*section\.key=value.*no '='"),
+        ("data.augment=[", r"'data\.augment=\['.*YAML"),
+    ],
+)
+def test_override_that_does_not_fit_is_refused(override, match):
+    with pytest.raises(ConfigError, match=rf"(?s){match}"):
+        load_params(overrides=[override])
+
+
+def test_override_below_a_value_of_the_file_is_refused(tmp_path):
+    (tmp_path / "p.yaml").write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
+        load_params(tmp_path / "p.yaml", ["seed.x=1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"- a\n- b\n", r"holds no sections.*got a list"),
+        (b"a: [", r"is no YAML"),
+        (b"\xff\xfe\x00a", r"is no YAML"),
+        (b"trian:\n  epochs: 1\n", r"p\.yaml are refused.*did you mean train"),
+        (b"train:\n", r"train: .*got None"),
+        (b"seed: -1\ntrain:\n  epochs: -1\n", r"seed: .*train\.epochs: "),  # all at once
+    ],
+)
+def test_file_that_does_not_fit_is_refused(tmp_path, content, match):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"(?s){match}"):
+        load_params(tmp_path / "p.yaml")
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"(?s)none\.yaml does not exist.*--config"):
+        load_params(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("ratio:0.5", Budget("ratio", 0.5)),
+        ("ratio:0", Budget("ratio", 0.0)),
+        ("params:1", Budget("params", 1.0)),
+        ("macs:1e-2", Budget("macs", 0.01)),
+        ("nats:0.02", Budget("nats", 0.02)),
+    ],
+)
+def test_budget_parses(text, budget):
+    assert parse_budget(text) == budget
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.0001", "nan", "inf", "half", "", "0.5:0.5"])
+@pytest.mark.parametrize("kind", ["ratio", "params", "macs"])
+def test_budget_out_of_range_is_refused(kind, value):
+    meaning = BUDGETS[kind][2]
+    with pytest.raises(BudgetError, match=rf"(?s)out of range.*{meaning}.*got '{value}'"):
+        parse_budget(f"{kind}:{value}")
+
+
+@pytest.mark.parametrize("text", ["ratio:1", "params:0", "macs:0", "macs", "nats:-1", "nats:inf"])
+def test_budget_at_the_wrong_end_of_its_range_is_refused(text):
+    with pytest.raises(BudgetError, match="out of range"):
+        parse_budget(text)
+
+
+def test_budget_error_states_the_range_that_holds():
+    with pytest.raises(BudgetError, match=r"\(0, 1\]"):
+        parse_budget("macs:0")
+    with pytest.raises(BudgetError, match=r"\[0, 1\)"):
+        parse_budget("ratio:1")
+    with pytest.raises(BudgetError, match=r"\[0, inf\)"):  # nats:0 is taken, nats:inf is not
+        parse_budget("nats:inf")
+
+
+@pytest.mark.parametrize("text", ["mac:0.5", "0.5", "MACS:0.5", ""])
+def test_budget_of_unknown_kind_lists_the_kinds(text):
+    match = r"(?s)choose\.budget.*KIND:VALUE.*choose from.*macs.*nats.*params.*ratio"
+    with pytest.raises(BudgetError, match=match):
+        parse_budget(text)
+
+
+def test_budget_near_miss_is_suggested():
+    with pytest.raises(BudgetError, match="did you mean macs"):
+        load_params(overrides=["choose.budget=mac:0.5"])
+
+
+@pytest.mark.parametrize("text", ["macs:0.123456789", "nats:1e-09"])
+def test_budget_keeps_every_digit(text):
+    params = load_params(overrides=[f"choose.budget={text}"])
+    assert parse_budget(params.choose.budget) == parse_budget(text)
+
+
+def test_parameters_are_frozen():
+    params = Params()
+    with pytest.raises(ValidationError, match="frozen"):
+        params.seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.epochs = 1
+
+
+def test_written_parameters_are_read_back_equal(tmp_path):
+    overrides = ["data.mean=[0.1]", "model.weights=w.pt", "choose.budget=nats:1e-9", "seed=7"]
+    params = load_params(overrides=overrides)
+    write_params(params, tmp_path / "p.yaml")
+    assert load_params(tmp_path / "p.yaml") == params
+    assert parse_params(dump_params(params)) == params

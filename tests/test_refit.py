@@ -1,0 +1,269 @@
+"""Refit and recalibration: least squares against a twin, and what they must not change."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from oracles import (
+    build_small,
+    graph_of,
+    images_for,
+    own_images,
+    random_selection,
+    ridge_twin,
+)
+from torch import nn
+
+from mipp.activations import Sampling
+from mipp.activations.capture import Tap
+from mipp.graph import build_graph
+from mipp.information import moments
+from mipp.refit import RefitSettings, _fit_layer, recalibrate, refit
+from mipp.selection.selection import Selection, keep_all
+from mipp.surgery import apply_selection
+
+IMAGES = 24
+SETTINGS = RefitSettings(ridge=1e-2, sampling=Sampling(rows=960, images=IMAGES, seed=0))
+EXACT = RefitSettings(ridge=1e-9, sampling=SETTINGS.sampling)
+
+
+def prune(name, seed):
+    """Dense network, its pruned copy, graph, selection and calibration images."""
+    dense, graph, images = build_small(name), graph_of(name), images_for(name, IMAGES)
+    selection = random_selection(graph, seed)
+    return dense, apply_selection(dense, selection, images[:1]), graph, selection, images
+
+
+def prune_channels(dense, images, **kept):
+    """The pruned copy of a small network, with the graph and the selection."""
+    graph = build_graph(dense, images[:1])
+    everything = keep_all(graph.widths)
+    chosen = {group.strip("_"): np.asarray(channels) for group, channels in kept.items()}
+    selection = Selection({**everything.kept, **chosen}, graph.widths, "test")
+    return apply_selection(dense, selection, images[:1]), graph, selection
+
+
+def normed_chain(seed=0):
+    """Convolution, convolution without bias, batch-norm, linear; channel 1 of the first is 5."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(4, 6, 1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(216, 3),
+    ).double()
+    with torch.no_grad():
+        model[0].weight[1], model[0].bias[1] = 0, 5
+        model(own_images(64, seed))  # running statistics
+    return model.eval()
+
+
+def assert_same_state(model, state, **tolerance):
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name], **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet-300-100", "resnet20"])
+def test_refit_never_raises_the_reconstruction_error(name, seed):
+    dense, pruned, graph, selection, images = prune(name, seed)
+    fits = refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
+    assert len(fits) > 1
+    for fit in fits:
+        assert fit.error_after <= fit.error_before + 1e-9, fit
+    assert sum(fit.error_after for fit in fits) < sum(fit.error_before for fit in fits)
+
+
+def test_layers_without_a_place_for_an_offset_do_not_get_worse(seed):
+    torch.manual_seed(seed)
+    dense = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 3, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(96, 3, bias=False),
+    ).double()
+    images = own_images(IMAGES, seed)
+    pruned, graph, selection = prune_channels(dense, images, _0=[1, 2, 6])
+    for fit in refit(pruned, dense, graph, selection, lambda: [images], SETTINGS):
+        assert fit.error_after < fit.error_before
+
+
+def test_refit_of_nothing_dropped_changes_nothing():
+    dense, images = build_small("resnet20"), images_for("resnet20", IMAGES)
+    same, selection = copy.deepcopy(dense), keep_all(graph_of("resnet20").widths)
+    fits = refit(same, dense, graph_of("resnet20"), selection, lambda: [images], SETTINGS)
+    assert fits == []
+    assert_same_state(same, dense.state_dict())
+
+
+@pytest.mark.parametrize(("name", "layer"), [("lenet5", "conv2"), ("resnet20", "layer2.0.conv1")])
+def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
+    model, images = build_small(name), images_for(name, IMAGES)
+    module, caught = model.get_submodule(layer), []
+    tap = Tap(module, SETTINGS.sampling, 0)
+
+    def hook(module, inputs, output):
+        at = tap.draw(output)
+        caught.append((tap.inputs(inputs[0], at, output), tap.outputs(output, at)))
+
+    module.register_forward_hook(hook)
+    with torch.no_grad():
+        model(images)
+        before = copy.deepcopy(module.state_dict())
+        norm = graph_of(name).norm_after.get(layer)
+        norm = model.get_submodule(norm) if norm else None
+        mean = norm.running_mean.clone() if norm else None
+        fit = _fit_layer(layer, module, norm, moments.of_rows(*caught[0]), 1e-2)
+    assert_same_state(module, before, rtol=0, atol=1e-6)
+    assert norm is None or torch.allclose(norm.running_mean, mean, atol=1e-6)
+    assert max(fit.error_before, fit.error_after) < 1e-12
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_fit_matches_stacked_least_squares(bias, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(1, 2, (200, 5)), rng.normal(-1, 1, (200, 3))
+    torch.manual_seed(seed)
+    layer = nn.Linear(5, 3, bias=bias).double()
+    old = layer.weight.detach().numpy().T.copy()
+    weights, offset = ridge_twin(x, y, old, 0.3, offset=bias)
+    sums = moments.of_rows(torch.from_numpy(x), torch.from_numpy(y))
+    with torch.no_grad():
+        fit = _fit_layer("layer", layer, None, sums, 0.3)
+    np.testing.assert_allclose(layer.weight.detach().numpy().T, weights, atol=1e-10)
+    if bias:
+        np.testing.assert_allclose(layer.bias.detach().numpy(), offset, atol=1e-10)
+    error = ((x @ weights + offset - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    assert fit.error_after == pytest.approx(error, rel=1e-9)
+
+
+def test_copied_channel_is_repaired_exactly(seed):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+    dense = nn.Sequential(*layers).double()
+    with torch.no_grad():  # ReLU keeps a positive multiple one
+        dense[0].weight[3], dense[0].bias[3] = dense[0].weight[1] * 2, dense[0].bias[1] * 2
+    images = own_images(IMAGES, seed)
+    pruned, graph, selection = prune_channels(dense, images, _0=[0, 1, 2, 4])
+    assert not torch.allclose(pruned(images), dense(images), atol=1e-3)
+    refit(pruned, dense, graph, selection, lambda: [images], EXACT)
+    torch.testing.assert_close(pruned(images), dense(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (10, 10, 4)])
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+def test_one_batch_gives_what_several_give(name, sizes, seed):
+    dense, pruned, graph, selection, images = prune(name, seed)
+    again = copy.deepcopy(pruned)
+    one = refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
+    several = refit(again, dense, graph, selection, lambda: images.split(sizes), SETTINGS)
+    assert [fit.layer for fit in one] == [fit.layer for fit in several]
+    assert_same_state(pruned, again.state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_change_of_the_mean_goes_to_the_batch_norm_that_follows(seed):
+    dense, images = normed_chain(seed), own_images(IMAGES, seed)
+    pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
+    mean = dense[:3](images).mean((0, 2, 3))
+    assert not torch.allclose(pruned[:3](images).mean((0, 2, 3)), mean, atol=0.1)
+    refit(pruned, dense, graph, selection, lambda: [images], EXACT)
+    torch.testing.assert_close(pruned[:3](images).mean((0, 2, 3)), mean, rtol=0, atol=1e-8)
+    torch.testing.assert_close(pruned(images), dense(images), rtol=0, atol=1e-6)
+
+
+def test_change_of_the_mean_goes_to_the_bias(seed):
+    dense, images = normed_chain(seed), own_images(IMAGES, seed)
+    dense[1] = nn.Conv2d(4, 6, 1).double()
+    pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
+    running = pruned[2].running_mean.clone()
+    refit(pruned, dense, graph, selection, lambda: [images], EXACT)
+    assert torch.equal(pruned[2].running_mean, running)
+    expected = dense[1].bias + 5 * dense[1].weight[:, 1, 0, 0]
+    torch.testing.assert_close(pruned[1].bias, expected, rtol=0, atol=1e-7)
+
+
+def test_layers_before_the_first_loss_stay_as_they_are(seed):
+    dense, graph, images = build_small("lenet5"), graph_of("lenet5"), images_for("lenet5", IMAGES)
+    selection = Selection({**keep_all(graph.widths).kept, "fc1": np.arange(60)}, graph.widths, "t")
+    pruned = apply_selection(dense, selection, images[:1])
+    fits = refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
+    assert [fit.layer for fit in fits] == ["fc2", "fc3"]
+    for name in ("conv1", "conv2"):
+        assert_same_state(pruned.get_submodule(name), dense.get_submodule(name).state_dict())
+
+
+def test_refit_leaves_networks_in_their_modes_without_hooks():
+    dense, pruned, graph, selection, images = prune("resnet20", 0)
+    before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
+    for network in (dense, pruned):
+        network.train()
+        network.bn1.eval()  # a frozen batch-norm in a network in training
+    refit(pruned, dense, graph, selection, lambda: images.split(8), SETTINGS)
+    assert_same_state(dense, before)
+    for network in (dense, pruned):
+        assert not any(module._forward_hooks for module in network.modules())
+        assert [name for name, m in network.named_modules() if not m.training] == ["bn1"]
+
+
+def recalibrated(batches, mode="eval"):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5))
+    model = model.double().train(mode == "train")
+    recalibrate(model, batches)
+    return model
+
+
+def channel_statistics(model, images):
+    rows = model[0](images).detach().permute(0, 2, 3, 1).reshape(-1, 4).numpy()
+    return rows.mean(0), rows.var(0, ddof=1)
+
+
+def test_recalibration_gives_the_statistics_of_the_inputs(seed):
+    images = own_images(16, seed)
+    model = recalibrated([images])
+    mean, variance = channel_statistics(model, images)
+    np.testing.assert_allclose(model[1].running_mean, mean, atol=1e-12)
+    np.testing.assert_allclose(model[1].running_var, variance, rtol=1e-12)
+
+
+def test_recalibration_averages_over_batches(seed):
+    batches = [own_images(8, seed), own_images(8, seed + 1) * 3 + 1, own_images(8, seed + 2)]
+    model = recalibrated(batches)
+    statistics = [channel_statistics(model, images) for images in batches]
+    mean, variance = (np.mean(part, 0) for part in zip(*statistics, strict=True))
+    np.testing.assert_allclose(model[1].running_mean, mean, atol=1e-12)
+    np.testing.assert_allclose(model[1].running_var, variance, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_recalibration_keeps_momentum_and_mode(mode):
+    model = recalibrated([own_images(4)], mode)
+    assert model[1].momentum == 0.3
+    assert {module.training for module in model.modules()} == {mode == "train"}
+
+
+def test_recalibration_keeps_the_mode_of_every_module():
+    model = build_small("resnet20").train()
+    model.bn1.eval()  # a frozen batch-norm in a network in training
+    recalibrate(model, [images_for("resnet20", 4)])
+    assert [name for name, module in model.named_modules() if not module.training] == ["bn1"]
+
+
+def test_recalibration_changes_statistics_alone():
+    model = build_small("resnet20")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    recalibrate(model, [images_for("resnet20", 4)])
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_recalibration_without_batch_norm_reads_nothing():
+    model = build_small("lenet5")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    unread = iter([images_for("lenet5", 1)])
+    recalibrate(model, unread)
+    assert_same_state(model, before)
+    assert len(list(unread)) == 1

@@ -1,0 +1,382 @@
+"""A run over a work directory: its numbers, and what it does a second time, or after a kill."""
+
+import contextlib
+import io
+import itertools
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mipp.checkpoint import load_checkpoint
+from mipp.cli import main
+from mipp.config import load_params
+from mipp.metrics import count_macs, count_params
+from mipp.models import ModelSpec, build_model
+from mipp.selection.selection import Selection
+from mipp.stages import STAGES, run_all
+from mipp.stages.stage import Context
+
+TINY = (
+    "model.name=lenet-300-100",
+    "data.size=8",
+    "data.calibration=128",
+    "train.epochs=1",
+    "extract.rows=512",
+    "finetune.epochs=1",
+    "evaluate.latency_repeats=3",
+    "evaluate.latency_batch=8",
+    "compute.device=cpu",
+)
+SHARES = (
+    "accuracy_dense",
+    "accuracy_pruned",
+    "accuracy_refit",
+    "accuracy_finetuned",
+    "units_removed",
+)
+SIZES = ("params", "params_dense", "macs", "macs_dense")
+POSITIVE = ("latency_ms", "latency_dense_ms", "seconds_search", "peak_rss_mb")
+TIMED = ("train", "extract", "estimate", "choose", "prune", "finetune")
+
+
+class Kill(Exception):
+    """What ends a run from outside."""
+
+
+def params_of(*overrides):
+    return load_params(overrides=[*TINY, *overrides])
+
+
+def mipp_run(workdir, *overrides):
+    """Last line that `mipp run --json` prints, parsed."""
+    options = [f"--set={override}" for override in (*TINY, *overrides)]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["run", "--quiet", "--json", "--workdir", str(workdir), *options]) == 0
+    return json.loads(printed.getvalue().splitlines()[-1])
+
+
+def times(workdir, stages=tuple(STAGES)):
+    """When each file of these stages was last written."""
+    return {
+        str(file.relative_to(workdir)): file.stat().st_mtime_ns
+        for stage in stages
+        for file in (workdir / stage).rglob("*")
+        if file.is_file()
+    }
+
+
+def rerun(before, after):
+    """Stages in which some file was written anew."""
+    return [s for s in STAGES if times(before, [s]) != times(after, [s])]
+
+
+def selection_in(workdir):
+    return (workdir / "choose/selection.json").read_bytes()
+
+
+def metrics_in(workdir):
+    return json.loads((workdir / "evaluate/metrics.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """One finished run, which no test changes, and the metrics that it printed."""
+    workdir = tmp_path_factory.mktemp("run") / "work"
+    return workdir, mipp_run(workdir)
+
+
+@pytest.fixture
+def work(finished, tmp_path):
+    """A copy of the finished run, with the times of its files."""
+    shutil.copytree(finished[0], tmp_path / "work")
+    return tmp_path / "work"
+
+
+# What it reports
+
+
+def test_last_line_holds_the_metrics_of_the_run(finished):
+    workdir, printed = finished
+    assert printed == metrics_in(workdir)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_share_is_between_nought_and_one(finished, name):
+    assert isinstance(finished[1][name], float)
+    assert 0 <= finished[1][name] <= 1
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_size_is_a_positive_count(finished, name):
+    assert type(finished[1][name]) is int
+    assert finished[1][name] > 0
+
+
+@pytest.mark.parametrize("name", [*POSITIVE, *(f"seconds_{stage}" for stage in TIMED)])
+def test_measurement_is_positive(finished, name):
+    assert isinstance(finished[1][name], float)
+    assert 0 < finished[1][name] < 1e5
+
+
+def test_latency_says_batch_and_device(finished):
+    assert finished[1]["latency_batch"] == 8
+    assert finished[1]["latency_device"] == "cpu, 1 threads"
+
+
+def test_search_is_everything_between_training_and_surgery(finished):
+    parts = [finished[1][f"seconds_{stage}"] for stage in ("extract", "estimate", "choose")]
+    assert finished[1]["seconds_search"] == pytest.approx(sum(parts))
+
+
+def test_collapse_is_reported(finished):
+    assert finished[1]["collapsed"] is False
+    assert finished[1]["collapsed_groups"] == []
+
+
+def test_sizes_are_those_of_the_networks_on_disk(finished):
+    workdir, metrics = finished
+    for path, suffix in (("train", "_dense"), ("finetune", "")):
+        model = load_checkpoint(workdir / path / "model.safetensors").model
+        assert metrics[f"params{suffix}"] == count_params(model)
+        assert metrics[f"macs{suffix}"] == count_macs(model, (1, 8, 8))
+    # by hand: 64 x 300, 300 x 100 and 100 x 10 weights, and their biases
+    assert metrics["macs_dense"] == 64 * 300 + 300 * 100 + 100 * 10
+    assert metrics["params_dense"] == metrics["macs_dense"] + 300 + 100 + 10
+
+
+def test_budget_is_met(finished):
+    assert 0.45 < finished[1]["macs"] / finished[1]["macs_dense"] <= 0.5
+
+
+def test_units_removed_are_those_of_the_selection(finished):
+    kept = json.loads(selection_in(finished[0]))["kept"]
+    assert finished[1]["units_removed"] == pytest.approx(
+        1 - sum(len(k) for k in kept.values()) / (300 + 100)
+    )
+
+
+def test_node_table_explains_every_unit(finished):
+    nodes = pq.read_table(finished[0] / "choose/nodes.parquet").to_pandas()
+    assert len(nodes) == 300 + 100
+    kept = Selection.from_json(selection_in(finished[0]).decode()).kept
+    for group, rows in nodes.groupby("group"):
+        assert rows.channel[rows.kept].sort_values().tolist() == kept[group].tolist()
+    assert set(nodes.why) <= {"informative", "redundant", "floor"}
+
+
+# A second time
+
+
+def test_second_run_redoes_no_stage(work, finished):
+    assert mipp_run(work) == finished[1]
+    assert rerun(finished[0], work) == []
+
+
+def test_other_budget_reruns_only_choose_and_later(work, finished):
+    mipp_run(work, "choose.budget=macs:0.25")
+    assert rerun(finished[0], work) == ["choose", "prune", "finetune", "evaluate", "report"]
+
+
+def test_other_title_reruns_only_the_report(work, finished):
+    mipp_run(work, "report.title=Another")
+    assert rerun(finished[0], work) == ["report"]
+
+
+def test_lost_file_is_made_again(work, finished):
+    (work / "choose/nodes.parquet").unlink()
+    mipp_run(work)
+    assert rerun(finished[0], work) == ["choose"]  # it holds what it held before
+    assert selection_in(work) == selection_in(finished[0])
+
+
+def test_equal_runs_have_equal_manifests_before_evaluation(finished, tmp_path):
+    mipp_run(tmp_path / "twin")
+    for stage in TIMED:
+        first = (finished[0] / stage / "manifest.json").read_text()
+        assert (tmp_path / "twin" / stage / "manifest.json").read_text() == first
+
+
+def test_other_seed_gives_another_run(finished, tmp_path):
+    mipp_run(tmp_path / "other", "seed=1")
+    assert selection_in(tmp_path / "other") != selection_in(finished[0])
+
+
+@pytest.mark.parametrize("stage", ["train", "choose", "finetune"])
+def test_killed_run_goes_on_where_it_stopped(stage, finished, tmp_path, monkeypatch):
+    body = STAGES[stage].body
+
+    def killed(context):
+        body(context)
+        raise Kill("in the last moment")
+
+    monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], body=killed))
+    with pytest.raises(Kill, match="last moment"):
+        run_all(tmp_path, params_of())
+    earlier = list(itertools.takewhile(lambda name: name != stage, STAGES))
+    assert sorted(p.name for p in tmp_path.iterdir() if stage in p.name) == []
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == sorted(earlier)
+
+    before = times(tmp_path, earlier)
+    monkeypatch.undo()
+    run_all(tmp_path, params_of())
+    assert times(tmp_path, earlier) == before
+    assert selection_in(tmp_path) == selection_in(finished[0])
+    final = "finetune/model.safetensors"
+    assert (tmp_path / final).read_bytes() == (finished[0] / final).read_bytes()
+
+
+def test_failed_stage_leaves_the_old_folder(work, finished, monkeypatch):
+    def killed(context):
+        (context.out / "half").write_text("half a result")
+        raise Kill("half-way")
+
+    monkeypatch.setitem(STAGES, "choose", replace(STAGES["choose"], body=killed))
+    with pytest.raises(Kill, match="half-way"):
+        run_all(work, params_of("choose.budget=macs:0.25"))
+    assert rerun(finished[0], work) == []
+
+
+# What a stage depends on
+
+
+class Watched:
+    """Parameters that remember which of them were read; a section counts once it is looked into."""
+
+    def __init__(self, params, seen, prefix=""):
+        self._params, self._seen, self._prefix = params, seen, prefix
+
+    def __getattr__(self, name):
+        value = getattr(self._params, name)
+        if hasattr(value, "model_fields_set"):
+            return Watched(value, self._seen, f"{name}.")
+        self._seen.add(self._prefix + name)
+        return value
+
+    def model_dump(self, **options):
+        self._seen.update(self._prefix + name for name in type(self._params).model_fields)
+        return self._params.model_dump(**options)
+
+    model_dump_json = model_dump
+
+
+# The network's name travels in its checkpoint, and no device or worker may change an answer.
+IMPLIED = {"model.name", "compute.device", "compute.runner", "compute.workers"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "method"), [*((stage, "mipp") for stage in STAGES), ("choose", "taylor")]
+)
+def test_stage_declares_every_parameter_that_it_reads(stage, method, work, tmp_path):
+    params = params_of(f"choose.method={method}")
+    seen = set()
+    (tmp_path / "out").mkdir()
+    watched = Watched(params, seen)
+    STAGES[stage].body(Context(work, tmp_path / "out", watched))
+    declared = STAGES[stage].params
+    undeclared = {
+        key for key in seen - IMPLIED if key not in declared and key.split(".")[0] not in declared
+    }
+    assert undeclared == set()
+
+
+def test_criterion_is_scored_anew_when_its_batches_change(work, tmp_path):
+    mipp_run(work, "choose.method=taylor")
+    mipp_run(work, "choose.method=taylor", "extract.batch_size=16")
+    mipp_run(tmp_path / "fresh", "choose.method=taylor", "extract.batch_size=16")
+    scores = [
+        np.array(pq.read_table(folder / "choose/nodes.parquet")["score"])
+        for folder in (work, tmp_path / "fresh")
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+# Other ways to run
+
+
+def test_no_training_hands_the_given_weights_on_untouched(tmp_path):
+    given = build_model(ModelSpec("lenet-300-100", 10, 1, 8), seed=9).state_dict()
+    torch.save(given, tmp_path / "given.pt")
+    mipp_run(tmp_path / "work", "train.epochs=0", f"model.weights={tmp_path / 'given.pt'}")
+    handed_on = load_file(tmp_path / "work/train/model.safetensors")
+    assert handed_on.keys() == given.keys()
+    assert all(torch.equal(handed_on[name], given[name]) for name in given)
+
+
+def test_other_weights_under_the_same_name_are_noticed(tmp_path):
+    options = ["--set=train.epochs=0", f"--set=model.weights={tmp_path / 'given.pt'}"]
+    for seed in (1, 2):
+        given = build_model(ModelSpec("lenet5", 10, 1, 28), seed=seed).state_dict()
+        torch.save(given, tmp_path / "given.pt")
+        assert main(["train", "--quiet", "--workdir", str(tmp_path / "work"), *options]) == 0
+        handed_on = load_file(tmp_path / "work/train/model.safetensors")
+        assert torch.equal(handed_on["fc1.weight"], given["fc1.weight"])
+
+
+def test_run_without_repair_and_fine_tuning_reports_the_pruned_network(work):
+    off = ("prune.refit=false", "prune.recalibrate=false", "finetune.epochs=0")
+    metrics = mipp_run(work, *off)
+    assert metrics["accuracy_refit"] is None
+    assert metrics["accuracy_recalibrated"] is None
+    assert metrics["accuracy_finetuned"] == metrics["accuracy_pruned"]
+    assert not (work / "prune/refit.safetensors").exists()
+    pruned, final = (
+        load_file(work / file)
+        for file in ("prune/pruned.safetensors", "finetune/model.safetensors")
+    )
+    assert all(torch.equal(pruned[name], final[name]) for name in pruned)
+
+
+def test_run_without_fine_tuning_ends_with_the_refitted_network(work):
+    metrics = mipp_run(work, "finetune.epochs=0")
+    assert metrics["accuracy_finetuned"] == metrics["accuracy_refit"]
+    assert metrics["accuracy_refit"] is not None
+
+
+@pytest.mark.parametrize("method", ["l1", "random", "taylor"])
+def test_rival_criterion_runs_under_the_same_budget(method, work, finished):
+    metrics = mipp_run(work, f"choose.method={method}")
+    assert metrics["macs"] / metrics["macs_dense"] <= 0.5
+    assert json.loads(selection_in(work))["method"] == method
+    assert selection_in(work) != selection_in(finished[0])
+    assert rerun(finished[0], work)[0] == "choose"
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept", "share"), [("params:0.3", "params", 0.3), ("ratio:0.6", None, 0.4)]
+)
+def test_other_budget_is_met(budget, kept, share, work):
+    metrics = mipp_run(work, f"choose.budget={budget}")
+    left = metrics["params"] / metrics["params_dense"] if kept else 1 - metrics["units_removed"]
+    assert share - 0.05 < left <= share
+
+
+def test_constant_answer_is_said_to_be_a_collapse(tmp_path):
+    """Zero weights answer class 0, and every tenth test image is one: 36 of 360."""
+    given = build_model(ModelSpec("lenet-300-100", 10, 1, 8), seed=0).state_dict()
+    torch.save({name: torch.zeros_like(t) for name, t in given.items()}, tmp_path / "zero.pt")
+    off = ("train.epochs=0", "finetune.epochs=0", "choose.method=random")
+    metrics = mipp_run(tmp_path / "work", *off, f"model.weights={tmp_path / 'zero.pt'}")
+    assert metrics["accuracy_finetuned"] == 0.1
+    assert metrics["collapsed"] is True
+
+
+def test_stage_takes_the_parameters_of_the_last_run(work, finished, capsys):
+    options = ["--quiet", "--workdir", str(work)]
+    assert main(["choose", *options]) == 0
+    assert rerun(finished[0], work) == []
+    assert main(["choose", *options, "--set=choose.budget=macs:0.25"]) == 0
+    assert rerun(finished[0], work) == ["choose"]
+
+
+def test_run_prints_a_table(work, capsys):
+    options = [f"--set={override}" for override in TINY]
+    assert main(["run", "--quiet", "--workdir", str(work), *options]) == 0
+    printed = capsys.readouterr().out
+    for part in ("lenet-300-100 on digits, macs:0.5", "dense", "pruned, fine-tuned", "report.html"):
+        assert part in printed
