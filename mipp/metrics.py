@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mipp.device import synchronize
 from mipp.errors import DataError
+from mipp.evaluation import evaluating
 
 WARM_UPS = 3
 
@@ -182,16 +183,13 @@ def _time(model: nn.Module, images: Tensor, device: torch.device) -> float:
 
 @contextmanager
 def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    # Modes are kept per module: a frozen batch norm may be in eval mode inside a training model.
-    training = [module for module in model.modules() if module.training]
     home = _device_of(model) or device
-    model.to(device).eval()
+    model.to(device)
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         model.to(home)
-        for module in training:
-            module.training = True
 
 
 def _device_of(model: nn.Module) -> torch.device | None:

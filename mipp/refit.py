@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.activations.capture import Sampling, Tap
+from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.information import moments
 from mipp.information.moments import Moments
@@ -30,19 +31,17 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
-    training = model.training
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-        norm.train()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative average
+            norm.training = True
         for inputs in batches:
             model(inputs)
+        model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    model.train(training)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def refit(
         norm = pruned.get_submodule(follower) if follower else None
         return _fit_layer(name, pruned.get_submodule(name), norm, sums, settings.ridge)
 
-    with _evaluating(pruned), torch.no_grad():
+    with evaluating(pruned), torch.no_grad():
         first = list(itertools.islice(batches(), 2))
         if len(first) == 1:
             return _fit_in_one_pass(pruned, first[0], names, targets, settings.sampling, fit)
@@ -145,7 +144,7 @@ def _dense_targets(
 
         handles.append(tap.module.register_forward_hook(hook))
     try:
-        with _evaluating(dense), torch.no_grad():
+        with evaluating(dense), torch.no_grad():
             for inputs in batches():
                 dense(inputs)
     finally:
@@ -262,13 +261,3 @@ def _error(sums: Moments, weights: Tensor, offset: Tensor) -> float:
     spread = (weights * (sums.xx @ weights - 2 * sums.xy)).sum(0) / sums.n + variance
     bias = (sums.y_mean - sums.x_mean @ weights - offset).square()
     return float((spread + bias).sum() / variance.sum().clamp_min(1e-300))
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

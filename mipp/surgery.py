@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mipp.errors import SurgeryError
-from mipp.graph import trace_dependencies
+from mipp.graph.dependencies import cut_channels
 from mipp.selection.selection import Selection
 
 
@@ -25,19 +25,8 @@ def apply_selection(model: nn.Module, selection: Selection, example: Tensor) -> 
     SurgeryError : a group is empty, or the selection was made for other widths.
     """
     _check(model, selection)
-    dependencies, pruned = trace_dependencies(model, example)
-    for name in selection.kept:
-        dropped = selection.dropped(name)
-        if not len(dropped):
-            continue
-        root = pruned.get_submodule(name)
-        pruner = dependencies.get_pruner_of_module(root)
-        group = dependencies.get_pruning_group(root, pruner.prune_out_channels, dropped.tolist())
-        group.prune(record_history=False)
-    pruned.train(model.training)
-    for parameter in pruned.parameters():
-        parameter.grad = None
-    return pruned
+    dropped = {name: selection.dropped(name) for name in selection.kept}
+    return cut_channels(model, dropped, example)
 
 
 def _check(model: nn.Module, selection: Selection) -> None:

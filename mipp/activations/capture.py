@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mipp.errors import ActivationError
+from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
 from mipp.models.resnet_cifar import PaddedShortcut
 
@@ -123,17 +124,14 @@ def capture_rows(
         module = model.get_submodule(name)
         tap = Tap(module, sampling, stream)
         handles.append(module.register_forward_hook(_catch(name, tap, caught)))
-    training = model.training
-    model.eval()
     try:
         for inputs in batches:
             caught.clear()
-            with torch.inference_mode():
+            with evaluating(model), torch.inference_mode():
                 model(inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in pairs}
             yield rows
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
 

@@ -25,7 +25,7 @@ CONVOLUTIONS = {
     "plain": {"kernel_size": 3},
     "strided": {"kernel_size": 3, "stride": 2, "padding": 1},
     "uneven": {"kernel_size": (3, 5), "stride": (2, 1), "padding": (0, 2)},
-    "dilated": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "dilated": {"kernel_size": 3, "dilation": (2, 1), "padding": (2, 1)},
     "same": {"kernel_size": (3, 5), "padding": "same"},
     "same dilated": {"kernel_size": 3, "dilation": 2, "padding": "same"},
     "valid": {"kernel_size": 3, "padding": "valid"},

@@ -29,7 +29,10 @@ from mipp.stages import STAGES, run_all
 from mipp.workdir import read_manifest
 
 # MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.xdist_group("prefect"),  # with --dist loadgroup one process starts one server
+]
 
 TINY = [
     "model.name=lenet-300-100",

@@ -1,0 +1,121 @@
+"""Channel groups, layer pairs and costs of a network, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One side of a module that a channel group runs through.
+
+    `features[c]` are the indices, on that side, of the group's channel c; shape (width, block).
+    """
+
+    module: str
+    features: IntArray
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that can only be removed together.
+
+    Producers make the channels (conv and linear outputs), passengers carry them (batch-norm,
+    depthwise convolutions), consumers read them (conv and linear inputs).
+    """
+
+    name: str
+    width: int
+    producers: tuple[Member, ...]
+    passengers: tuple[Member, ...]
+    consumers: tuple[Member, ...]
+
+    def modules(self) -> list[str]:
+        """Names of all modules that the group runs through."""
+        return [m.module for m in (*self.producers, *self.passengers, *self.consumers)]
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """One consumer of one group: x are the group's features at its input, y is its output.
+
+    `owner` is the group that owns the rows of y (None: the network's outputs) and `channel[j]`
+    the owner's channel of row j.
+    """
+
+    name: str
+    group: str
+    consumer: str
+    kind: Literal["conv", "linear", "shortcut"]
+    features: IntArray  # (channels, block of input features)
+    targets: int
+    positions: int  # of the output map, or tokens
+    owner: str | None
+    channel: IntArray  # (targets,)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Parameters and multiply-accumulates of one module at full width.
+
+    `inputs` and `outputs` name the groups on either side with the features of each channel;
+    a passenger has them on one side only.
+    """
+
+    module: str
+    weights: int
+    per_output: int
+    macs: int
+    in_features: int
+    out_features: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """What can be pruned in a network, in top-down order, and what it costs."""
+
+    groups: Mapping[str, ChannelGroup]  # groups with the latest consumer first
+    pairs: tuple[LayerPair, ...]
+    left_whole: Mapping[str, str]  # module -> reason
+    costs: tuple[LayerCost, ...]
+    fixed_params: int
+    norm_after: Mapping[str, str]  # conv or linear -> the batch-norm that reads its output
+    widths: Mapping[str, int] = field(default_factory=dict)
+
+    def pairs_of(self, group: str) -> tuple[LayerPair, ...]:
+        """The pairs whose upstream is this group."""
+        return tuple(pair for pair in self.pairs if pair.group == group)
+
+    def params(self, kept: Mapping[str, int]) -> int:
+        """Parameters when each group keeps that many channels."""
+        return self.fixed_params + round(sum(_params(cost, self, kept) for cost in self.costs))
+
+    def macs(self, kept: Mapping[str, int]) -> int:
+        """Multiply-accumulates of one input when each group keeps that many channels."""
+        return round(sum(cost.macs * _share(cost, self, kept) for cost in self.costs))
+
+
+def _kept_features(
+    total: int, terms: Mapping[str, int], graph: ChannelGraph, kept: Mapping[str, int]
+) -> int:
+    return total - sum((graph.widths[g] - kept[g]) * block for g, block in terms.items())
+
+
+def _share(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> float:
+    inputs = _kept_features(cost.in_features, cost.inputs, graph, kept)
+    outputs = _kept_features(cost.out_features, cost.outputs, graph, kept)
+    return inputs * outputs / (cost.in_features * cost.out_features)
+
+
+def _params(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> float:
+    outputs = _kept_features(cost.out_features, cost.outputs, graph, kept)
+    return cost.weights * _share(cost, graph, kept) + cost.per_output * outputs

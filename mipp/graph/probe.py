@@ -1,0 +1,108 @@
+"""Proof by example: what is cut must be what was zero.
+
+The dependency graph follows operations by name and takes unknown ones to keep channels apart.
+Where one mixes or moves channels (softmax, a shuffle, a mean over channels), a cut would be
+wrong without an error, so every group is tried before it is offered.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mipp.evaluation import evaluating
+from mipp.graph.channels import ChannelGroup, IntArray
+from mipp.graph.dependencies import cut_channels
+
+TOLERANCE = 1e-6  # of the largest output, in double precision
+
+
+def find_unsound(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], example: Tensor
+) -> dict[str, str]:
+    """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
+
+    A cut is right when the smaller network computes what the whole one computes with the cut
+    channels zero at the input of every consumer. Tried on random weights and input.
+    """
+    generator = torch.Generator().manual_seed(0)
+    trial = copy.deepcopy(model).double().cpu()
+    _shake(trial, generator)
+    shape = (2, *example.shape[1:])
+    inputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if _fault(trial, groups, inputs) is None:
+        return {}
+    faults = {name: _fault(trial, {name: group}, inputs) for name, group in groups.items()}
+    return {name: fault for name, fault in faults.items() if fault is not None}
+
+
+def _shake(model: nn.Module, generator: torch.Generator) -> None:
+    """Random weights of the same scale, so that no zero hides a fault."""
+    for parameter in model.parameters():
+        scale = float(parameter.detach().std()) if parameter.numel() > 1 else 0.0
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data.add_(noise * (scale or 0.1))
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and name.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+
+
+def _fault(model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Tensor) -> str | None:
+    dropped = {
+        name: np.arange(0, group.width, 2)[: group.width - 1] for name, group in groups.items()
+    }
+    try:
+        cut = cut_channels(model, dropped, inputs[:1])
+        with torch.no_grad(), evaluating(cut), evaluating(model):
+            with _zeroed(model, groups, dropped):
+                expected = _flat(model(inputs))
+            got = _flat(cut(inputs))
+    except Exception as error:
+        return f"cutting it fails: {type(error).__name__}: {str(error).splitlines()[0]}"
+    if got.shape != expected.shape or not bool(
+        (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    ):
+        return "its channels are mixed or moved on the way to the layers that read them"
+    return None
+
+
+@contextmanager
+def _zeroed(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
+) -> Iterator[None]:
+    """Dropped channels are zero at every consumer's input within the block."""
+    handles = []
+    for name, group in groups.items():
+        for member in group.consumers:
+            module = model.get_submodule(member.module)
+            features = torch.from_numpy(member.features[dropped[name]].ravel())
+            axis = -1 if isinstance(module, nn.Linear) else 1
+
+            def zero(
+                module: nn.Module,
+                arguments: tuple[Any, ...],
+                features: Tensor = features,
+                axis: int = axis,
+            ) -> tuple[Any, ...]:
+                return (arguments[0].index_fill(axis, features, 0.0), *arguments[1:])
+
+            handles.append(module.register_forward_pre_hook(zero))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _flat(output: Any) -> Tensor:
+    """All tensors of an output in one row."""
+    if isinstance(output, Tensor):
+        return output.flatten()
+    parts = output.values() if isinstance(output, Mapping) else output
+    return torch.cat([_flat(part) for part in parts])
