@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mipp.errors import CheckpointError
+from mipp.errors import CheckpointError, SurgeryError
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
@@ -67,11 +67,12 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
     model = build() if build is not None else build_model(spec, seed=0)  # type: ignore[arg-type]
     shape = tuple(recipe["shape"])
     selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
-    if selection is not None:
-        model = apply_selection(model, selection, torch.zeros(1, *shape))
     try:
+        if selection is not None:
+            dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
+            model = apply_selection(model.to(dtype), selection, torch.zeros(1, *shape, dtype=dtype))
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, SurgeryError) as error:
         raise CheckpointError(
             f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"
             "Use the build function of the network that was saved."

@@ -12,8 +12,7 @@ from pathlib import Path
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError, MippError
 from mipp.report import result_table
-from mipp.stages import STAGES, run_all, run_one
-from mipp.workdir import require_writable
+from mipp.stages import STAGES, preflight, run_all, run_one
 
 DEFAULT_WORKDIR = Path("work")
 EPILOG = """\
@@ -56,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.command != "run":
         run_one(options.command, workdir, params)
         return
-    require_writable(workdir)
+    preflight(workdir, params)
     write_params(params, workdir / "params.yaml")
     run_all(workdir, params)
     _show(workdir, params, as_json=options.json)

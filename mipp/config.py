@@ -24,7 +24,7 @@ class Budget:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value:g}"
+        return f"{self.kind}:{repr(self.value).removesuffix('.0')}"
 
 
 BUDGETS: Mapping[str, tuple[float, float, str]] = {
@@ -54,8 +54,8 @@ def parse_budget(text: str) -> Budget:
         value = float(number)
     except ValueError:
         value = float("nan")
-    open_top = kind == "ratio"
-    inside = low <= value < high if open_top or high == float("inf") else low < value <= high
+    open_top = kind in ("ratio", "nats")
+    inside = low <= value < high if open_top else low < value <= high
     if not inside:
         brackets = f"[{low:g}, {high:g})" if open_top else f"({low:g}, {high:g}]"
         raise BudgetError(
@@ -69,7 +69,7 @@ def parse_budget(text: str) -> Budget:
 class Section(BaseModel):
     """One section of params.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -136,6 +136,7 @@ class ChooseConfig(Section):
     budget: str = "macs:0.5"
     price: Literal["budget", "unit", "params", "macs"] = "budget"
     scope: Literal["global", "layer"] = "global"
+    batch_size: Count = 256
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
     min_channels: Annotated[int, Field(ge=0)] = 1
 
@@ -249,8 +250,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         )
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"parameter file {path} is no YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"parameter file {path} is no YAML: {error}.\nExpected `section:` lines with "
+            "`key: value` beneath them, as in params.yaml; mend the file."
+        ) from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(
             f"parameter file {path} holds no sections.\n"
@@ -272,7 +276,13 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
-    target[last] = yaml.safe_load(text)
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"override {override!r} cannot be read: its value is no YAML.\nExpected a number, a "
+            f"word or a list such as [0.1, 0.2], got {text!r}; mend the value."
+        ) from error
 
 
 def _validate(values: dict[str, Any], source: str) -> Params:

@@ -50,7 +50,7 @@ class StoreMismatchError(StoreError):
     """An activation store was written for another model, split or sampling."""
 
 
-class ActivationError(MippError):
+class ActivationError(InputError):
     """Activations hold values that no estimator can use (NaN, infinity)."""
 
 

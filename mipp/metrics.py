@@ -117,7 +117,7 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
                 handles.append(module.register_forward_hook(count))
         device = _device_of(model) or torch.device("cpu")
         with _evaluating(model, device), torch.no_grad():
-            model(torch.zeros(1, *shape, device=device))
+            model(torch.zeros(1, *shape, device=device, dtype=_dtype_of(model)))
     finally:
         for handle in handles:
             handle.remove()
@@ -160,7 +160,8 @@ def peak_rss_mb() -> float:
 def _median_ms(
     models: Sequence[nn.Module], shape: tuple[int, ...], repeats: int, device: torch.device
 ) -> list[float]:
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    images = pixels.to(device, _dtype_of(models[0]))
     times: list[list[float]] = [[] for _ in models]
     with ExitStack() as found, torch.inference_mode():
         for model in models:
@@ -190,6 +191,10 @@ def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
             yield
     finally:
         model.to(home)
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _device_of(model: nn.Module) -> torch.device | None:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from mipp.activations import Sampling, capture_rows
-from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig, PruneConfig, parse_budget
+from mipp.config import (
+    ChooseConfig,
+    EstimateConfig,
+    ExtractConfig,
+    PruneConfig,
+    parse_budget,
+    parse_params,
+)
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.errors import ConfigError, DataError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
@@ -20,11 +27,16 @@ from mipp.information.gaussian import PairState
 from mipp.information.moments import Moments
 from mipp.metrics import count_macs, count_params
 from mipp.refit import RefitSettings, recalibrate, refit
-from mipp.selection.budget import check_reachable, select_by_scores
+from mipp.selection.budget import (
+    check_reachable,
+    require_budget_for_scores,
+    select_by_scores,
+)
 from mipp.selection.by_information import select_by_information
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
 
+REPAIRS = ("refit", "recalibrate", "none")
 EXTRACT, ESTIMATE, PRUNE = ExtractConfig(), EstimateConfig(), PruneConfig()
 
 
@@ -144,6 +156,21 @@ def prune(
 Batch = tuple[Tensor, Tensor | None]
 
 
+def _configured(method: str, order: str, budget: str, min_channels: int) -> ChooseConfig:
+    """The arguments as the section that the pipeline uses, checked the same way."""
+    _require_known("method", method, ("mipp", *CRITERIA))
+    overrides = {"method": method, "order": order, "min_channels": min_channels}
+    config = parse_params({"choose": {**overrides, "budget": budget}}).choose
+    if method != "mipp":
+        require_budget_for_scores(parse_budget(budget))
+    return config
+
+
+def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ConfigError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}.")
+
+
 def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -153,7 +180,7 @@ def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> l
     batches: list[Batch] = []
     count = 0
     for item in calibration:
-        x, y = (item[0], item[1]) if isinstance(item, (tuple, list)) else (item, None)
+        x, y = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
         x = x[: images - count].to(device)
         y = y[: images - count].to(device) if isinstance(y, Tensor) else None
         batches.append((x, y))
@@ -172,7 +199,7 @@ def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> l
 def _require_shuffled(batches: list[Batch]) -> None:
     labels = [y for _, y in batches if y is not None and y.ndim == 1]
     flat = torch.cat(labels) if labels else torch.empty(0)
-    if len(flat) >= 64 and bool((flat.diff() >= 0).all() and flat[0] != flat[-1]):
+    if len(flat) >= 64 and bool((flat.diff() >= 0).all()):
         raise DataError(
             f"calibration is sorted by class.\nExpected a random sample, got {len(flat)} labels "
             "in ascending order, which biases every statistic; shuffle the loader."
@@ -246,8 +273,3 @@ def _repair(
         settings = RefitSettings(PRUNE.ridge, Sampling(PRUNE.rows, count, seed))
         whole = [torch.cat(inputs)]
         refit(pruned, dense, graph, selection, lambda: whole, settings)
-    elif repair != "none":
-        raise ConfigError(
-            f"repair {repair!r} is unknown; "
-            f"{did_you_mean(repair, ('refit', 'recalibrate', 'none'))}."
-        )

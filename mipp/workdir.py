@@ -87,10 +87,11 @@ def read_timing(workdir: Path, stage: str) -> dict[str, Any]:
 
 
 def is_current(workdir: Path, manifest: Manifest | None, key: str) -> bool:
-    """Whether a stage folder was made with this key and still has all its files."""
+    """Whether a stage folder was made with this key and still holds the same files."""
     if manifest is None or manifest.key != key:
         return False
-    return all((workdir / manifest.stage / name).exists() for name in manifest.outputs)
+    files = {workdir / manifest.stage / name: digest for name, digest in manifest.outputs.items()}
+    return all(file.is_file() and _hash(file) == digest for file, digest in files.items())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.exceptions import MlflowException
 
 from mipp.config import Params, dump_params, load_params
-from mipp.errors import InputError
+from mipp.errors import ConfigError, InputError, WorkdirError
 from mipp.stages import STAGES
 from mipp.training import EpochRecord
 from mipp.workdir import fingerprint, read_manifest
@@ -54,7 +56,12 @@ class Tracker:
         if (folder / "metrics.json").exists():
             self._log_metrics(json.loads((folder / "metrics.json").read_text()))
         manifest = read_manifest(workdir, stage)
-        assert manifest is not None
+        if manifest is None:
+            raise WorkdirError(
+                f"work directory {workdir} has no stage {stage!r} to log.\nExpected "
+                f"{folder}/manifest.json, got none; run `mipp {stage} --workdir {workdir}` "
+                "first, or `mipp run` for all stages."
+            )
         self._client().set_tag(self.run_id, f"mipp.{stage}", manifest.digest())
         self._log_files(stage, workdir)
 
@@ -73,7 +80,8 @@ class Tracker:
     def _log_metrics(self, values: Mapping[str, Any]) -> None:
         numbers = {k: v for k, v in values.items() if isinstance(v, (int, float))}
         others = {k: v for k, v in values.items() if not isinstance(v, (int, float))}
-        metrics = [Metric(name, float(value), 0, 0) for name, value in numbers.items()]
+        now = int(time.time() * 1000)  # of two values at one step MLflow shows the later
+        metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
         self._client().log_batch(self.run_id, metrics=metrics)
         for name, value in others.items():
             self._client().set_tag(self.run_id, name, json.dumps(value))
@@ -101,8 +109,14 @@ def tracked_run(params: Params, workdir: Path) -> Iterator[Tracker]:
     if uri is None:
         yield Tracker(None)
         return
-    client = MlflowClient(uri)
-    run = _find_or_create(client, params, workdir)
+    try:
+        client = MlflowClient(uri)
+        run = _find_or_create(client, params, workdir)
+    except MlflowException as error:
+        raise ConfigError(
+            f"MLflow cannot keep its runs at {uri!r} (tracking.uri).\nExpected an address such "
+            f"as sqlite:///mlflow.db or that of a server, got: {error}"
+        ) from error
     client.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
     try:
         yield Tracker(uri, run.info.run_id)
@@ -165,7 +179,10 @@ def main() -> int:
     except InputError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
-    print(f"logged {options.workdir} to {params.tracking.uri} as run {run_id}")
+    if run_id:
+        print(f"logged {options.workdir} to {params.tracking.uri} as run {run_id}")
+    else:
+        print(f"nothing was logged: tracking.uri is null; give an address to log {options.workdir}")
     return 0
 
 

@@ -228,7 +228,7 @@ def test_nan_in_the_activations_names_the_layer(tmp_path, capsys):
     weights = build_model(SPEC, seed=0).state_dict()
     weights["fc2.weight"][3, 5] = torch.nan
     torch.save(weights, tmp_path / "weights.pt")
-    assert mipp("run", tmp_path / "work", f"model.weights={tmp_path / 'weights.pt'}") == 1
+    assert mipp("run", tmp_path / "work", f"model.weights={tmp_path / 'weights.pt'}") == 2
     message = capsys.readouterr().err
     for part in ("layer 'fc2'", "NaN", "output", "Expected finite numbers", "check the weights"):
         assert part in message

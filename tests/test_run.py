@@ -287,8 +287,8 @@ def test_stage_declares_every_parameter_that_it_reads(stage, method, work, tmp_p
 
 def test_criterion_is_scored_anew_when_its_batches_change(work, tmp_path):
     mipp_run(work, "choose.method=taylor")
-    mipp_run(work, "choose.method=taylor", "extract.batch_size=16")
-    mipp_run(tmp_path / "fresh", "choose.method=taylor", "extract.batch_size=16")
+    mipp_run(work, "choose.method=taylor", "choose.batch_size=16")
+    mipp_run(tmp_path / "fresh", "choose.method=taylor", "choose.batch_size=16")
     scores = [
         np.array(pq.read_table(folder / "choose/nodes.parquet")["score"])
         for folder in (work, tmp_path / "fresh")

@@ -78,9 +78,9 @@ class Tap:
         image = torch.arange(len(at), device=at.device)[:, None]
         if isinstance(self.module, nn.Linear):
             return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
-        kernel, stride, padding, dilation = _geometry(self.module)
+        kernel, stride, dilation = _geometry(self.module)
         row, column = at // y.shape[3] * stride[0], at % y.shape[3] * stride[1]
-        x = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
+        x = _padded(self.module, x).permute(0, 2, 3, 1)
         patches = [
             x[image, row + i * dilation[0], column + j * dilation[1]]
             for i in range(kernel[0])
@@ -89,21 +89,20 @@ class Tap:
         return torch.stack(patches, dim=-1).flatten(0, 1)
 
 
-def _geometry(module: nn.Module) -> tuple[tuple[int, int], ...]:
+def _geometry(module: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """Kernel size, stride and dilation."""
     if isinstance(module, PaddedShortcut):
-        return (1, 1), (2, 2), (0, 0), (1, 1)
+        return (1, 1), (2, 2), (1, 1)
     assert isinstance(module, nn.Conv2d)
-    if isinstance(module.padding, str):
-        total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        padding = (0, 0) if module.padding == "valid" else (total[0] // 2, total[1] // 2)
-    else:
-        padding = (module.padding[0], module.padding[1])
-    return (  # type: ignore[return-value]
-        module.kernel_size,
-        module.stride,
-        padding,
-        module.dilation,
-    )
+    return module.kernel_size, module.stride, module.dilation
+
+
+def _padded(module: nn.Module, x: Tensor) -> Tensor:
+    """The input as the convolution's kernel sees it, in the module's own padding mode."""
+    if not isinstance(module, nn.Conv2d):
+        return x
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
 
 
 def capture_rows(

@@ -55,7 +55,12 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
 
 def _create(root: zarr.Group, name: str, first: FloatArray) -> zarr.Array[Any]:
     array = root.create_array(
-        name, shape=first.shape, chunks=first.shape, dtype=first.dtype, compressors=None
+        name,
+        shape=first.shape,
+        chunks=first.shape,
+        dtype=first.dtype,
+        compressors=None,
+        config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
     )
     array[:] = first
     return array

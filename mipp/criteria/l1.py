@@ -17,6 +17,6 @@ def score_l1(given: CriterionInput) -> Scores:
 
 
 def _norms(module: nn.Module) -> Tensor | None:
-    if not isinstance(module, (nn.Conv2d, nn.Linear)):
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
         return None
     return module.weight.abs().flatten(1).sum(1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mipp.criteria.criterion import CriterionInput, sum_over_producers
+from mipp.evaluation import evaluating
 from mipp.selection.budget import Scores
 
 
@@ -20,20 +21,28 @@ def score_taylor(given: CriterionInput) -> Scores:
     weights = {
         name: module.weight
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
     }
     totals = {name: torch.zeros(w.shape[0], device=w.device) for name, w in weights.items()}
-    for images, labels in given.batches():
-        with torch.enable_grad():
+    frozen = [weight for weight in weights.values() if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    with evaluating(model), torch.enable_grad():
+        for images, labels in given.batches():
             loss = F.cross_entropy(model(images), labels)
-            gradients = torch.autograd.grad(loss, list(weights.values()))
-        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-            totals[name] += (gradient * weight.detach()).flatten(1).sum(1).square()
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                if gradient is not None:
+                    change = (gradient * weight.detach()).flatten(1).sum(1)
+                    totals[name] += change.square()
+    for weight in frozen:
+        weight.requires_grad_(False)
     names = {module: name for name, module in model.named_modules()}
 
-    def change(module: nn.Module) -> Tensor | None:
+    def per_output(module: nn.Module) -> Tensor | None:
         return totals.get(names[module])
 
     return {
-        name: sum_over_producers(group, model, change) for name, group in given.graph.groups.items()
+        name: sum_over_producers(group, model, per_output)
+        for name, group in given.graph.groups.items()
     }

@@ -17,6 +17,8 @@ from mipp.graph.dependencies import CONSUMERS, CONVS, NORMS, iterate_groups, tra
 from mipp.graph.probe import find_unsound
 from mipp.models.resnet_cifar import PaddedShortcut
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
     """Prunable channel groups of a network with their layer pairs and costs.
@@ -79,6 +81,9 @@ def _run(model: nn.Module, example: Tensor) -> _Trail:
                 makers[id(output)] = (name, output)
                 per_output = module.weight[0].numel()
                 trail.macs[name] = trail.macs.get(name, 0) + output[0].numel() * per_output
+            if isinstance(module, TRANSPOSED):
+                per_input = module.weight[0].numel()
+                trail.macs[name] = trail.macs.get(name, 0) + inputs[0][0].numel() * per_input
             if isinstance(module, NORMS) and id(inputs[0]) in makers:
                 trail.norm_after[makers[id(inputs[0])][0]] = name
 
@@ -191,6 +196,8 @@ def _costs(
         elif name in makes and _norm_width(module) > 1:
             outputs, inputs, weights = _norm_width(module), 1, 0
             per_output = sum(p.numel() for p in module.parameters()) // outputs
+        elif isinstance(module, TRANSPOSED):  # never cut: its cost is a constant
+            outputs, inputs, weights, per_output = 1, 1, 0, 0
         else:
             continue
         costs.append(

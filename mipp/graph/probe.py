@@ -45,6 +45,7 @@ def find_unsound(
 def _shake(model: nn.Module, generator: torch.Generator) -> None:
     """Random weights of the same scale, so that no zero hides a fault."""
     for parameter in model.parameters():
+        parameter.data.nan_to_num_(0.0, 0.0, 0.0)
         scale = float(parameter.detach().std()) if parameter.numel() > 1 else 0.0
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
         parameter.data.add_(noise * (scale or 0.1))

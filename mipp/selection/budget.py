@@ -20,6 +20,7 @@ Outcome = TypeVar("Outcome")
 
 DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
 STEPS = 40  # walks at most
+ROUNDING = 1e-9
 SLACK = 0.002  # a share of the budget that is not worth another walk
 WIDTH = 0.002  # a bracket this narrow holds a jump: one channel more takes many with it
 
@@ -35,7 +36,12 @@ def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
 
 def allowance(budget: Budget) -> float:
     """Share that may remain under a `ratio`, `params` or `macs` budget."""
-    return 1 - budget.value if budget.kind == "ratio" else budget.value
+    return (1 - budget.value if budget.kind == "ratio" else budget.value) + ROUNDING
+
+
+def fits(graph: ChannelGraph, kept: Mapping[str, int], budget: Budget) -> bool:
+    """Whether a `ratio`, `params` or `macs` budget is met, up to rounding of the shares."""
+    return spent(graph, kept, budget.kind) <= allowance(budget)
 
 
 def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
@@ -60,11 +66,11 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
     if budget.kind == "nats":
         return
     least = {group: min(floor, width) for group, width in graph.widths.items()}
-    reachable = spent(graph, least, budget.kind)
-    if reachable > allowance(budget):
+    if not fits(graph, least, budget):
+        reachable = spent(graph, least, budget.kind)
         edge, bound = "at least", math.ceil(reachable * 1e4) / 1e4
         if budget.kind == "ratio":
-            edge, bound = "at most", math.floor((1 - reachable) * 1e4) / 1e4
+            edge, bound = "at most", math.floor((1 - reachable + ROUNDING) * 1e4) / 1e4
         raise BudgetError(
             f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
             f"{edge} {budget.kind}:{bound:g} with choose.min_channels="
@@ -135,12 +141,7 @@ def select_by_scores(
     ------
     BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
     """
-    if budget.kind == "nats":
-        raise BudgetError(
-            f"budget {budget} (choose.budget) is a bound on information, which only choose."
-            "method=mipp measures.\nExpected ratio, params or macs for a score; write for "
-            "example ratio:0.5."
-        )
+    require_budget_for_scores(budget)
     check_reachable(graph, budget, floor)
     ranks = _ranks(scores, scope)
     levels = np.unique(np.concatenate(list(ranks.values())))
@@ -148,9 +149,24 @@ def select_by_scores(
     while low < high:
         middle = (low + high) // 2
         kept = _at_level(ranks, levels, middle, floor)
-        over = spent(graph, {g: len(k) for g, k in kept.items()}, budget.kind) > allowance(budget)
+        over = not fits(graph, {g: len(k) for g, k in kept.items()}, budget)
         low, high = (middle + 1, high) if over else (low, middle)
     return _at_level(ranks, levels, low, floor)
+
+
+def require_budget_for_scores(budget: Budget) -> None:
+    """Refuse a bound on information for a method that does not measure any.
+
+    Raises
+    ------
+    BudgetError : the budget is of kind `nats`.
+    """
+    if budget.kind == "nats":
+        raise BudgetError(
+            f"budget {budget} (choose.budget) is a bound on information, which only choose."
+            f"method=mipp measures.\nExpected ratio, params or macs for a score, got {budget}; "
+            "write for example ratio:0.5."
+        )
 
 
 def _ranks(scores: Scores, scope: str) -> dict[str, npt.NDArray[np.float64]]:

@@ -15,6 +15,7 @@ from mipp.selection.budget import (
     allowance,
     check_reachable,
     find_threshold,
+    fits,
     spent,
     unit_prices,
 )
@@ -128,7 +129,7 @@ def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> f
             )
             for group, values in nats.items()
         }
-        over = spent(graph, kept, budget.kind) > allowance(budget)
+        over = not fits(graph, kept, budget)
         low, high = (middle + 1, high) if over else (low, middle)
     return float(levels[low])
 
@@ -149,7 +150,7 @@ def _use_spare_budget(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Bud
     spare: set[tuple[str, int]] = set()
     for _, group, channel in sorted(dropped, key=lambda d: (-d[0], d[1], d[2])):
         more = {**counts, group: counts[group] + 1}
-        if spent(graph, more, budget.kind) <= allowance(budget):
+        if fits(graph, more, budget):
             counts = more
             spare.add((group, channel))
     return Walk(

@@ -61,7 +61,7 @@ class Selection:
             values = json.loads(text)
             kept = {group: np.asarray(k, np.int64) for group, k in values["kept"].items()}
             return Selection(kept, values["width"], values["method"], values["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"selection cannot be read: {type(error).__name__}: {error}.\nExpected JSON with "
                 "kept, width, method and provenance as written by `mipp choose`; re-run it."

@@ -45,8 +45,7 @@ STAGES: Mapping[str, Stage] = {
 
 
 def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> None:
-    """Check everything that can be checked, then run every stage that is not up to date."""
-    preflight(workdir, params)
+    """Run every stage that is not up to date; see `preflight` for what to refuse before."""
     for stage in STAGES.values():
         run_stage(stage, workdir, params, on_epoch)
 

@@ -69,7 +69,7 @@ def _by_criterion(
         CriterionInput(
             model,
             graph,
-            lambda: split.batches(params.extract.batch_size, device=device),
+            lambda: split.batches(config.batch_size, device=device),
             params.seed,
         )
     )

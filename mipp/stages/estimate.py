@@ -19,7 +19,7 @@ from mipp.device import resolve_device
 from mipp.information import gaussian, moments
 from mipp.information.gaussian import PairState
 from mipp.progress import track
-from mipp.stages.inputs import STORE
+from mipp.stages.inputs import STORE, model_fingerprint
 from mipp.stages.stage import Context
 from mipp.workdir import TIMING, fingerprint, read_manifest, versions
 
@@ -29,7 +29,7 @@ SECONDS = ".seconds"
 
 def pairs_to_estimate(workdir: Path) -> list[str]:
     """Names of the pairs in the activation store."""
-    return list(open_store(workdir / STORE).pairs)
+    return list(open_store(workdir / STORE, model_fingerprint(workdir)).pairs)
 
 
 def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
@@ -43,7 +43,7 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
         return
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    store = open_store(workdir / STORE)
+    store = open_store(workdir / STORE, model_fingerprint(workdir))
     state = prepare_pair(store, pair, params.estimate, resolve_device(params.compute.device))
     temporary = part.with_name(f".{part.name}.{os.getpid()}")
     save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)

@@ -73,9 +73,14 @@ def read_json(path: Path) -> Any:
 
 def store_fingerprint(workdir: Path, splits: DataSplits, rows: int) -> dict[str, str]:
     """What an activation store depends on, by part."""
-    trained = read_manifest(workdir, "train")
     return {
-        "model": trained.digest() if trained else "",
+        **model_fingerprint(workdir),
         "calibration split": splits.calibration.fingerprint,
         "sampling": f"{rows} rows",
     }
+
+
+def model_fingerprint(workdir: Path) -> dict[str, str]:
+    """The part of a store's fingerprint that names the dense network."""
+    trained = read_manifest(workdir, "train")
+    return {"model": trained.digest() if trained else ""}

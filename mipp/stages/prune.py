@@ -41,7 +41,7 @@ def prune_network(context: Context) -> None:
     split = load_splits(params).calibration
     if params.prune.recalibrate:
         model = copy.deepcopy(pruned.model)
-        recalibrate(model, images_of(split, params.extract.batch_size, device))
+        recalibrate(model, images_of(split, params.prune.batch_size, device))
         _save(context, "recalibrated", replace(pruned, model=model))
     if params.prune.refit:
         _refit(context, dense, pruned, split.first(params.prune.images))

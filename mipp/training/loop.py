@@ -63,7 +63,7 @@ def train(
     """
     if config.epochs == 0:
         return ()
-    _validate(config, train_split, validation_split, device)
+    require_trainable(config, train_split, validation_split, device)
     digest = fingerprint(model, config, seed, device, train_split.labels, validation_split.labels)
     file = Checkpoint(checkpoint, digest)
     state = _begin(model, config, device)
@@ -81,9 +81,16 @@ def train(
     return tuple(state.history)
 
 
-def _validate(
+def require_trainable(
     config: OptimConfig, train_split: Split, validation_split: Split, device: torch.device
 ) -> None:
+    """Refuse what `train` cannot do with these splits on this device.
+
+    Raises
+    ------
+    ConfigError : `precision` or `patience` cannot be had with this device or validation split.
+    DataError : the training split is empty.
+    """
     if len(train_split) == 0:
         raise DataError(
             "the training split is empty.\n"
