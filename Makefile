@@ -10,7 +10,7 @@ run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect
 	$(ENV) python -m flows.pipeline --config params.yaml
 
 test: .venv/.ready  ## the default tests
-	$(ENV) OMP_NUM_THREADS=1 python -m pytest -q -n 2
+	$(ENV) OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadgroup
 
 slow: .venv/.ready  ## the tests that take longer or need data that is not embedded
 	$(ENV) python -m pytest -q -m slow

@@ -125,11 +125,10 @@ def prune(
         or unlabelled where labels are needed, or the budget cannot be reached.
     """
     started = time.perf_counter()
-    config = ChooseConfig(method=method, order=order, budget=budget, min_channels=min_channels)
-    if method not in ("mipp", *CRITERIA):
-        raise ConfigError(
-            f"method {method!r} is unknown; {did_you_mean(method, ('mipp', *CRITERIA))}."
-        )
+    config = _configured(method, order, budget, min_channels)
+    _require_known("repair", repair, REPAIRS)
+    if images < 1:
+        raise ConfigError(f"images: expected at least 1 calibration input, got {images}.")
     batches = _collect(calibration, images, _device(model))
     example = batches[0][0][:1]
     graph = build_graph(model, example)
@@ -179,7 +178,7 @@ def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> l
     """The first inputs, with their labels where the loader gives them."""
     batches: list[Batch] = []
     count = 0
-    for item in calibration:
+    for item in [calibration] if isinstance(calibration, Tensor) else calibration:
         x, y = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
         x = x[: images - count].to(device)
         y = y[: images - count].to(device) if isinstance(y, Tensor) else None

@@ -90,8 +90,13 @@ def is_current(workdir: Path, manifest: Manifest | None, key: str) -> bool:
     """Whether a stage folder was made with this key and still holds the same files."""
     if manifest is None or manifest.key != key:
         return False
+    return not changed_files(workdir, manifest)
+
+
+def changed_files(workdir: Path, manifest: Manifest) -> list[Path]:
+    """Files of a stage folder that are gone or no longer hold what the stage wrote."""
     files = {workdir / manifest.stage / name: digest for name, digest in manifest.outputs.items()}
-    return all(file.is_file() and _hash(file) == digest for file, digest in files.items())
+    return [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
 
 
 @contextlib.contextmanager
@@ -104,7 +109,8 @@ def stage_folder(
     that the block spent elsewhere, before it began, may be left in its timing file.
     """
     require_writable(workdir)
-    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-", dir=workdir))
+    _sweep(workdir, stage)
+    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-{os.getpid()}-", dir=workdir))
     started = time.perf_counter()
     try:
         yield partial
@@ -122,6 +128,17 @@ def stage_folder(
         _replace(partial, workdir / stage)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(workdir: Path, stage: str) -> None:
+    """Remove what killed processes of this machine left of a stage."""
+    for partial in workdir.glob(f".{stage}.partial-*-*"):
+        try:
+            os.kill(int(partial.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(partial, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue  # not ours to judge
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -78,8 +78,15 @@ class Tracker:
             self._client().log_batch(self.run_id, metrics=metrics)
 
     def _log_metrics(self, values: Mapping[str, Any]) -> None:
-        numbers = {k: v for k, v in values.items() if isinstance(v, (int, float))}
-        others = {k: v for k, v in values.items() if not isinstance(v, (int, float))}
+        known = self._client().get_run(self.run_id).data.metrics
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and known.get(name) != float(value)
+        }
+        others = {
+            k: v for k, v in values.items() if v is not None and not isinstance(v, (int, float))
+        }
         now = int(time.time() * 1000)  # of two values at one step MLflow shows the later
         metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
         self._client().log_batch(self.run_id, metrics=metrics)
@@ -114,8 +121,8 @@ def tracked_run(params: Params, workdir: Path) -> Iterator[Tracker]:
         run = _find_or_create(client, params, workdir)
     except MlflowException as error:
         raise ConfigError(
-            f"MLflow cannot keep its runs at {uri!r} (tracking.uri).\nExpected an address such "
-            f"as sqlite:///mlflow.db or that of a server, got: {error}"
+            f"tracking.uri: MLflow cannot keep its runs at {uri}.\nExpected an address such as "
+            f"sqlite:///mlflow.db or that of a server; MLflow says: {error}"
         ) from error
     client.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
     try:

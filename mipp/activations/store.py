@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,10 +36,12 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     root = zarr.open_group(partial, mode="w", zarr_format=3)
     arrays: dict[str, zarr.Array[Any]] = {}
+    content = hashlib.sha256()
     for rows in batches:
         for pair, (x, y) in rows.items():
             for side, values in (("x", x.cpu().numpy()), ("y", y.cpu().numpy())):
                 name = f"{pair}/{side}"
+                content.update(np.ascontiguousarray(values).data)
                 if name not in arrays:
                     arrays[name] = _create(root, name, values)
                 else:
@@ -49,7 +52,14 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
             "calibration images, got none; set data.calibration above 0."
         )
     pairs = sorted({name.rpartition("/")[0] for name in arrays})
-    root.attrs.update({"pairs": pairs, "fingerprint": dict(fingerprint), "complete": True})
+    root.attrs.update(
+        {
+            "pairs": pairs,
+            "fingerprint": dict(fingerprint),
+            "sha256": content.hexdigest(),  # so that the group's file speaks for its chunks
+            "complete": True,
+        }
+    )
     os.replace(partial, path)
 
 

@@ -174,6 +174,18 @@ def _factor(matrix: Tensor, ridge: float, rows: int) -> Tensor:
     return factor  # type: ignore[no-any-return]
 
 
+def _block_factor(block: Tensor) -> Tensor:
+    """Lower Cholesky factor of one channel's block while channels are taken away."""
+    factor, failed = torch.linalg.cholesky_ex(block)
+    if int(failed):
+        raise SingularCovarianceError(
+            "a channel's information cannot be told: rounding has used up its block of the "
+            f"precision matrix.\nExpected a positive definite {tuple(block.shape)} block, got one "
+            f"whose factorisation stops at pivot {int(failed)}; raise estimate.ridge."
+        )
+    return factor  # type: ignore[no-any-return]
+
+
 def _diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:
     """The (block, block) matrices on the diagonal, shape (channels, block, block)."""
     block = matrix.shape[0] // channels
@@ -287,7 +299,7 @@ class PrimalElimination:
         """Cholesky factor C of the channel's block of P, and C^-1 W_F."""
         rows, pending = self._rows(channel), slice(0, self._pending)
         sides = self._sides[rows, pending]
-        half = torch.linalg.cholesky(self._precision[rows, rows] - sides @ sides.mT)
+        half = _block_factor(self._precision[rows, rows] - sides @ sides.mT)
         weights = self._weights[rows] - sides @ self._projections[pending]
         return half, torch.linalg.solve_triangular(half, weights, upper=False)
 
@@ -329,6 +341,6 @@ class DualElimination:
         x = self._x[:, channel]
         spread = self._kernel @ x
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        half = torch.linalg.cholesky(eye - x.mT @ spread)
+        half = _block_factor(eye - x.mT @ spread)
         projected = torch.linalg.solve_triangular(half, x.mT @ self._dual, upper=False)
         return half, spread, projected * self._penalty**0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ SEARCH = ("extract", "estimate", "choose")
 
 def evaluate_networks(context: Context) -> None:
     """Write `metrics.json`: accuracy of each network on the test split, size, speed, cost."""
+    started = time.perf_counter()
     params, workdir = context.params, context.workdir
     device = resolve_device(params.compute.device)
     splits = load_splits(params)
@@ -50,6 +52,7 @@ def evaluate_networks(context: Context) -> None:
     }
     metrics |= _collapse(workdir, splits, metrics["accuracy_finetuned"])
     metrics |= _cost(workdir)
+    metrics["seconds_evaluate"] = time.perf_counter() - started
     write_json(context.out / "metrics.json", metrics)
 
 

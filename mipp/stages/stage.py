@@ -13,6 +13,7 @@ from mipp.errors import WorkdirError
 from mipp.training import EpochRecord
 from mipp.workdir import (
     Manifest,
+    changed_files,
     fingerprint,
     is_current,
     read_manifest,
@@ -87,7 +88,11 @@ def require_current(stage: Stage, workdir: Path, params: Params) -> None:
     WorkdirError : the stage is missing or out of date; names it and the command to run.
     """
     if needs_run(stage, workdir, params):
-        state = "is missing" if read_manifest(workdir, stage.name) is None else "is out of date"
+        manifest = read_manifest(workdir, stage.name)
+        changed = changed_files(workdir, manifest) if manifest else []
+        state = "is missing" if manifest is None else "is out of date"
+        if changed:
+            state += f" ({changed[0]} was changed since)"
         raise WorkdirError(
             f"stage {stage.name!r} {state} in work directory {workdir}.\nExpected "
             f"{workdir / stage.name}/manifest.json made with the same parameters as now; run "

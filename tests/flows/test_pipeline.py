@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -89,10 +90,17 @@ class Once:
 
 
 def task_runs(workdir):
-    """Names of the task runs of all flow runs over a work directory, with how each ended."""
+    """Names of the task runs of all flow runs over a work directory, with how each ended.
+
+    The server learns of states through events, some time after the flow has returned.
+    """
+    name = FlowRunFilter(name=FlowRunFilterName(any_=[str(workdir)]))
     with get_client(sync_client=True) as client:
-        name = FlowRunFilterName(any_=[str(workdir)])
-        found = client.read_task_runs(flow_run_filter=FlowRunFilter(name=name))
+        for _ in range(60):
+            found = client.read_task_runs(flow_run_filter=name)
+            if all(run.state and run.state.is_final() for run in found):
+                break
+            time.sleep(0.5)
     return [(run.name, run.state_name) for run in found]
 
 
