@@ -210,9 +210,11 @@ def test_refit_leaves_networks_in_their_modes_without_hooks():
 
 
 def recalibrated(batches, mode="eval"):
+    """A network that has seen other inputs before, recalibrated on these."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5))
-    model = model.double().train(mode == "train")
+    model.double()(own_images(8, 99) + 7)
+    model.train(mode == "train")
     recalibrate(model, batches)
     return model
 

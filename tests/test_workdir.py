@@ -176,6 +176,14 @@ def test_timing_is_no_part_of_the_digest(tmp_path):
     assert "timing.json" not in read_manifest(tmp_path, "train").outputs
 
 
+def test_seconds_spent_before_the_body_are_added_and_not_digested(tmp_path):
+    def body(context):
+        (context.out / "timing.json").write_text('{"seconds": 500.0}')
+
+    assert run(train(body), tmp_path).outputs == {}
+    assert 500 <= read_timing(tmp_path, "train")["seconds"] < 560
+
+
 def test_two_runs_give_equal_manifests(tmp_path):
     texts = []
     for name in ("one", "two"):

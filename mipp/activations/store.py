@@ -35,7 +35,7 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     root = zarr.open_group(partial, mode="w", zarr_format=3)
-    arrays: dict[str, zarr.Array[Any]] = {}
+    arrays: dict[str, _Growing] = {}
     content = hashlib.sha256()
     for rows in batches:
         for pair, (x, y) in rows.items():
@@ -43,9 +43,10 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
                 name = f"{pair}/{side}"
                 content.update(np.ascontiguousarray(values).data)
                 if name not in arrays:
-                    arrays[name] = _create(root, name, values)
-                else:
-                    arrays[name].append(values)
+                    arrays[name] = _Growing(root, name, values)
+                arrays[name].append(values)
+    for array in arrays.values():
+        array.close()
     if not arrays:
         raise StoreError(
             f"activation store {path} would be empty.\nExpected at least one batch of "
@@ -63,17 +64,33 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
     os.replace(partial, path)
 
 
-def _create(root: zarr.Group, name: str, first: FloatArray) -> zarr.Array[Any]:
-    array = root.create_array(
-        name,
-        shape=first.shape,
-        chunks=first.shape,
-        dtype=first.dtype,
-        compressors=None,
-        config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
-    )
-    array[:] = first
-    return array
+class _Growing:
+    """An array that is written chunk by chunk; its length doubles, and is cut at the end."""
+
+    def __init__(self, root: zarr.Group, name: str, first: FloatArray) -> None:
+        self._array: zarr.Array[Any] = root.create_array(
+            name,
+            shape=first.shape,
+            chunks=first.shape,
+            dtype=first.dtype,
+            compressors=None,
+            config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
+        )
+        self._length = 0
+
+    def append(self, values: FloatArray) -> None:
+        end = self._length + len(values)
+        if end > self._array.shape[0]:
+            self._resize(max(end, 2 * self._array.shape[0]))
+        self._array[self._length : end] = values
+        self._length = end
+
+    def close(self) -> None:
+        self._resize(self._length)
+
+    def _resize(self, length: int) -> None:
+        if length != self._array.shape[0]:
+            self._array.resize((length, *self._array.shape[1:]))
 
 
 @dataclass(frozen=True)

@@ -237,8 +237,8 @@ class PrimalElimination:
         self._place = {channel: place for place, channel in enumerate(order)}
         features = torch.tensor(list(order), device=state.precision.device)[:, None] * self._block
         features = (features + torch.arange(self._block, device=features.device)).flatten()
-        self._precision = state.precision[features[:, None], features]
-        self._weights = state.weights[features[:, None], targets]
+        self._precision = state.precision[features].index_select(1, features)
+        self._weights = state.weights[features].index_select(1, targets.to(features.device))
         self._losses = _Losses(state, targets)
         self._dropped = torch.zeros(state.channels, dtype=torch.bool)
         self._decided = 0  # places before it are decided
@@ -247,9 +247,11 @@ class PrimalElimination:
         self._sides = self._precision.new_empty(len(features), self._limit + self._block)
         self._projections = self._weights.new_empty(self._limit + self._block, len(targets))
         self._pending = 0  # features dropped in this panel
+        self._solved: tuple[int, Tensor, Tensor] | None = None  # by `loss`, for `drop`
 
     def loss(self, channel: int) -> float:
-        return float(self._losses.nats(self._solve(channel)[1].square().sum(0)))
+        self._solved = (channel, *self._solve(channel))
+        return float(self._losses.nats(self._solved[2].square().sum(0)))
 
     def losses(self) -> Tensor:
         self._flush(self._decided * self._block)
@@ -261,7 +263,10 @@ class PrimalElimination:
         return self._losses.nats(_explained(blocks, crosses))
 
     def drop(self, channel: int) -> None:
-        half, projected = self._solve(channel)
+        if self._solved is None or self._solved[0] != channel:
+            self._solved = (channel, *self._solve(channel))
+        _, half, projected = self._solved
+        self._solved = None
         self._losses.residual += projected.square().sum(0)
         self._dropped[channel] = True
         rows, rest = self._rows(channel), slice(self._panel, None)
@@ -284,6 +289,7 @@ class PrimalElimination:
 
     def _flush(self, start: int) -> None:
         """Apply the pending downdates to all features from `start` on."""
+        self._solved = None
         rest, pending = slice(start, None), slice(0, self._pending)
         if self._pending:
             sides = self._sides[rest, pending]

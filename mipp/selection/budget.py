@@ -19,10 +19,11 @@ Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, hi
 Outcome = TypeVar("Outcome")
 
 DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
+STRIDE = 1.05  # least step towards larger thresholds
 STEPS = 40  # walks at most
 ROUNDING = 1e-9
-SLACK = 0.002  # a share of the budget that is not worth another walk
-WIDTH = 0.002  # a bracket this narrow holds a jump: one channel more takes many with it
+SLACK = 0.01  # a share of the budget that is not worth another walk: spare units fill it
+WIDTH = 0.005  # a bracket this narrow holds a jump: one channel more takes many with it
 
 
 def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
@@ -95,9 +96,9 @@ def find_threshold(
 
     Parameters
     ----------
-    probe : outcome at a threshold; larger thresholds spend less. Suggestions are followed while
-        they lie inside the bracket of thresholds known to spend too much and little enough;
-        else the bracket is halved, on a logarithmic scale.
+    probe : outcome at a threshold; larger thresholds spend less. Its suggestions are followed
+        until one spends little enough; then the bracket of a threshold that spends too much and
+        one that does not is narrowed by interpolation, every third time by halving.
     allowed : the bound on what is spent.
     top : a threshold at which everything above the floors goes.
 
@@ -108,16 +109,21 @@ def find_threshold(
     found = probe(0.0)
     if found.share <= allowed:
         return 0.0, found.outcome
-    low, high = top * math.exp(-DEPTH), top
-    best: Outcome | None = None
+    low, above = top * math.exp(-DEPTH), found.share
+    high, below, best = top, 0.0, None
     for step in range(STEPS):
-        inside = low < found.suggestion < high and step % 3 < 2
-        threshold = found.suggestion if inside else math.sqrt(low * high)
+        if best is None and found.suggestion < top and step < STEPS // 2:
+            threshold = max(found.suggestion, low * STRIDE)
+        elif best is None or step % 3 == 2:
+            threshold = math.sqrt(low * high)
+        else:  # where the line between the two ends of the bracket spends what is allowed
+            part = min(max((above - allowed) / (above - below), 0.1), 0.9)
+            threshold = low * (high / low) ** part
         found = probe(threshold)
         if found.share > allowed:
-            low = threshold
+            low, above = threshold, found.share
         else:
-            high, best = threshold, found.outcome
+            high, below, best = threshold, found.share, found.outcome
         met = allowed * (1 - SLACK) <= found.share <= allowed
         if met or high < low * (1 + WIDTH):
             break

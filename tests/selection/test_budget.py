@@ -248,7 +248,7 @@ def test_smallest_threshold_that_fits_is_found(suggestion):
         return Probe(threshold, 1 - min(threshold, 100) / 100, suggestion)
 
     threshold, outcome = find_threshold(probe, 0.37, 1e3)
-    assert threshold == outcome == pytest.approx(63, abs=0.1)
+    assert threshold == outcome == pytest.approx(63, rel=0.01)
     assert outcome >= 63 - 1e-9
 
 
