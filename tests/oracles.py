@@ -494,6 +494,8 @@ MIXERS = {
     "softmax": lambda x: x.softmax(1),
     "centring": lambda x: x - x.mean(1, keepdim=True),
     "reversal": lambda x: x.flip(1),
+    "swapped halves": lambda x: x.unflatten(1, (2, -1)).flip(1).flatten(1, 2),
+    "paired softmax": lambda x: x.unflatten(1, (2, -1)).softmax(1).flatten(1, 2),
     "shuffle": lambda x: x.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2),
     "channels last": lambda x: x.permute(0, 2, 3, 1).reshape(x.shape),
     "local response": lambda x: F.local_response_norm(x, 3, alpha=10.0),

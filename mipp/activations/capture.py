@@ -79,14 +79,15 @@ class Tap:
         if isinstance(self.module, nn.Linear):
             return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
         kernel, stride, dilation = _geometry(self.module)
-        row, column = at // y.shape[3] * stride[0], at % y.shape[3] * stride[1]
-        x = _padded(self.module, x).permute(0, 2, 3, 1)
-        patches = [
-            x[image, row + i * dilation[0], column + j * dilation[1]]
-            for i in range(kernel[0])
-            for j in range(kernel[1])
-        ]  # each (images, per image, channels)
-        return torch.stack(patches, dim=-1).flatten(0, 1)
+        x = _padded(self.module, x).permute(0, 2, 3, 1).contiguous()  # a channel row per pixel
+        _, height, width, channels = x.shape
+        corner = (image * height + at // y.shape[3] * stride[0]) * width
+        corner = corner + at % y.shape[3] * stride[1]
+        down = torch.arange(kernel[0], device=at.device)[:, None] * dilation[0] * width
+        across = torch.arange(kernel[1], device=at.device) * dilation[1]
+        pixels = corner.reshape(-1, 1) + (down + across).flatten()
+        patches = x.view(-1, channels).index_select(0, pixels.flatten())
+        return patches.view(*pixels.shape, channels).transpose(1, 2).contiguous()
 
 
 def _geometry(module: nn.Module) -> tuple[tuple[int, ...], ...]:
@@ -142,7 +143,7 @@ def _catch(
         at = tap.draw(output)
         x, y = tap.inputs(inputs[0], at, output), tap.outputs(output, at)
         for side, values in (("input", x), ("output", y)):
-            if not torch.isfinite(values).all():
+            if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
                 raise ActivationError(
                     f"activations cannot be used: layer {name!r} has NaN or infinity in its "
                     f"{side}.\nExpected finite numbers for every calibration image, got "

@@ -23,9 +23,9 @@ class Moments:
 
 def of_rows(x: Tensor, y: Tensor) -> Moments:
     """Moments of one chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
-    x, y = x.flatten(1).double(), y.flatten(1).double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x, y = x - x_mean, y - y_mean
+    x, y = x.flatten(1), y.flatten(1)
+    x_mean, y_mean = (v.mean(0, dtype=torch.float64) for v in (x, y))
+    x, y = x - x_mean, y - y_mean  # float64 from here on
     return Moments(x.shape[0], x_mean, y_mean, x.T @ x, x.T @ y, (y * y).sum(0))
 
 
