@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,34 @@ def find_threshold(
     return high, best if best is not None else probe(top).outcome
 
 
+class Candidate(NamedTuple):
+    """A dropped channel and how much it is wanted back."""
+
+    worth: float
+    group: str
+    channel: int
+
+
+def spare_channels(
+    graph: ChannelGraph,
+    kept: Mapping[str, int],
+    dropped: Iterable[Candidate],
+    budget: Budget,
+) -> set[tuple[str, int]]:
+    """Dropped channels that still fit into the budget, those of most worth first.
+
+    Ties go to the group's name, then to the lower channel.
+    """
+    counts = dict(kept)
+    spare: set[tuple[str, int]] = set()
+    for _, group, channel in sorted(dropped, key=lambda c: (-c.worth, c.group, c.channel)):
+        more = {**counts, group: counts[group] + 1}
+        if fits(graph, more, budget):
+            counts = more
+            spare.add((group, channel))
+    return spare
+
+
 def select_by_scores(
     scores: Scores,
     graph: ChannelGraph,
@@ -141,7 +169,7 @@ def select_by_scores(
     """Kept channels when the lowest scores go first until the budget is met.
 
     Ties go to the lower index. `scope` ranks over the whole network, or takes the same share
-    from every group.
+    from every group; what the budget then has room for comes back, highest rank first.
 
     Raises
     ------
@@ -157,7 +185,27 @@ def select_by_scores(
         kept = _at_level(ranks, levels, middle, floor)
         over = not fits(graph, {g: len(k) for g, k in kept.items()}, budget)
         low, high = (middle + 1, high) if over else (low, middle)
-    return _at_level(ranks, levels, low, floor)
+    return _with_spare(graph, _at_level(ranks, levels, low, floor), ranks, budget)
+
+
+def _with_spare(
+    graph: ChannelGraph,
+    kept: Mapping[str, npt.NDArray[np.int64]],
+    ranks: Mapping[str, npt.NDArray[np.float64]],
+    budget: Budget,
+) -> dict[str, npt.NDArray[np.int64]]:
+    """The same channels with those of highest rank that the budget has room for."""
+    dropped = [
+        Candidate(float(values[c]), group, c)
+        for group, values in ranks.items()
+        for c in np.setdiff1d(np.arange(len(values)), kept[group]).tolist()
+    ]
+    counts = {group: len(channels) for group, channels in kept.items()}
+    spare = spare_channels(graph, counts, dropped, budget)
+    return {
+        group: np.union1d(channels, [c for g, c in spare if g == group]).astype(np.int64)
+        for group, channels in kept.items()
+    }
 
 
 def require_budget_for_scores(budget: Budget) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 from mipp.config import Budget, ChooseConfig, parse_budget
 from mipp.graph import ChannelGraph
 from mipp.selection.budget import (
+    Candidate,
     Price,
     Probe,
     allowance,
     check_reachable,
     find_threshold,
     fits,
+    spare_channels,
     spent,
     unit_prices,
 )
@@ -141,18 +143,12 @@ def _use_spare_budget(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Bud
     every group upstream, so that a good part of the budget can remain.
     """
     dropped = [
-        (verdict.conditional / rules.prices[group], group, verdict.channel)
+        Candidate(verdict.conditional / rules.prices[group], group, verdict.channel)
         for group, verdicts in walk.verdicts.items()
         for verdict in verdicts
         if verdict.why == "redundant"
     ]
-    counts = walk.counts()
-    spare: set[tuple[str, int]] = set()
-    for _, group, channel in sorted(dropped, key=lambda d: (-d[0], d[1], d[2])):
-        more = {**counts, group: counts[group] + 1}
-        if fits(graph, more, budget):
-            counts = more
-            spare.add((group, channel))
+    spare = spare_channels(graph, walk.counts(), dropped, budget)
     return Walk(
         {
             group: [replace(v, why="spare") if (group, v.channel) in spare else v for v in verdicts]
