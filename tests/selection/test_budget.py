@@ -126,7 +126,8 @@ def test_least_reachable_budget_that_is_named_can_be_reached(name, kind):
     with pytest.raises(BudgetError) as refused:
         select_by_scores(random_scores(graph, 0), graph, beyond, scope="global", floor=1)
     named = str(refused.value).split("Expected at ")[1].split()[1]
-    assert set(map(len, scored(graph, named)[1].values())) <= {
+    # rounding the share up leaves room for a few more than one a group
+    assert set(map(len, scored(graph, named)[1].values())) <= {1, 2, 3}
         1,
         2,
         3,
