@@ -128,10 +128,6 @@ def test_least_reachable_budget_that_is_named_can_be_reached(name, kind):
     named = str(refused.value).split("Expected at ")[1].split()[1]
     # rounding the share up leaves room for a few more than one a group
     assert set(map(len, scored(graph, named)[1].values())) <= {1, 2, 3}
-        1,
-        2,
-        3,
-    }  # rounding the share up leaves room for a few
 
 
 def test_information_refuses_an_unreachable_budget():
