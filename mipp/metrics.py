@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
+from mipp.progress import track
 
 WARM_UPS = 3
 
@@ -76,7 +77,8 @@ def accuracy_and_loss(
     hits = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     with _evaluating(model, device), torch.no_grad():
-        for images, labels in split.batches(batch_size, device=device):
+        batches = split.batches(batch_size, device=device)
+        for images, labels in track(batches, total=-(-len(split) // batch_size), label="evaluate"):
             logits = model(images)  # (b, c, h, w) -> (b, classes)
             hits += (logits.argmax(1) == labels).sum()
             loss += F.cross_entropy(logits, labels, reduction="sum")

@@ -17,6 +17,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.information import moments
 from mipp.information.moments import Moments
+from mipp.progress import track
 from mipp.selection.selection import Selection
 
 Batches = Callable[[], Iterable[Tensor]]
@@ -100,7 +101,7 @@ def refit(
             return _fit_in_one_pass(pruned, first[0], names, targets, settings.sampling, fit)
         return [
             fit(name, _layer_moments(pruned, batches(), name, i, targets[name], settings.sampling))
-            for i, name in enumerate(names)
+            for i, name in track(enumerate(names), total=len(names), label="refit")
         ]
 
 

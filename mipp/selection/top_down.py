@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.information.elimination import Elimination
+from mipp.progress import track
 from mipp.selection.terc import Order, Verdict, best_first, visit_once, visiting_order
 
 WALKS: Mapping[Order, Callable[[Sequence[Elimination], Tensor, float, int], list[Verdict]]] = {
@@ -101,7 +102,7 @@ def walk_network(
     """
     verdicts: dict[str, Sequence[Verdict]] = {}
     kept: dict[str, list[int]] = {}
-    for group in graph.groups:
+    for group in track(graph.groups, total=len(graph.groups), label="choose"):
         pairs = graph.pairs_of(group)
         targets = [kept_targets(pair, kept) for pair in pairs]
         weights = [pair.positions**rules.position_weight for pair in pairs]
