@@ -167,7 +167,7 @@ def test_node_table_explains_every_unit(finished):
     kept = Selection.from_json(selection_in(finished[0]).decode()).kept
     for group, rows in nodes.groupby("group"):
         assert rows.channel[rows.kept].sort_values().tolist() == kept[group].tolist()
-    assert set(nodes.why) <= {"informative", "redundant", "floor"}
+    assert set(nodes.why) <= {"informative", "redundant", "floor", "spare"}
 
 
 # A second time
