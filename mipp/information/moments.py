@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+STRIPS = 4
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -26,7 +28,20 @@ def of_rows(x: Tensor, y: Tensor) -> Moments:
     x, y = x.flatten(1), y.flatten(1)
     x_mean, y_mean = (v.mean(0, dtype=torch.float64) for v in (x, y))
     x, y = x - x_mean, y - y_mean  # float64 from here on
-    return Moments(x.shape[0], x_mean, y_mean, x.T @ x, x.T @ y, (y * y).sum(0))
+    return Moments(x.shape[0], x_mean, y_mean, _gram(x), x.T @ y, (y * y).sum(0))
+
+
+def _gram(x: Tensor) -> Tensor:
+    """x'x, (d, d): its upper part in strips, mirrored, for 5/8 of the work of a full product."""
+    d = x.shape[1]
+    if d < STRIPS * 64:
+        return x.T @ x
+    gram, width = x.new_empty(d, d), -(-d // STRIPS)
+    for start in range(0, d, width):
+        strip, rest = slice(start, start + width), slice(start, None)
+        gram[strip, rest] = x[:, strip].T @ x[:, rest]
+        gram[rest, strip] = gram[strip, rest].T
+    return gram
 
 
 def merge(a: Moments, b: Moments) -> Moments:
