@@ -31,6 +31,12 @@ def apply_selection(model: nn.Module, selection: Selection, example: Tensor) -> 
 
 def _check(model: nn.Module, selection: Selection) -> None:
     modules = dict(model.named_modules())
+    if selection.kept.keys() != selection.width.keys():
+        odd = sorted(selection.kept.keys() ^ selection.width.keys())
+        raise SurgeryError(
+            f"selection by {selection.method!r} is malformed: groups {odd} have kept channels or "
+            "a width, but not both.\nExpected both for every group; make the selection anew."
+        )
     for name, width in selection.width.items():
         root = modules.get(name)
         found = getattr(root, "out_channels", getattr(root, "out_features", None))

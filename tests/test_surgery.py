@@ -149,3 +149,10 @@ def test_group_without_a_word_stays_whole():
     selection = Selection({"conv1": np.array([2])}, {"conv1": 6}, "test")
     pruned = apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
     assert (pruned.conv1.out_channels, pruned.conv2.out_channels) == (1, 16)
+
+
+def test_group_without_a_width_is_refused():
+    model = build_model(ModelSpec("lenet5", 10, 1, 28), seed=0)
+    selection = Selection({"conv1": np.arange(3), "conv2": np.arange(2)}, {"conv1": 6}, "test")
+    with pytest.raises(SurgeryError, match=r"(?s)groups \['conv2'\].*Expected both"):
+        apply_selection(model, selection, torch.zeros(1, 1, 28, 28))
