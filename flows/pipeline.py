@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def pipeline(
     config : YAML file of parameters; the defaults without one.
     overrides : `section.key=value`, as for `mipp run --set`.
     """
-    logging.getLogger("mipp").setLevel(logging.INFO)  # Prefect shows what its own level lets by
     params = load_params(config, overrides or ())
     folder = Path(workdir)
     steps.check(folder, params)
