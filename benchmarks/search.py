@@ -30,9 +30,10 @@ from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.data import ImageSplit
 from mipp.graph import ChannelGraph, build_graph
 from mipp.graph.dependencies import trace_dependencies
+from mipp.information.estimators import prepare_gaussian
 from mipp.information.gaussian import PairState
 from mipp.selection.by_information import select_by_information
-from mipp.stages.estimate import prepare_pair
+from mipp.stages.estimate import pair_data
 from mipp.stages.inputs import images_of
 
 TARGET, LATER_TARGET = 4.0, 2.5  # forward passes that a search may cost
@@ -73,7 +74,10 @@ class Search:
 
     def estimate(self) -> dict[str, PairState]:
         store = open_store(self.store)
-        return {pair: prepare_pair(store, pair, EstimateConfig(), CPU) for pair in store.pairs}
+        return {
+            pair: prepare_gaussian(pair_data(store, pair, CPU), EstimateConfig(), 0)
+            for pair in store.pairs
+        }
 
     def choose(self, states: dict[str, PairState]) -> None:
         select_by_information(self.graph, states, ChooseConfig(budget=self.options.budget), {})

@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError
 from mipp.report import result_table
-from mipp.stages import preflight
+from mipp.stages import epochs_after_pruning, preflight
 from tasks import steps
 from tasks.tracking import Tracker, tracked_run
 
@@ -72,10 +72,11 @@ def main() -> int:
     except InputError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
-    metrics = json.loads((Path(options.workdir) / "evaluate/metrics.json").read_text())
+    workdir = Path(options.workdir)
+    metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics, params.finetune.epochs))
-    print(f"report: {Path(options.workdir) / 'report/report.html'}")
+    print(result_table(metrics, epochs_after_pruning(workdir)))
+    print(f"report: {workdir / 'report/report.html'}")
     return 0
 
 

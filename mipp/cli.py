@@ -12,7 +12,7 @@ from pathlib import Path
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError, MippError
 from mipp.report import result_table
-from mipp.stages import STAGES, preflight, run_all, run_one
+from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 
 DEFAULT_WORKDIR = Path("work")
 EPILOG = """\
@@ -75,7 +75,7 @@ def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
         print(json.dumps(metrics, sort_keys=True))
         return
     print(f"{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics, params.finetune.epochs))
+    print(result_table(metrics, epochs_after_pruning(workdir)))
     print(f"report: {workdir / 'report/report.html'}")
 
 

@@ -32,7 +32,11 @@ BUDGETS: Mapping[str, tuple[float, float, str]] = {
     "params": (0.0, 1.0, "share of the parameters to keep"),
     "macs": (0.0, 1.0, "share of the multiply-accumulates to keep"),
     "nats": (0.0, float("inf"), "information under which a unit is dropped"),
+    "confidence": (50.0, 100.0, "percent of being sure that a unit adds information"),
 }
+
+
+EXAMPLES = {"confidence": 95}
 
 
 def parse_budget(text: str) -> Budget:
@@ -54,14 +58,14 @@ def parse_budget(text: str) -> Budget:
         value = float(number)
     except ValueError:
         value = float("nan")
-    open_top = kind in ("ratio", "nats")
-    inside = low <= value < high if open_top else low < value <= high
+    lowest, highest = kind in ("ratio", "nats"), kind in ("params", "macs")  # bounds themselves
+    inside = low < value < high or (lowest and value == low) or (highest and value == high)
     if not inside:
-        brackets = f"[{low:g}, {high:g})" if open_top else f"({low:g}, {high:g}]"
+        brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"
         raise BudgetError(
             f"budget {text!r} (choose.budget) is out of range.\n"
             f"Expected the {meaning}, a number in {brackets}, got {number!r}; "
-            f"write for example {kind}:0.5."
+            f"write for example {kind}:{EXAMPLES.get(kind, 0.5)}."
         )
     return Budget(kind, value)
 
@@ -110,7 +114,12 @@ class OptimConfig(Section):
 
 
 class TrainConfig(OptimConfig):
-    """Training of the dense network; zero epochs hand the given weights on."""
+    """Training of the dense network, or after pruning at initialisation of the pruned one.
+
+    Zero epochs hand the given weights on.
+    """
+
+    when: Literal["before-pruning", "after-pruning"] = "before-pruning"
 
 
 class ExtractConfig(Section):
@@ -118,6 +127,7 @@ class ExtractConfig(Section):
 
     rows: Count = 8192
     batch_size: Count = 256
+    inputs: Literal["none", "pixels"] = "none"
 
 
 class EstimateConfig(Section):
@@ -125,6 +135,17 @@ class EstimateConfig(Section):
 
     resolution: Annotated[float, Field(gt=0)] = 0.3
     ridge: Annotated[float, Field(gt=0)] = 1e-3
+    repeats: Annotated[int, Field(ge=2)] = 5
+    rows: Count = 5120
+    held_out: Count = 1024
+    width: Count = 128
+    depth: Count = 1
+    epochs: Count = 100
+    patience: Count = 5
+    batch_size: Count = 256
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    retrain_epochs: Count = 3
+    retrain_lr: Annotated[float, Field(gt=0)] = 1e-3
 
 
 class ChooseConfig(Section):
@@ -139,6 +160,8 @@ class ChooseConfig(Section):
     batch_size: Count = 256
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
     min_channels: Annotated[int, Field(ge=0)] = 1
+    margin: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    sure: Literal["keep", "drop"] = "keep"
 
     @field_validator("budget")
     @classmethod

@@ -58,6 +58,10 @@ class SingularCovarianceError(MippError):
     """A covariance is not positive definite after the ridge was added."""
 
 
+class EstimationError(InputError):
+    """An estimator cannot work: too few rows, one class only, or its training diverges."""
+
+
 class SurgeryError(MippError):
     """A selection cannot be applied to this model."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.activations import Sampling, capture_rows
+from mipp.activations.capture import Rows
 from mipp.config import (
     ChooseConfig,
     EstimateConfig,
@@ -20,16 +21,18 @@ from mipp.config import (
     parse_params,
 )
 from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria.choice import require_choice
 from mipp.errors import ConfigError, DataError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information import gaussian, moments
-from mipp.information.gaussian import PairState
+from mipp.information.elimination import PairInformation
+from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import Moments
 from mipp.metrics import count_macs, count_params
+from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.selection.budget import (
     check_reachable,
-    require_budget_for_scores,
     select_by_scores,
 )
 from mipp.selection.by_information import select_by_information
@@ -93,6 +96,7 @@ def prune(
     budget: str = "macs:0.5",
     *,
     method: str = "mipp",
+    estimator: str = "gaussian",
     order: Literal["mi", "best-first"] = "mi",
     repair: Literal["refit", "recalibrate", "none"] = "refit",
     images: int = 1024,
@@ -106,8 +110,11 @@ def prune(
     calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
         training data, such as a shuffled loader. The first `images` inputs are held in memory.
     budget : `macs:S` and `params:S` keep the share S, `ratio:R` removes the share R of the
-        units, `nats:X` drops what adds less than X nats.
+        units, `nats:X` drops what adds less than X nats, `confidence:X` keeps what adds
+        information with more than X % confidence.
     method : `mipp`, or a rival criterion of `mipp.criteria`.
+    estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
+        perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
     order : of the visits: `mi`, least informative first, or `best-first`.
     repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
         batch-norm statistics (the better start for fine-tuning), or `none`.
@@ -125,8 +132,9 @@ def prune(
         or unlabelled where labels are needed, or the budget cannot be reached.
     """
     started = time.perf_counter()
-    config = _configured(method, order, budget, min_channels)
-    _require_known("repair", repair, REPAIRS)
+    config = _configured(method, estimator, order, budget, min_channels)
+    if repair not in REPAIRS:
+        raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
     if images < 1:
         raise ConfigError(f"images: expected at least 1 calibration input, got {images}.")
     batches = _collect(calibration, images, _device(model))
@@ -155,19 +163,14 @@ def prune(
 Batch = tuple[Tensor, Tensor | None]
 
 
-def _configured(method: str, order: str, budget: str, min_channels: int) -> ChooseConfig:
+def _configured(
+    method: str, estimator: str, order: str, budget: str, min_channels: int
+) -> ChooseConfig:
     """The arguments as the section that the pipeline uses, checked the same way."""
-    _require_known("method", method, ("mipp", *CRITERIA))
-    overrides = {"method": method, "order": order, "min_channels": min_channels}
-    config = parse_params({"choose": {**overrides, "budget": budget}}).choose
-    if method != "mipp":
-        require_budget_for_scores(parse_budget(budget))
+    chosen = {"method": method, "estimator": estimator, "order": order, "budget": budget}
+    config = parse_params({"choose": {**chosen, "min_channels": min_channels}}).choose
+    require_choice(config)
     return config
-
-
-def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ConfigError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}.")
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -210,8 +213,8 @@ def _select(
 ) -> tuple[Selection, Mapping[str, float], list[str]]:
     provenance = {"budget": config.budget, "order": config.order, "seed": str(seed)}
     if config.method == "mipp":
-        states = _states(model, graph, [x for x, _ in batches], seed)
-        choice = select_by_information(graph, states, config, provenance)
+        information = _information(model, graph, [x for x, _ in batches], config, seed)
+        choice = select_by_information(graph, information, config, provenance)
         return choice.selection, choice.information, choice.near_collapsed()
     given = CriterionInput(model, graph, lambda: _labelled(batches), seed)
     kept = select_by_scores(
@@ -235,14 +238,43 @@ def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
         yield x, y
 
 
-def _states(
-    model: nn.Module, graph: ChannelGraph, inputs: list[Tensor], seed: int
-) -> dict[str, PairState]:
-    """Moments streamed from the forward pass, then the closed form of every pair."""
+def _information(
+    model: nn.Module,
+    graph: ChannelGraph,
+    inputs: list[Tensor],
+    config: ChooseConfig,
+    seed: int,
+) -> dict[str, PairInformation]:
+    """Answers for every pair, from one forward pass."""
     sampling = Sampling(EXTRACT.rows, sum(len(x) for x in inputs), seed)
+    rows = capture_rows(model, graph.pairs, inputs, sampling)
+    tested = parse_budget(config.budget).kind == "confidence"
+    if config.estimator == "gaussian" and not tested:
+        return _from_moments(graph, rows)
+    chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
+    for batch in rows:
+        for name, part in batch.items():
+            chunks[name].append(part)
+    estimator = ESTIMATORS[config.estimator]
+    answers = estimator.samples if tested else estimator.answers
+    found = {}
+    for pair in track(graph.pairs, total=len(graph.pairs), label="estimate"):
+        data = _pair_data(pair.name, chunks[pair.name])
+        state = estimator.prepare(data, ESTIMATE, seed)
+        found[pair.name] = answers(state, data, ESTIMATE, seed)
+    return found
+
+
+def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
+    _, channels, block = chunks[0][0].shape
+    return PairData(name, sum(len(x) for x, _ in chunks), channels, block, lambda: chunks)
+
+
+def _from_moments(graph: ChannelGraph, rows: Iterator[Rows]) -> dict[str, PairInformation]:
+    """The closed form of every pair from moments alone: no rows are held."""
     sums: dict[str, Moments] = {}
-    for rows in capture_rows(model, graph.pairs, inputs, sampling):
-        for name, (x, y) in rows.items():
+    for batch in rows:
+        for name, (x, y) in batch.items():
             part = moments.of_rows(x, y)
             sums[name] = moments.merge(sums[name], part) if name in sums else part
     return {

@@ -91,7 +91,8 @@ class Tracker:
         metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
         self._client().log_batch(self.run_id, metrics=metrics)
         for name, value in others.items():
-            self._client().set_tag(self.run_id, name, json.dumps(value))
+            text = value if isinstance(value, str) else json.dumps(value)
+            self._client().set_tag(self.run_id, name, text)
 
     def _log_files(self, stage: str, workdir: Path) -> None:
         for file in (*ARTIFACTS, "report/report.html"):

@@ -18,6 +18,7 @@ from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.selection.selection import Selection
+from mipp.selection.stopping import Threshold
 from mipp.selection.terc import visit_once, visiting_order
 
 # Closed forms
@@ -133,7 +134,7 @@ def decide(walk, x, y, threshold, *, floor=0, **settings):
     targets = torch.arange(y.shape[1])
     single = state.single(targets)
     order = visiting_order(single) if walk is visit_once else None
-    return walk([state.eliminate(targets, order)], single, threshold, floor)
+    return walk([state.eliminate(targets, order)], single, Threshold(threshold), floor)
 
 
 # Slow twins of the other layers

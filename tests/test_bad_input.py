@@ -98,6 +98,15 @@ REFUSED_TOGETHER = {
         ("finetune.precision=float16", "finetune.epochs=1"),
         "precision", "float32 or bfloat16", "got float16",
     ],
+    "no training before or after pruning": [
+        ("train.when=after-pruning", "train.epochs=0", "finetune.epochs=3"),
+        "train.when=after-pruning with train.epochs=0", "at least 1 epoch", "got 0",
+        "set train.epochs=", "train.when=before-pruning",
+    ],
+    "training after pruning in half precision on the CPU": [
+        ("train.when=after-pruning", "train.epochs=1", "train.precision=float16"),
+        "precision", "float32 or bfloat16", "got float16",
+    ],
     "patience without validation": [
         ("finetune.patience=2", "finetune.epochs=3", "data.validation=0"),
         "patience", "at least 1 validation image", "got 0", "data.validation",

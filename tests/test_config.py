@@ -86,6 +86,8 @@ def test_override_wins_over_the_file_and_the_last_one_over_the_rest(tmp_path):
         ("train.lr=.nan", r"train\.lr: .*got nan"),
         ("train.lr=.inf", r"train\.lr: .*finite.*got inf"),
         ("train.milestones=[0.5, 1.5]", r"train\.milestones\.1: .*less than 1, got 1\.5"),
+        ("train.when=later", r"train\.when: .*'before-pruning' or 'after-pruning', got 'later'"),
+        ("finetune.when=after-pruning", r"finetune\.when: expected a known key"),
         ("train.schedule=linear", r"train\.schedule: .*'cosine'.*got 'linear'"),
         ("prune.refit=maybe", r"prune\.refit: .*boolean.*got 'maybe'"),
         ("data.std=[0]", r"data\.std\.0: .*greater than 0, got 0"),

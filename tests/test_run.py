@@ -170,6 +170,10 @@ def test_node_table_explains_every_unit(finished):
     assert set(nodes.why) <= {"informative", "redundant", "floor", "spare"}
 
 
+def test_trained_network_is_said_to_be(finished):
+    assert finished[1]["pruned_when"] == "trained"
+
+
 # A second time
 
 
@@ -270,10 +274,15 @@ IMPLIED = {"model.name", "compute.device", "compute.runner", "compute.workers"}
 
 
 @pytest.mark.parametrize(
-    ("stage", "method"), [*((stage, "mipp") for stage in STAGES), ("choose", "taylor")]
+    ("stage", "change"),
+    [
+        *((stage, "seed=0") for stage in STAGES),
+        ("choose", "choose.method=taylor"),
+        *((stage, "train.when=after-pruning") for stage in ("train", "prune", "finetune")),
+    ],
 )
-def test_stage_declares_every_parameter_that_it_reads(stage, method, work, tmp_path):
-    params = params_of(f"choose.method={method}")
+def test_stage_declares_every_parameter_that_it_reads(stage, change, work, tmp_path):
+    params = params_of(change)
     seen = set()
     (tmp_path / "out").mkdir()
     watched = Watched(params, seen)
@@ -316,6 +325,15 @@ def test_other_weights_under_the_same_name_are_noticed(tmp_path):
         assert main(["train", "--quiet", "--workdir", str(tmp_path / "work"), *options]) == 0
         handed_on = load_file(tmp_path / "work/train/model.safetensors")
         assert torch.equal(handed_on["fc1.weight"], given["fc1.weight"])
+
+
+def test_network_that_nothing_trained_is_said_to_be_untrained(tmp_path):
+    given = build_model(ModelSpec("lenet-300-100", 10, 1, 8), seed=9).state_dict()
+    torch.save(given, tmp_path / "given.pt")
+    off = ("train.epochs=0", "finetune.epochs=0")
+    assert mipp_run(tmp_path / "none", *off)["pruned_when"] == "untrained"
+    found = mipp_run(tmp_path / "given", *off, f"model.weights={tmp_path / 'given.pt'}")
+    assert found["pruned_when"] == "trained"  # elsewhere
 
 
 def test_run_without_repair_and_fine_tuning_reports_the_pruned_network(work):
@@ -380,3 +398,90 @@ def test_run_prints_a_table(work, capsys):
     printed = capsys.readouterr().out
     for part in ("lenet-300-100 on digits, macs:0.5", "dense", "pruned, fine-tuned", "report.html"):
         assert part in printed
+
+
+# Pruning at initialisation
+
+LATE = ("train.when=after-pruning", "train.epochs=2")
+
+
+@pytest.fixture(scope="session")
+def late(tmp_path_factory):
+    """A finished run that prunes before it trains, which no test changes, and its metrics."""
+    workdir = tmp_path_factory.mktemp("late") / "work"
+    return workdir, mipp_run(workdir, *LATE)
+
+
+def history_in(workdir, stage):
+    return json.loads((workdir / stage / "history.json").read_text())
+
+
+def test_late_training_leaves_the_dense_network_as_initialised(late):
+    given = build_model(ModelSpec("lenet-300-100", 10, 1, 8), seed=0).state_dict()
+    dense = load_file(late[0] / "train/model.safetensors")
+    assert dense.keys() == given.keys()
+    assert all(torch.equal(dense[name], given[name]) for name in given)
+    assert history_in(late[0], "train") == []
+
+
+def test_late_training_trains_the_pruned_network_under_the_train_section(late, tmp_path):
+    assert [e["epoch"] for e in history_in(late[0], "finetune")] == [1, 2]  # finetune.epochs is 1
+    shutil.copytree(late[0], tmp_path / "work")
+    mipp_run(tmp_path / "work", *LATE, "train.lr=0.001", "finetune.lr=0.5")
+    late_rates, rates = (
+        [e["lr"] for e in history_in(work, "finetune")] for work in (late[0], tmp_path / "work")
+    )
+    assert rates == pytest.approx([rate * 0.001 / 0.05 for rate in late_rates])
+    assert "choose" not in rerun(late[0], tmp_path / "work")
+
+
+def test_late_training_learns(late):
+    assert late[1]["accuracy_pruned"] < 0.4  # ten classes
+    assert late[1]["accuracy_finetuned"] > 0.7
+
+
+def test_late_training_is_reported_as_pruning_of_an_untrained_network(late):
+    assert late[1]["pruned_when"] == "untrained"
+    assert late[1]["macs"] / late[1]["macs_dense"] <= 0.5
+
+
+def test_late_training_starts_from_the_pruned_network_without_repair(late):
+    workdir, metrics = late
+    assert metrics["accuracy_refit"] is metrics["accuracy_recalibrated"] is None
+    assert sorted(file.name for file in (workdir / "prune").glob("*.safetensors")) == [
+        "pruned.safetensors"
+    ]
+    assert json.loads((workdir / "finetune/start.json").read_text()) == {"start": "pruned"}
+
+
+def test_late_training_takes_given_weights_for_the_initialisation(tmp_path):
+    given = build_model(ModelSpec("lenet-300-100", 10, 1, 8), seed=9).state_dict()
+    torch.save(given, tmp_path / "given.pt")
+    metrics = mipp_run(tmp_path / "work", *LATE, f"model.weights={tmp_path / 'given.pt'}")
+    dense = load_file(tmp_path / "work/train/model.safetensors")
+    assert all(torch.equal(dense[name], given[name]) for name in given)
+    assert metrics["pruned_when"] == "untrained"
+
+
+def test_other_time_of_training_reruns_what_depends_on_it(tmp_path):
+    """Both dense networks are the initialisation: what `choose` read has not changed."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    mipp_run(before, "train.epochs=0")
+    shutil.copytree(before, after)
+    mipp_run(after, *LATE)
+    assert rerun(before, after) == ["train", "prune", "finetune", "evaluate", "report"]
+
+
+def test_report_and_table_tell_late_training_from_fine_tuning(late, tmp_path, capsys):
+    shutil.copytree(late[0], tmp_path / "work")
+    options = [f"--set={override}" for override in (*TINY, *LATE)]
+    assert main(["run", "--quiet", "--workdir", str(tmp_path / "work"), *options]) == 0
+    printed = capsys.readouterr().out
+    assert rerun(late[0], tmp_path / "work") == []
+    page = (late[0] / "report/report.md").read_text()
+    for text in (printed, page):
+        for part in ("dense, untrained", "pruned, untrained", "pruned, then trained for 2 epochs"):
+            assert part in text
+        assert "fine-tuned" not in text
+    assert "after training for 2 epochs" in page
+    assert "\n  --set train.when=after-pruning" in page

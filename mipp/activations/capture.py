@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
+from mipp.graph.pixels import grid_step
 from mipp.models.resnet_cifar import PaddedShortcut
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
@@ -117,9 +118,14 @@ def capture_rows(
     ------
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
-    consumers = list(dict.fromkeys(pair.consumer for pair in pairs))
+    inner = [pair for pair in pairs if pair.kind != "pixels"]
+    consumers = list(dict.fromkeys(pair.consumer for pair in inner))
     caught: dict[str, tuple[Tensor, Tensor]] = {}
     handles = []
+    for pair in pairs:
+        if pair.kind == "pixels":
+            module = model.get_submodule(pair.consumer)
+            handles.append(module.register_forward_hook(_catch_pixels(pair, caught)))
     for stream, name in enumerate(consumers):
         module = model.get_submodule(name)
         tap = Tap(module, sampling, stream)
@@ -129,7 +135,8 @@ def capture_rows(
             caught.clear()
             with evaluating(model), torch.inference_mode():
                 model(inputs)
-                rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in pairs}
+                rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
+                rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
             yield rows
     finally:
         for handle in handles:
@@ -142,17 +149,36 @@ def _catch(
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         at = tap.draw(output)
         x, y = tap.inputs(inputs[0], at, output), tap.outputs(output, at)
-        for side, values in (("input", x), ("output", y)):
-            if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
-                raise ActivationError(
-                    f"activations cannot be used: layer {name!r} has NaN or infinity in its "
-                    f"{side}.\nExpected finite numbers for every calibration image, got "
-                    f"{int((~torch.isfinite(values)).sum())} others in {values.numel()} sampled "
-                    "values; check the weights and the input normalisation (data.mean, data.std)."
-                )
+        _require_finite(name, x, y)
         caught[name] = (x, y)
 
     return hook
+
+
+def _catch_pixels(
+    pair: LayerPair, caught: dict[str, tuple[Tensor, Tensor]]
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    """A row per image: x (n, pixels, colours), y the layer's outputs over its map (n, targets)."""
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        step = grid_step(module, output)
+        y = output[:, :, ::step, ::step] if output.ndim == 4 else output
+        x = inputs[0].flatten(1)[:, torch.from_numpy(pair.features).to(output.device)]
+        _require_finite(pair.consumer, x, y)
+        caught[pair.name] = (x, y.flatten(1))
+
+    return hook
+
+
+def _require_finite(name: str, x: Tensor, y: Tensor) -> None:
+    for side, values in (("input", x), ("output", y)):
+        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            raise ActivationError(
+                f"activations cannot be used: layer {name!r} has NaN or infinity in its "
+                f"{side}.\nExpected finite numbers for every calibration image, got "
+                f"{int((~torch.isfinite(values)).sum())} others in {values.numel()} sampled "
+                "values; check the weights and the input normalisation (data.mean, data.std)."
+            )
 
 
 def _take(pair: LayerPair, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mipp.config import DataConfig
+from mipp.data.deform import deform_set
 from mipp.data.digits import load_digits
 from mipp.data.image_folder import load_image_folder
 from mipp.data.image_set import ImageSet
@@ -18,13 +19,20 @@ from mipp.errors import DataError, did_you_mean
 
 DATA_SETS: Mapping[str, Callable[[DataConfig], ImageSet]] = {
     "digits": load_digits,
+    "digits-deformed": load_digits,
     "mnist": load_torchvision_set,
+    "mnist-deformed": load_torchvision_set,
     "fashion-mnist": load_torchvision_set,
+    "fashion-mnist-deformed": load_torchvision_set,
     "cifar10": load_torchvision_set,
+    "cifar10-deformed": load_torchvision_set,
     "cifar100": load_torchvision_set,
+    "cifar100-deformed": load_torchvision_set,
     "image-folder": load_image_folder,
     "parquet": load_parquet,
 }
+
+_DEFORMED = "-deformed"
 
 
 def load_data(
@@ -34,7 +42,8 @@ def load_data(
 
     Parameters
     ----------
-    seed : of the permutation that divides the training images; the test images stay as they are.
+    seed : of the permutation that divides the training images, and of the deformations where
+        `config.name` ends in -deformed; the division of train and test stays as it is.
     channels, size : what the model wants, None for the set's own; `config.size` wins over `size`.
 
     Returns
@@ -52,7 +61,7 @@ def load_data(
             f"data set {config.name!r} (data.name) is unknown; "
             f"{did_you_mean(config.name, DATA_SETS)}."
         )
-    images = DATA_SETS[config.name](config)
+    images = _load(config, seed)
     validation, train = _divide(len(images.train.labels), config.validation, seed)
     _check_counts(config, len(train), len(images.test.labels))
     preparation = _preparation(config, images, channels, config.size or size)
@@ -70,6 +79,14 @@ def load_data(
         validation=split(validation),
         test=ImageSplit(images.test, torch.arange(len(images.test.labels)), preparation),
     )
+
+
+def _load(config: DataConfig, seed: int) -> ImageSet:
+    """The configured set, deformed if its name says so."""
+    loader, plain = DATA_SETS[config.name], config.name.removesuffix(_DEFORMED)
+    if plain == config.name:
+        return loader(config)
+    return deform_set(loader(config.model_copy(update={"name": plain})), seed)
 
 
 def _divide(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class LayerPair:
     name: str
     group: str
     consumer: str
-    kind: Literal["conv", "linear", "shortcut"]
+    kind: Literal["conv", "linear", "shortcut", "pixels"]
     features: IntArray  # (channels, block of input features)
     targets: int
     positions: int  # of the output map, or tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -13,6 +14,12 @@ class Elimination(Protocol):
     def loss(self, channel: int) -> float:
         """Information in nats that goes with this channel, given all not yet dropped."""
 
+    def samples(self, channel: int) -> Tensor:
+        """Independent estimates of `loss` beyond that of a column known to tell nothing.
+
+        Shape (repeats,); only estimators prepared for a test of significance have any.
+        """
+
     def losses(self) -> Tensor:
         """`loss` of every channel, (channels,); meaningless for channels already dropped."""
 
@@ -21,3 +28,16 @@ class Elimination(Protocol):
 
     def settle(self, channel: int) -> None:
         """Keep the channel for good: it is never asked about again."""
+
+
+class PairInformation(Protocol):
+    """Answers of one estimator for one pair, once it is prepared."""
+
+    def single(self, targets: Tensor) -> Tensor:
+        """Information of each channel alone with the target rows, nats, (channels,)."""
+
+    def joint(self, targets: Tensor) -> float:
+        """Information of all channels together with the target rows, nats."""
+
+    def eliminate(self, targets: Tensor, order: Sequence[int] | None) -> Elimination:
+        """A backward elimination against the target rows."""

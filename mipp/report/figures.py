@@ -23,6 +23,7 @@ from mipp.report.drawing import (
     set_log_axis,
 )
 from mipp.report.groups import group_outcomes
+from mipp.report.pixels import draw_pixels
 from mipp.report.profile import draw_profiles
 from mipp.report.run import History, Run
 from mipp.report.table import share_kept
@@ -143,6 +144,12 @@ FIGURES: Mapping[str, FigureKind] = {
         draw_profiles,
         "What each unit was judged by, inputs first: the nats that it still added when it was "
         "visited (zero is drawn at 1e-12), or its score.",
+    ),
+    "pixels": FigureKind(
+        draw_pixels,
+        "The network's input, pixel by pixel: what selection would keep for what the kept units "
+        "of the first layers compute, under the rule that chose the units. The network itself "
+        "still takes whole images.",
     ),
     "curves": FigureKind(
         draw_curves,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mipp.report.document import Fact
 from mipp.report.run import Run
-from mipp.report.table import share_kept
+from mipp.report.table import pruned_untrained, share_kept, spell_epochs
 
 REPAIR = {"refit": "refitted", "recalibrated": "batch-norm recalibrated", "pruned": "only pruned"}
 
@@ -18,11 +18,12 @@ def what_was_done(run: Run) -> str:
         method = f"mutual information ({choose['estimator']} estimator, {choose['order']} order)"
     else:
         method = f"the score `{run.selection.method}` ({choose['scope']} ranking)"
-    epochs = run.finetune_epochs()
-    tuned = f"fine-tuned for {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else "no training"
+    untrained, epochs = pruned_untrained(run.metrics), run.epochs_after_pruning()
+    trained = f"{'trained' if untrained else 'fine-tuned'} for {spell_epochs(epochs)}"
     return (
-        f"`{params['model']['name']}` on `{params['data']['name']}`{tested}: pruned by {method} "
-        f"under the budget `{choose['budget']}`, then {tuned}; seed {params['seed']}."
+        f"`{params['model']['name']}` on `{params['data']['name']}`{tested}: pruned "
+        f"{'at initialisation ' if untrained else ''}by {method} under the budget "
+        f"`{choose['budget']}`, then {trained if epochs else 'no training'}; seed {params['seed']}."
     )
 
 
@@ -34,25 +35,33 @@ def headline(run: Run) -> str:
             f"The network collapsed: {len(metrics['collapsed_groups'])} groups lost all channels."
         )
     removed = f"{100 * (1 - share['MACs']):.1f} % of MACs removed"
+    end = "; the network has collapsed to chance." if metrics["collapsed"] else "."
+    if pruned_untrained(metrics):
+        return f"Pruned at initialisation, {removed}, {_after_training(run)}{end}"
     dense, without = metrics["accuracy_dense"], run.accuracy(run.untrained())
     assert without is not None
     path = f"accuracy {100 * dense:.2f} → "
     repair = REPAIR[run.untrained()]
-    if run.finetune_epochs():
+    if run.epochs_after_pruning():
         after = f"{100 * metrics['accuracy_finetuned']:.2f} % after fine-tuning"
         text = f"{path}{after}, {100 * without:.2f} % without any training ({repair})"
     else:
         text = f"{path}{100 * without:.2f} % without any training ({repair})"
-    end = "; the network has collapsed to chance." if metrics["collapsed"] else "."
     return f"{removed}, {text}{end}"
 
 
+def _after_training(run: Run) -> str:
+    """Accuracy of a network that was pruned untrained; there is no dense one to hold it to."""
+    epochs = run.epochs_after_pruning()
+    after = f"after training for {spell_epochs(epochs)}" if epochs else "without any training"
+    return f"{100 * run.metrics['accuracy_finetuned']:.2f} % {after}"
+
+
 def facts(run: Run) -> list[Fact]:
-    """Units, params and MACs removed, speed-up, change in accuracy."""
+    """Units, params and MACs removed, speed-up, change in accuracy (or without a reference, it)."""
     metrics, share = run.metrics, share_kept(run.metrics)
     widths = sum(run.selection.width.values())
     kept = sum(run.selection.counts().values())
-    change = 100 * (metrics["accuracy_finetuned"] - metrics["accuracy_dense"])
     return [
         _removed("units", share["units"], widths, kept),
         _removed("params", share["params"], metrics["params_dense"], metrics["params"]),
@@ -63,12 +72,15 @@ def facts(run: Run) -> list[Fact]:
             f"{metrics['latency_dense_ms']:.2f} → {metrics['latency_ms']:.2f} ms, batch "
             f"{metrics['latency_batch']} on {metrics['latency_device']}",
         ),
-        Fact(
-            "accuracy, points",
-            f"{change:+.2f}",
-            f"{100 * metrics['accuracy_dense']:.2f} → {100 * metrics['accuracy_finetuned']:.2f} %",
-        ),
+        _accuracy(run),
     ]
+
+
+def _accuracy(run: Run) -> Fact:
+    dense, final = (100 * run.metrics[f"accuracy_{key}"] for key in ("dense", "finetuned"))
+    if pruned_untrained(run.metrics):
+        return Fact("accuracy", f"{final:.2f} %", "no trained dense network to compare with")
+    return Fact("accuracy, points", f"{final - dense:+.2f}", f"{dense:.2f} → {final:.2f} %")
 
 
 def _removed(name: str, share: float, before: int, after: int) -> Fact:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mipp.report.document import Note, code
 from mipp.report.groups import group_outcomes
 from mipp.report.run import Run
-from mipp.report.table import share_kept
+from mipp.report.table import pruned_untrained, share_kept
 
 BUDGET_COUNTS = {"ratio": "units", "params": "params", "macs": "MACs", "latency": "latency"}
 SPARE = 0.02  # share of the dense network that a budget may undershoot unremarked
@@ -82,11 +82,33 @@ def _single_run(run: Run) -> Iterator[Note]:
 
 
 def _untrained(run: Run) -> Iterator[Note]:
-    if not run.history["train"] and not run.params["model"]["weights"]:
+    if pruned_untrained(run.metrics) and not _by_intent(run):
         yield Note(
             "warning",
             "The dense network was neither trained nor given weights: its accuracy is chance.",
         )
+
+
+def _at_initialisation(run: Run) -> Iterator[Note]:
+    if not _by_intent(run):
+        return
+    prune, given = run.params["prune"], run.params["model"]["weights"]
+    asked = [f"`prune.{key}`" for key in ("refit", "recalibrate") if prune[key]]
+    text = (
+        "Pruned at initialisation (`train.when=after-pruning`): this run has no trained dense "
+        "network to compare with. The same command with `train.when=before-pruning`, in another "
+        "work directory, gives one."
+    )
+    if given:
+        text += " The weights of `model.weights` were taken for the initialisation."
+    if asked:
+        text += f" {' and '.join(asked)} had no effect: there was nothing learnt to repair."
+    yield Note("remark", text)
+
+
+def _by_intent(run: Run) -> bool:
+    """Whether the network was left untrained to be pruned so, and not by oversight."""
+    return bool(run.params["train"]["when"] == "after-pruning")
 
 
 def _diverged(run: Run) -> Iterator[Note]:
@@ -110,14 +132,15 @@ def _repairs(run: Run) -> Iterator[Note]:
 def _finetuning(run: Run) -> Iterator[Note]:
     before, after = run.accuracy(run.untrained()), run.metrics["accuracy_finetuned"]
     assert before is not None
-    if not run.finetune_epochs():
+    if not run.epochs_after_pruning():
         yield Note(
             "remark",
             "Fine-tuning was off (`finetune.epochs=0`): the final network is one that pruning "
             "left, and its accuracy needed no training.",
         )
     elif after < before:
-        yield _worse(run, "Fine-tuning ended below the network without training", before, after)
+        training = "Training" if pruned_untrained(run.metrics) else "Fine-tuning"
+        yield _worse(run, f"{training} ended below the network without training", before, after)
 
 
 def _latency(run: Run) -> Iterator[Note]:
@@ -183,6 +206,7 @@ NOTES: Sequence[Callable[[Run], Iterator[Note]]] = (
     _near_collapse,
     _narrow,
     _untrained,
+    _at_initialisation,
     _diverged,
     _budget,
     _repairs,

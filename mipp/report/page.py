@@ -25,7 +25,7 @@ from mipp.report.markdown_page import markdown_page
 from mipp.report.notes import notes
 from mipp.report.reproduce import command, made_with, unknown
 from mipp.report.run import Run, read_run
-from mipp.report.table import HEADER, result_rows
+from mipp.report.table import HEADER, pruned_untrained, result_rows
 
 
 def render(workdir: Path, out: Path, *, title: str) -> None:
@@ -75,10 +75,11 @@ def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
 def _result(run: Run) -> Table:
     images = run.metrics.get("test_images")
     tested = f"Accuracy on {images:,} test images" if images else "Accuracy on the test images"
+    change = "" if pruned_untrained(run.metrics) else ", its change in points"
     return Table(
         HEADER,
-        result_rows(run.metrics, run.finetune_epochs()),
-        f"{tested}, its change in points; latency at batch {run.metrics['latency_batch']} on "
+        result_rows(run.metrics, run.epochs_after_pruning()),
+        f"{tested}{change}; latency at batch {run.metrics['latency_batch']} on "
         f"{run.metrics['latency_device']}.",
     )
 

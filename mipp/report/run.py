@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from mipp.errors import WorkdirError
@@ -30,6 +32,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """The network's input as selection saw it, arrays of the image's shape (h, w)."""
+
+    kept: npt.NDArray[np.bool_]
+    alone: npt.NDArray[np.float64]  # nats of each pixel alone with the first layer
+
+
+@dataclass(frozen=True)
 class Run:
     """What the stage folders of one run say."""
 
@@ -42,13 +52,14 @@ class Run:
     history: Mapping[str, History]  # train, finetune -> epochs
     timings: Mapping[str, Mapping[str, Any]]  # stage -> seconds, peak memory
     manifests: Mapping[str, Manifest]
+    pixels: Pixels | None = None  # where selection went on to the input
 
     def by_information(self) -> bool:
         """Whether units were judged by nats, and not by the score of another method."""
         return "information" in self.summary
 
-    def finetune_epochs(self) -> int:
-        """Epochs of fine-tuning that were run."""
+    def epochs_after_pruning(self) -> int:
+        """Epochs that were run after pruning: of fine-tuning, or of all training."""
         return len(self.history["finetune"])
 
     def untrained(self) -> str:
@@ -79,16 +90,18 @@ def read_run(workdir: Path) -> Run:
                 f"--workdir {workdir}`."
             )
     fits = workdir / "prune/fits.json"
+    summary = _json(workdir / "choose/summary.json")
     return Run(
         metrics=_json(workdir / "evaluate/metrics.json"),
         params=_sections(manifests),
         selection=Selection.from_json((workdir / "choose/selection.json").read_text()),
-        summary=_json(workdir / "choose/summary.json"),
+        summary=summary,
         units=_units(workdir / "choose/nodes.parquet"),
         fits=_json(fits) if fits.exists() else (),
         history={s: _json(workdir / s / "history.json") for s in ("train", "finetune")},
         timings={s: t for s in STAGES if (t := read_timing(workdir, s))},
         manifests=manifests,
+        pixels=_pixels(workdir / "choose/pixels.parquet", summary),
     )
 
 
@@ -104,6 +117,15 @@ def _sections(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
         for key, value in manifest.params.items()
         if "." not in key
     }
+
+
+def _pixels(path: Path, summary: Mapping[str, Any]) -> Pixels | None:
+    if not path.exists():
+        return None
+    columns = pq.read_table(path, columns=["kept", "single_nats"]).to_pydict()
+    shape = summary["pixels"]
+    kept = np.array(columns["kept"], np.bool_).reshape(shape)
+    return Pixels(kept, np.array(columns["single_nats"], np.float64).reshape(shape))
 
 
 def _units(path: Path) -> dict[str, list[Unit]]:

@@ -14,6 +14,11 @@ ROWS = (
     ("finetuned", "pruned, fine-tuned"),
 )
 NOT_FINETUNED = "final, not fine-tuned"
+UNTRAINED = {
+    "dense": "dense, untrained",
+    "pruned": "pruned, untrained",
+    "finetuned": "pruned, then trained",
+}
 
 
 def result_rows(metrics: Mapping[str, Any], epochs: int | None = None) -> list[tuple[str, ...]]:
@@ -21,9 +26,14 @@ def result_rows(metrics: Mapping[str, Any], epochs: int | None = None) -> list[t
 
     Parameters
     ----------
-    epochs : of fine-tuning, where known; with 0 the last row does not claim any.
+    epochs : after pruning, where known; with 0 the last row does not claim any.
+
+    Returns
+    -------
+    Rows as in `HEADER`. Of a network that was pruned untrained no change is given: against
+    chance, any accuracy would be a gain.
     """
-    dense = metrics["accuracy_dense"]
+    dense, untrained = metrics["accuracy_dense"], pruned_untrained(metrics)
     rows: list[tuple[str, ...]] = []
     for key, label in ROWS:
         accuracy = metrics[f"accuracy_{key}"]
@@ -32,15 +42,33 @@ def result_rows(metrics: Mapping[str, Any], epochs: int | None = None) -> list[t
         suffix = "_dense" if key == "dense" else ""
         rows.append(
             (
-                NOT_FINETUNED if key == "finetuned" and epochs == 0 else label,
+                _label(key, UNTRAINED.get(key, label) if untrained else label, epochs),
                 f"{100 * accuracy:.2f}",
-                "" if key == "dense" else f"{100 * (accuracy - dense):+.2f}",
+                "" if key == "dense" or untrained else f"{100 * (accuracy - dense):+.2f}",
                 f"{metrics[f'params{suffix}']:,}",
                 f"{metrics[f'macs{suffix}']:,}",
                 f"{metrics['latency_dense_ms' if suffix else 'latency_ms']:.2f}",
             )
         )
     return rows
+
+
+def _label(key: str, label: str, epochs: int | None) -> str:
+    if key != "finetuned" or epochs is None:
+        return label
+    if epochs == 0:
+        return NOT_FINETUNED
+    return f"{label} for {spell_epochs(epochs)}" if label == UNTRAINED[key] else label
+
+
+def spell_epochs(epochs: int) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def pruned_untrained(metrics: Mapping[str, Any]) -> bool:
+    """Whether nothing had trained the network before it was pruned."""
+    return bool(metrics["pruned_when"] == "untrained")
 
 
 def share_kept(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -18,6 +18,7 @@ Price = Literal["unit", "params", "macs"]
 Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, higher means keep
 Outcome = TypeVar("Outcome")
 
+UNBOUNDED = ("nats", "confidence")  # the share that remains is theirs to find
 DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
 STRIDE = 1.05  # least step towards larger thresholds
 STEPS = 40  # walks at most
@@ -64,7 +65,7 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
     ------
     BudgetError : even with every group at its floor the budget is not met; names the least.
     """
-    if budget.kind == "nats":
+    if budget.kind in UNBOUNDED:
         return
     least = {group: min(floor, width) for group, width in graph.widths.items()}
     if not fits(graph, least, budget):
@@ -213,11 +214,11 @@ def require_budget_for_scores(budget: Budget) -> None:
 
     Raises
     ------
-    BudgetError : the budget is of kind `nats`.
+    BudgetError : the budget is of kind `nats` or `confidence`.
     """
-    if budget.kind == "nats":
+    if budget.kind in UNBOUNDED:
         raise BudgetError(
-            f"budget {budget} (choose.budget) is a bound on information, which only choose."
+            f"budget {budget} (choose.budget) asks for information, which only choose."
             f"method=mipp measures.\nExpected ratio, params or macs for a score, got {budget}; "
             "write for example ratio:0.5."
         )

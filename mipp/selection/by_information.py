@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mipp.config import Budget, ChooseConfig, parse_budget
-from mipp.graph import ChannelGraph
+from mipp.graph import ChannelGraph, LayerPair
+from mipp.graph.pixels import PIXELS
+from mipp.information.elimination import PairInformation
 from mipp.selection.budget import (
     Candidate,
     Price,
@@ -22,10 +24,13 @@ from mipp.selection.budget import (
     unit_prices,
 )
 from mipp.selection.selection import Selection
+from mipp.selection.stopping import Confidence, Threshold
+from mipp.selection.terc import Verdict
 from mipp.selection.top_down import (
-    PairInformation,
+    RuleOf,
     Rules,
     Walk,
+    decide_group,
     total_information,
     walk_network,
 )
@@ -37,28 +42,37 @@ class Choice:
 
     selection: Selection
     walk: Walk
-    threshold: float  # nats per unit of price
+    threshold: float | None  # nats per unit of price; None under a confidence
     information: Mapping[str, float]  # group -> nats of the whole group
+    pixels: Sequence[Verdict] = ()  # of the network's input, where asked for
 
     def near_collapsed(self) -> list[str]:
         """Groups in which a channel stays only because of the floor."""
         return [g for g, vs in self.walk.verdicts.items() if any(v.why == "floor" for v in vs)]
 
     def nodes(self) -> list[dict[str, object]]:
-        """One row per unit: group, channel, visit, nats alone and added, kept, why."""
+        """One row per unit: group, channel, visit, nats alone and added, confidence, kept, why."""
         return [
-            {
-                "group": group,
-                "channel": verdict.channel,
-                "visit": verdict.visit,
-                "single_nats": verdict.single,
-                "conditional_nats": verdict.conditional,
-                "kept": verdict.kept,
-                "why": verdict.why,
-            }
+            {"group": group, **_row(verdict)}
             for group, verdicts in self.walk.verdicts.items()
             for verdict in verdicts
         ]
+
+    def pixel_nodes(self) -> list[dict[str, object]]:
+        """The same row per pixel, in the order of the image; none where not asked for."""
+        return [_row(verdict) for verdict in sorted(self.pixels, key=lambda v: v.channel)]
+
+
+def _row(verdict: Verdict) -> dict[str, object]:
+    return {
+        "channel": verdict.channel,
+        "visit": verdict.visit,
+        "single_nats": verdict.single,
+        "conditional_nats": verdict.conditional,
+        "confidence": verdict.confidence,
+        "kept": verdict.kept,
+        "why": verdict.why,
+    }
 
 
 def price_of(config: ChooseConfig, budget: Budget) -> Price:
@@ -73,13 +87,16 @@ def select_by_information(
     information: Mapping[str, PairInformation],
     config: ChooseConfig,
     provenance: Mapping[str, str],
+    pixels: Sequence[LayerPair] = (),
 ) -> Choice:
-    """The units that stay under `config.budget`, by one threshold over the whole network.
+    """The units that stay under `config.budget`, by one rule over the whole network.
 
     Parameters
     ----------
     information : per pair of the graph, an estimator's prepared state.
     provenance : what the selection depends on, recorded in it.
+    pixels : pairs from the network's input to its first layers, decided last and without
+        counting toward the budget.
 
     Raises
     ------
@@ -87,37 +104,66 @@ def select_by_information(
     """
     budget = parse_budget(config.budget)
     check_reachable(graph, budget, config.min_channels)
-    rules = Rules(
-        config.order,
-        config.min_channels,
-        unit_prices(graph, price_of(config, budget)),
-        config.position_weight,
-    )
+    rules = Rules(config.order, config.min_channels, config.position_weight)
+    prices = unit_prices(graph, price_of(config, budget))
     totals = total_information(graph, information, config.position_weight)
+    threshold: float | None = None
+    if budget.kind == "confidence":
+        rule_of = _confidence(config, budget.value)
+        found = walk_network(graph, information, rules, rule_of)
+    else:
+        threshold, found = _under_threshold(graph, information, rules, prices, totals, budget)
+        rule_of = _thresholds(threshold, prices)
+    kept = found.kept()
+    selection = Selection(
+        {group: np.asarray(channels, np.int64) for group, channels in kept.items()},
+        dict(graph.widths),
+        "mipp",
+        dict(provenance),
+    )
+    decided = decide_group(PIXELS, pixels, information, rules, rule_of, kept) if pixels else ()
+    return Choice(selection, found, threshold, totals, decided)
+
+
+def _confidence(config: ChooseConfig, percent: float) -> RuleOf:
+    return lambda group, nats: Confidence(percent, config.margin * max(nats, 0.0), config.sure)
+
+
+def _thresholds(threshold: float, prices: Mapping[str, float]) -> RuleOf:
+    return lambda group, nats: Threshold(threshold * prices.get(group, 1.0))
+
+
+def _under_threshold(
+    graph: ChannelGraph,
+    information: Mapping[str, PairInformation],
+    rules: Rules,
+    prices: Mapping[str, float],
+    totals: Mapping[str, float],
+    budget: Budget,
+) -> tuple[float, Walk]:
+    """The threshold that the budget names, or the smallest found that meets it, and its walk."""
 
     def walk(threshold: float) -> Walk:
-        return walk_network(graph, information, rules, threshold)
+        return walk_network(graph, information, rules, _thresholds(threshold, prices))
 
     def probe(threshold: float) -> Probe[Walk]:
         found = walk(threshold)
         share = spent(graph, found.counts(), budget.kind)
-        return Probe(found, share, _suggest(graph, found, rules, budget))
+        return Probe(found, share, _suggest(graph, found, rules.floor, prices, budget))
 
     if budget.kind == "nats":
-        threshold, found = budget.value, walk(budget.value)
-    else:
-        top = 2 * max(totals[g] / rules.prices[g] for g in graph.groups) + 1e-300
-        threshold, found = find_threshold(probe, allowance(budget), top)
-        found = _use_spare_budget(graph, found, rules, budget)
-    kept = {group: np.asarray(channels, np.int64) for group, channels in found.kept().items()}
-    selection = Selection(kept, dict(graph.widths), "mipp", dict(provenance))
-    return Choice(selection, found, threshold, totals)
+        return budget.value, walk(budget.value)
+    top = 2 * max(totals[g] / prices[g] for g in graph.groups) + 1e-300
+    threshold, found = find_threshold(probe, allowance(budget), top)
+    return threshold, _use_spare_budget(graph, found, prices, budget)
 
 
-def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> float:
+def _suggest(
+    graph: ChannelGraph, walk: Walk, floor: int, prices: Mapping[str, float], budget: Budget
+) -> float:
     """The threshold that would meet the budget if no channel's information changed with it."""
     nats = {
-        group: np.sort([v.conditional / rules.prices[group] for v in verdicts])
+        group: np.sort([v.conditional / prices[group] for v in verdicts])
         for group, verdicts in walk.verdicts.items()
     }
     levels = np.unique(np.concatenate(list(nats.values())))
@@ -127,7 +173,7 @@ def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> f
         kept = {
             group: max(
                 len(values) - int(np.searchsorted(values, levels[middle])),
-                min(rules.floor, len(values)),
+                min(floor, len(values)),
             )
             for group, values in nats.items()
         }
@@ -136,14 +182,16 @@ def _suggest(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> f
     return float(levels[low])
 
 
-def _use_spare_budget(graph: ChannelGraph, walk: Walk, rules: Rules, budget: Budget) -> Walk:
+def _use_spare_budget(
+    graph: ChannelGraph, walk: Walk, prices: Mapping[str, float], budget: Budget
+) -> Walk:
     """Take dropped channels back, the most informative for their price first, while they fit.
 
     One threshold meets a budget only in steps: a channel more or less changes what is asked of
     every group upstream, so that a good part of the budget can remain.
     """
     dropped = [
-        Candidate(verdict.conditional / rules.prices[group], group, verdict.channel)
+        Candidate(verdict.conditional / prices[group], group, verdict.channel)
         for group, verdicts in walk.verdicts.items()
         for verdict in verdicts
         if verdict.why == "redundant"

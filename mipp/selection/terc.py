@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mipp.information.elimination import Elimination
+from mipp.selection.stopping import StoppingRule, Threshold
 
 Order = Literal["mi", "best-first"]
 Why = Literal["informative", "redundant", "floor", "spare"]
@@ -24,6 +25,7 @@ class Verdict:
     single: float
     conditional: float
     why: Why
+    confidence: float | None = None  # %, that it adds information; None under a threshold
 
     @property
     def kept(self) -> bool:
@@ -36,15 +38,15 @@ def visiting_order(single: Tensor) -> list[int]:
 
 
 def visit_once(
-    eliminations: Sequence[Elimination], single: Tensor, threshold: float, floor: int
+    eliminations: Sequence[Elimination], single: Tensor, rule: StoppingRule, floor: int
 ) -> list[Verdict]:
-    """Visit each channel once in MI order; drop it at once unless it adds `threshold` nats.
+    """Visit each channel once in MI order; drop it at once unless the rule says that it stays.
 
     Parameters
     ----------
     eliminations : one per consumer of the group; a channel's information is their sum.
     single : information of each channel alone, nats, (channels,).
-    threshold : a channel is dropped when what it adds is below this.
+    rule : judges each channel, given those that are still there.
     floor : channels that stay whatever they add.
 
     Source: arXiv:2411.00147v1 section 4; the order is that of the authors' code.
@@ -52,9 +54,9 @@ def visit_once(
     verdicts = []
     remaining = single.numel()
     for visit, channel in enumerate(visiting_order(single)):
-        conditional = sum(elimination.loss(channel) for elimination in eliminations)
+        conditional, stays, confidence = rule.judge(eliminations, channel)
         why: Why = "informative"
-        if conditional < threshold:
+        if not stays:
             why = "redundant" if remaining > floor else "floor"
         for elimination in eliminations:
             if why == "redundant":
@@ -62,17 +64,20 @@ def visit_once(
             else:
                 elimination.settle(channel)
         remaining -= why == "redundant"
-        verdicts.append(Verdict(channel, visit, float(single[channel]), conditional, why))
+        alone = float(single[channel])
+        verdicts.append(Verdict(channel, visit, alone, conditional, why, confidence))
     return verdicts
 
 
 def best_first(
-    eliminations: Sequence[Elimination], single: Tensor, threshold: float, floor: int
+    eliminations: Sequence[Elimination], single: Tensor, rule: StoppingRule, floor: int
 ) -> list[Verdict]:
-    """Drop the channel that adds least, again and again, until all that stay add `threshold`.
+    """Drop the channel that adds least, again and again, until all that stay add the threshold.
 
-    Ties go to the lower index. Parameters as for `visit_once`.
+    Ties go to the lower index. Parameters as for `visit_once`; the rule is a `Threshold`.
     """
+    assert isinstance(rule, Threshold)
+    threshold = rule.nats
     verdicts: list[Verdict] = []
     present = list(range(single.numel()))
     while present:

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mipp.graph import ChannelGraph, LayerPair
-from mipp.information.elimination import Elimination
+from mipp.information.elimination import Elimination, PairInformation
 from mipp.progress import track
+from mipp.selection.stopping import StoppingRule
 from mipp.selection.terc import Order, Verdict, best_first, visit_once, visiting_order
 
-WALKS: Mapping[Order, Callable[[Sequence[Elimination], Tensor, float, int], list[Verdict]]] = {
-    "mi": visit_once,
-    "best-first": best_first,
-}
-
-
-class PairInformation(Protocol):
-    """Answers of one estimator for one pair, once it is prepared."""
-
-    def single(self, targets: Tensor) -> Tensor:
-        """Information of each channel alone with the target rows, nats, (channels,)."""
-
-    def joint(self, targets: Tensor) -> float:
-        """Information of all channels together with the target rows, nats."""
-
-    def eliminate(self, targets: Tensor, order: Sequence[int] | None) -> Elimination:
-        """A backward elimination against the target rows."""
+Visits = Callable[[Sequence[Elimination], Tensor, StoppingRule, int], list[Verdict]]
+WALKS: Mapping[Order, Visits] = {"mi": visit_once, "best-first": best_first}
+RuleOf = Callable[[str, float], StoppingRule]  # group, nats of the whole group -> its rule
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a walk decides; `prices` divide a group's nats before the threshold is applied.
+    """How a walk goes: its order, the least that stays of a group, what a map's nats count.
 
     A map of p positions counts p ** `position_weight` times the information of one position:
     its positions tell more than one of them does, and less than all of them apart, since they
@@ -45,7 +31,6 @@ class Rules:
 
     order: Order
     floor: int
-    prices: Mapping[str, float]
     position_weight: float = 0.0
 
 
@@ -58,6 +43,9 @@ class _Weighted:
 
     def loss(self, channel: int) -> float:
         return self.weight * self.inner.loss(channel)
+
+    def samples(self, channel: int) -> Tensor:
+        return self.weight * self.inner.samples(channel)
 
     def losses(self) -> Tensor:
         return self.weight * self.inner.losses()
@@ -91,7 +79,7 @@ def walk_network(
     graph: ChannelGraph,
     information: Mapping[str, PairInformation],
     rules: Rules,
-    threshold: float,
+    rule_of: RuleOf,
 ) -> Walk:
     """Decide every group, latest consumer first, against the rows that are still kept.
 
@@ -103,26 +91,38 @@ def walk_network(
     verdicts: dict[str, Sequence[Verdict]] = {}
     kept: dict[str, list[int]] = {}
     for group in track(graph.groups, total=len(graph.groups), label="choose"):
-        pairs = graph.pairs_of(group)
-        targets = [kept_targets(pair, kept) for pair in pairs]
-        weights = [pair.positions**rules.position_weight for pair in pairs]
-        single = torch.stack(
-            [
-                weight * information[pair.name].single(rows).cpu()
-                for pair, rows, weight in zip(pairs, targets, weights, strict=True)
-            ]
-        ).sum(0)
-        order = visiting_order(single) if rules.order == "mi" else None
-        eliminations = [
-            _Weighted(information[pair.name].eliminate(rows, order), weight)
-            for pair, rows, weight in zip(pairs, targets, weights, strict=True)
-        ]
-        decided = WALKS[rules.order](
-            eliminations, single, threshold * rules.prices[group], rules.floor
-        )
+        decided = decide_group(group, graph.pairs_of(group), information, rules, rule_of, kept)
         verdicts[group] = decided
         kept[group] = sorted(v.channel for v in decided if v.kept)
     return Walk(verdicts)
+
+
+def decide_group(
+    group: str,
+    pairs: Sequence[LayerPair],
+    information: Mapping[str, PairInformation],
+    rules: Rules,
+    rule_of: RuleOf,
+    kept: Mapping[str, Sequence[int]],
+) -> list[Verdict]:
+    """What becomes of each channel of one group.
+
+    Parameters
+    ----------
+    pairs : the group's pairs.
+    kept : channels of the groups that are decided.
+    """
+    targets = [kept_targets(pair, kept) for pair in pairs]
+    weights = [pair.positions**rules.position_weight for pair in pairs]
+    asked = [
+        (information[pair.name], rows, weight)
+        for pair, rows, weight in zip(pairs, targets, weights, strict=True)
+    ]
+    single = torch.stack([weight * i.single(rows).cpu() for i, rows, weight in asked]).sum(0)
+    total = sum(weight * i.joint(rows) for i, rows, weight in asked)
+    order = visiting_order(single) if rules.order == "mi" else None
+    eliminations = [_Weighted(i.eliminate(rows, order), weight) for i, rows, weight in asked]
+    return WALKS[rules.order](eliminations, single, rule_of(group, total), rules.floor)
 
 
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:

@@ -12,7 +12,7 @@ from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
 from mipp.stages.stage import OnEpoch, Stage, needs_run, require_current, run_stage
-from mipp.stages.training import finetune_pruned, train_dense
+from mipp.stages.training import epochs_after_pruning, finetune_pruned, train_dense
 
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
@@ -24,14 +24,19 @@ STAGES: Mapping[str, Stage] = {
             files=("model.weights",),
         ),
         Stage("extract", extract_activations, ("seed", "data", "extract"), ("train",)),
-        Stage("estimate", gather_estimates, ("estimate", "choose.estimator"), ("extract",)),
-        Stage("choose", choose_units, ("seed", "data", "choose"), ("train", "estimate")),
-        Stage("prune", prune_network, ("seed", "data", "prune"), ("train", "choose")),
-        Stage("finetune", finetune_pruned, ("seed", "data", "finetune"), ("prune",)),
+        Stage("estimate", gather_estimates, ("seed", "estimate", "choose.estimator"), ("extract",)),
+        Stage(
+            "choose",
+            choose_units,
+            ("seed", "data", "extract.inputs", "estimate", "choose"),
+            ("train", "extract", "estimate"),
+        ),
+        Stage("prune", prune_network, ("seed", "data", "train.when", "prune"), ("train", "choose")),
+        Stage("finetune", finetune_pruned, ("seed", "data", "train", "finetune"), ("prune",)),
         Stage(
             "evaluate",
             evaluate_networks,
-            ("seed", "data", "evaluate"),
+            ("seed", "data", "model.weights", "train.when", "train.epochs", "evaluate"),
             ("train", "choose", "prune", "finetune"),
         ),
         Stage(
@@ -84,6 +89,7 @@ __all__ = [
     "STAGES",
     "OnEpoch",
     "Stage",
+    "epochs_after_pruning",
     "pending_pairs",
     "preflight",
     "run_all",

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from mipp.checkpoint import Checkpoint
 from mipp.config import parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.device import resolve_device
@@ -13,8 +14,8 @@ from mipp.graph import ChannelGraph
 from mipp.selection.budget import select_by_scores
 from mipp.selection.by_information import select_by_information
 from mipp.selection.selection import Selection
-from mipp.stages.estimate import load_states
-from mipp.stages.inputs import load_dense, load_splits, trace, write_json
+from mipp.stages.estimate import load_information
+from mipp.stages.inputs import load_dense, load_splits, pixel_pairs_of, trace, write_json
 from mipp.stages.stage import Context
 
 Nodes = list[dict[str, object]]
@@ -26,7 +27,7 @@ def choose_units(context: Context) -> None:
     checkpoint = load_dense(context.workdir, device)
     graph = trace(checkpoint, device)
     if context.params.choose.method == "mipp":
-        selection, nodes, summary = _by_information(context, graph)
+        selection, nodes, summary = _by_information(context, checkpoint, graph)
     else:
         selection, nodes, summary = _by_criterion(context, graph, checkpoint.model)
     (context.out / "selection.json").write_text(selection.to_json())
@@ -45,16 +46,23 @@ def _provenance(context: Context) -> dict[str, str]:
 
 
 def _by_information(
-    context: Context, graph: ChannelGraph
+    context: Context, checkpoint: Checkpoint, graph: ChannelGraph
 ) -> tuple[Selection, Nodes, dict[str, object]]:
-    states = load_states(context.workdir)
-    choice = select_by_information(graph, states, context.params.choose, _provenance(context))
+    params = context.params
+    pixels = pixel_pairs_of(checkpoint, graph, resolve_device(params.compute.device))
+    pixels = pixels if params.extract.inputs == "pixels" else ()
+    information = load_information(context.workdir, params)
+    choice = select_by_information(graph, information, params.choose, _provenance(context), pixels)
     summary: dict[str, object] = {
         "threshold": choice.threshold,
         "information": dict(choice.information),
         "near_collapsed_groups": choice.near_collapsed(),
         "left_whole": dict(graph.left_whole),
     }
+    if pixels:
+        table = pa.Table.from_pylist(choice.pixel_nodes())
+        pq.write_table(table, context.out / "pixels.parquet")
+        summary["pixels"] = checkpoint.shape[1:]
     return choice.selection, choice.nodes(), summary
 
 

@@ -6,18 +6,20 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
-from mipp.config import EstimateConfig, Params
+from mipp.config import Params, parse_budget
 from mipp.device import resolve_device
-from mipp.information import gaussian, moments
-from mipp.information.gaussian import PairState
+from mipp.information.elimination import PairInformation
+from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.progress import track
 from mipp.stages.inputs import STORE, model_fingerprint
 from mipp.stages.stage import Context
@@ -44,27 +46,23 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     store = open_store(workdir / STORE, model_fingerprint(workdir))
-    state = prepare_pair(store, pair, params.estimate, resolve_device(params.compute.device))
+    data = pair_data(store, pair, resolve_device(params.compute.device))
+    estimator = ESTIMATORS[params.choose.estimator]
+    state = estimator.prepare(data, params.estimate, params.seed)
     temporary = part.with_name(f".{part.name}.{os.getpid()}")
     save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)
     part.with_suffix(SECONDS).write_text(str(time.perf_counter() - started))
     os.replace(temporary, part)
 
 
-def prepare_pair(
-    store: ActivationStore, pair: str, config: EstimateConfig, device: torch.device
-) -> PairState:
-    """The closed form's state of one pair: dual where the store has fewer rows than features."""
-    rows, channels, block = store.shape(pair)
-    chunks = (
-        (torch.from_numpy(x).to(device), torch.from_numpy(y).to(device))
-        for x, y in store.rows(pair)
-    )
-    settings = {"ridge": config.ridge, "resolution": config.resolution}
-    if rows < channels * block:
-        x, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        return gaussian.prepare_dual(x, y, channels, **settings)
-    return gaussian.prepare(moments.stream(chunks), channels, **settings)
+def pair_data(store: ActivationStore, pair: str, device: torch.device) -> PairData:
+    """Rows of one pair of a store, read on demand."""
+
+    def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in store.rows(pair):
+            yield torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+
+    return PairData(pair, *store.shape(pair), chunks)
 
 
 def gather_estimates(context: Context) -> None:
@@ -89,6 +87,7 @@ def parts_folder(workdir: Path, params: Params) -> Path:
     """Where states wait until all pairs are there; its name says what they depend on."""
     extract = read_manifest(workdir, "extract")
     made_from = [
+        params.seed,
         params.estimate.model_dump(mode="json"),
         params.choose.estimator,
         extract.digest() if extract else None,
@@ -97,7 +96,17 @@ def parts_folder(workdir: Path, params: Params) -> Path:
     return workdir / f"{PARTS}{fingerprint(made_from)[:16]}"
 
 
-def load_states(workdir: Path) -> dict[str, PairState]:
-    """The prepared state of every pair."""
-    files = sorted((workdir / "estimate").glob("*.safetensors"))
-    return {file.stem: gaussian.from_tensors(load_file(file)) for file in files}
+def load_information(workdir: Path, params: Params) -> dict[str, PairInformation]:
+    """Answers for every pair: its prepared state, and its rows where the budget needs them."""
+    estimator = ESTIMATORS[params.choose.estimator]
+    tested = parse_budget(params.choose.budget).kind == "confidence"
+    answers = estimator.samples if tested else estimator.answers
+    device = resolve_device(params.compute.device)
+    store = open_store(workdir / STORE, model_fingerprint(workdir))
+    found = {}
+    for pair in store.pairs:
+        tensors = load_file(workdir / "estimate" / f"{pair}.safetensors")
+        state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})
+        data = pair_data(store, pair, device)
+        found[pair] = answers(state, data, params.estimate, params.seed)
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mipp.checkpoint import Checkpoint
-from mipp.config import EvaluateConfig
+from mipp.config import EvaluateConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms, peak_rss_mb
@@ -45,6 +45,7 @@ def evaluate_networks(context: Context) -> None:
     dense = load_dense(workdir, device)
     final = load_network(workdir / "finetune/model.safetensors", device)
     metrics: dict[str, Any] = {
+        "pruned_when": _pruned_when(params),
         **_accuracies(workdir, splits, params.evaluate, device),
         "test_images": len(splits.test),
         **_sizes(dense, final),
@@ -54,6 +55,13 @@ def evaluate_networks(context: Context) -> None:
     metrics |= _cost(workdir)
     metrics["seconds_evaluate"] = time.perf_counter() - started
     write_json(context.out / "metrics.json", metrics)
+
+
+def _pruned_when(params: Params) -> str:
+    """Whether anything, here or elsewhere, had trained the network before it was pruned."""
+    if params.train.when == "after-pruning":
+        return "untrained"  # given weights are then the initialisation
+    return "trained" if params.train.epochs or params.model.weights else "untrained"
 
 
 def _accuracies(

@@ -10,6 +10,7 @@ from mipp.stages.inputs import (
     images_of,
     load_dense,
     load_splits,
+    pixel_pairs_of,
     store_fingerprint,
     trace,
 )
@@ -23,12 +24,15 @@ def extract_activations(context: Context) -> None:
     splits = load_splits(params)
     checkpoint = load_dense(context.workdir, device)
     graph = trace(checkpoint, device)
+    pairs = graph.pairs
+    if params.extract.inputs == "pixels":
+        pairs = (*pairs, *pixel_pairs_of(checkpoint, graph, device))
     split = splits.calibration
     batch = params.extract.batch_size
     batches = track(images_of(split, batch, device), total=-(-len(split) // batch), label="extract")
     sampling = Sampling(params.extract.rows, len(split), params.seed)
     write_store(
         context.out / STORE.name,
-        capture_rows(checkpoint.model, graph.pairs, batches, sampling),
+        capture_rows(checkpoint.model, pairs, batches, sampling),
         store_fingerprint(context.workdir, splits, params.extract.rows),
     )

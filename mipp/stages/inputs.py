@@ -13,7 +13,8 @@ from torch import Tensor
 from mipp.checkpoint import Checkpoint, load_checkpoint
 from mipp.config import Params
 from mipp.data import DataSplits, ImageSplit, load_data
-from mipp.graph import ChannelGraph, build_graph
+from mipp.graph import ChannelGraph, LayerPair, build_graph
+from mipp.graph.pixels import pixel_pairs
 from mipp.models import ModelSpec, preferred_input
 from mipp.selection.selection import Selection
 from mipp.workdir import read_manifest
@@ -48,6 +49,14 @@ def load_network(path: Path, device: torch.device) -> Checkpoint:
 def trace(checkpoint: Checkpoint, device: torch.device) -> ChannelGraph:
     """Channel graph of a checkpoint's network."""
     return build_graph(checkpoint.model, torch.zeros(1, *checkpoint.shape, device=device))
+
+
+def pixel_pairs_of(
+    checkpoint: Checkpoint, graph: ChannelGraph, device: torch.device
+) -> tuple[LayerPair, ...]:
+    """Pairs from the images to the first layers of a checkpoint's network."""
+    example = torch.zeros(1, *checkpoint.shape, device=device)
+    return pixel_pairs(checkpoint.model, graph, example)
 
 
 def load_selection(workdir: Path) -> Selection:

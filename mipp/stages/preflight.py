@@ -6,18 +6,19 @@ from pathlib import Path
 
 import torch
 
-from mipp.config import Params, parse_budget
-from mipp.criteria import CRITERIA
+from mipp.activations import Sampling
+from mipp.config import Params, TrainConfig, parse_budget
+from mipp.criteria.choice import require_choice
 from mipp.device import resolve_device
-from mipp.errors import ConfigError, did_you_mean
-from mipp.graph import build_graph
+from mipp.errors import ConfigError
+from mipp.graph import ChannelGraph, build_graph
+from mipp.information.folds import LEAST
 from mipp.models import build_model, load_weights
-from mipp.selection.budget import check_reachable, require_budget_for_scores
+from mipp.selection.budget import check_reachable
 from mipp.stages.inputs import load_splits, model_spec
+from mipp.stages.training import config_after_pruning
 from mipp.training import require_trainable
 from mipp.workdir import require_writable
-
-ESTIMATORS = ("gaussian",)
 
 
 def preflight(workdir: Path, params: Params) -> None:
@@ -28,24 +29,44 @@ def preflight(workdir: Path, params: Params) -> None:
     InputError : the first thing that does not fit; a subclass says which kind.
     """
     device = resolve_device(params.compute.device)
-    _require_known("method", params.choose.method, ("mipp", *CRITERIA))
-    _require_known("estimator", params.choose.estimator, ESTIMATORS)
+    require_choice(params.choose)
     splits = load_splits(params)
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
     graph = build_graph(model, torch.zeros(1, *splits.shape))
-    for config in (params.train, params.finetune):
+    _require_epochs(params.train)
+    for config in (params.train, config_after_pruning(params)):
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
-    if params.choose.method != "mipp":
-        require_budget_for_scores(parse_budget(params.choose.budget))
+    _require_rows(params, graph)
     check_reachable(graph, parse_budget(params.choose.budget), params.choose.min_channels)
     require_writable(workdir)
 
 
-def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
+def _require_epochs(config: TrainConfig) -> None:
+    if config.when == "after-pruning" and config.epochs == 0:
         raise ConfigError(
-            f"{what} {name!r} (choose.{what}) is unknown; {did_you_mean(name, known)}."
+            "train.when=after-pruning with train.epochs=0 leaves a pruned network that nothing "
+            "trains.\nExpected at least 1 epoch, got 0 (`finetune` is not used then); set "
+            "train.epochs=20, or train.when=before-pruning for given weights."
         )
+
+
+def _require_rows(params: Params, graph: ChannelGraph) -> None:
+    """Refuse fewer activation rows than the repeats of an estimator need."""
+    tested = parse_budget(params.choose.budget).kind == "confidence"
+    if params.choose.method != "mipp" or not (
+        tested or params.choose.estimator == "reconstruction"
+    ):
+        return
+    sampling = Sampling(params.extract.rows, params.data.calibration, params.seed)
+    images, need = params.data.calibration, LEAST * params.estimate.repeats
+    for pair in graph.pairs:
+        rows = images * sampling.per_image(pair.positions)
+        if rows < need:
+            raise ConfigError(
+                f"pair {pair.name!r} has too few rows for estimate.repeats="
+                f"{params.estimate.repeats}.\nExpected at least {need}, got {rows} from {images} "
+                f"calibration images; set data.calibration={need} or more."
+            )

@@ -28,8 +28,18 @@ from mipp.surgery import apply_selection
 
 
 def prune_network(context: Context) -> None:
-    """Write `pruned`, and where asked for `recalibrated` and `refit`, with a list of them."""
+    """Write `pruned`, and where asked for `recalibrated` and `refit`, with a list of them.
+
+    A network that is trained after pruning is not repaired, whatever is asked for. Both repairs
+    restore what the dense network computed: before training that is a random function, worth
+    nothing, and a refit would spoil the initialisation that training is to start from.
+    """
     params = context.params
+    untrained = params.train.when == "after-pruning"
+    made = {
+        "recalibrated": params.prune.recalibrate and not untrained,
+        "refit": params.prune.refit and not untrained,
+    }
     device = resolve_device(params.compute.device)
     dense = load_dense(context.workdir, device)
     selection = load_selection(context.workdir)
@@ -39,13 +49,12 @@ def prune_network(context: Context) -> None:
     )
     _save(context, "pruned", pruned)
     split = load_splits(params).calibration
-    if params.prune.recalibrate:
+    if made["recalibrated"]:
         model = copy.deepcopy(pruned.model)
         recalibrate(model, images_of(split, params.prune.batch_size, device))
         _save(context, "recalibrated", replace(pruned, model=model))
-    if params.prune.refit:
+    if made["refit"]:
         _refit(context, dense, pruned, split.first(params.prune.images))
-    made = {"recalibrated": params.prune.recalibrate, "refit": params.prune.refit}
     write_json(context.out / "networks.json", made)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from mipp.checkpoint import Checkpoint, save_checkpoint
-from mipp.config import OptimConfig
+from mipp.config import OptimConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.models import build_model, load_weights
@@ -19,27 +19,40 @@ from mipp.training import EpochRecord, train
 
 
 def train_dense(context: Context) -> None:
-    """Train the dense network, or hand given weights on when there are no epochs."""
+    """Train the dense network; hand it on as it is without epochs, or if pruning comes first."""
     params = context.params
     splits = load_splits(params)
     spec = model_spec(params, splits)
     model = build_model(spec, seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
-    history = _train(context, "train", model, splits, params.train)
+    history: Sequence[EpochRecord] = ()
+    if params.train.when == "before-pruning":
+        history = _train(context, "train", model, splits, params.train)
     _write(context, Checkpoint(model, spec, None, splits.shape), history)
 
 
 def finetune_pruned(context: Context) -> None:
-    """Fine-tune the pruned network from the start that `prune` left."""
+    """Train the pruned network from the start that `prune` left; see `config_after_pruning`."""
     params = context.params
     device = resolve_device(params.compute.device)
-    start = starting_point(context.workdir, params.finetune.start, params.finetune.epochs)
+    config = config_after_pruning(params)
+    start = starting_point(context.workdir, params.finetune.start, config.epochs)
     checkpoint = load_network(context.workdir / "prune" / f"{start}.safetensors", device)
     splits = load_splits(params)
-    history = _train(context, "finetune", checkpoint.model, splits, params.finetune)
+    history = _train(context, "finetune", checkpoint.model, splits, config)
     write_json(context.out / "start.json", {"start": start})
     _write(context, checkpoint, history)
+
+
+def config_after_pruning(params: Params) -> OptimConfig:
+    """The section that trains the pruned network: `train` if it is pruned untrained."""
+    return params.train if params.train.when == "after-pruning" else params.finetune
+
+
+def epochs_after_pruning(workdir: Path) -> int:
+    """Epochs that the pruned network was trained for, whichever section asked for them."""
+    return len(read_json(workdir / "finetune/history.json"))
 
 
 def starting_point(workdir: Path, start: str, epochs: int) -> str:

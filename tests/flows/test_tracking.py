@@ -109,6 +109,11 @@ def test_lists_are_kept_as_tags(work, params):
     assert runs_in(params)[0].data.tags["collapsed_groups"] == "[]"
 
 
+def test_words_are_kept_as_tags_without_quotes(work, params):
+    track(work, params)
+    assert runs_in(params)[0].data.tags["pruned_when"] == "trained"
+
+
 def test_second_time_adds_neither_a_run_nor_a_point(work, params):
     first, second = track(work, params), track(work, params)
     assert first == second

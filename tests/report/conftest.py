@@ -16,10 +16,11 @@ SECTIONS = {
     "estimate": ("estimate",),
     "choose": ("seed", "data", "choose"),
     "prune": ("seed", "data", "prune"),
-    "finetune": ("seed", "data", "finetune"),
+    "finetune": ("seed", "data", "train", "finetune"),
     "evaluate": ("seed", "data", "evaluate"),
 }
 METRICS = {
+    "pruned_when": "trained",
     "accuracy_dense": 0.95,
     "accuracy_pruned": 0.60,
     "accuracy_recalibrated": 0.70,
@@ -63,6 +64,14 @@ class Workdir:
         self.metrics["accuracy_finetuned"] = self.metrics["accuracy_pruned"]
         self.fits, self.history["finetune"] = None, []
         self.params["finetune"]["epochs"] = 0
+
+    def at_initialisation(self):
+        """Pruned before any training, then trained for two epochs."""
+        self.without_repair()
+        self.metrics |= {"pruned_when": "untrained", "accuracy_dense": 0.10}
+        self.metrics |= {"accuracy_pruned": 0.11, "accuracy_finetuned": 0.94}
+        self.params["train"] |= {"when": "after-pruning", "epochs": 2}
+        self.history = {"train": [], "finetune": self.history["train"]}
 
     def write(self):
         for stage, sections in SECTIONS.items():

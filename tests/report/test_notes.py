@@ -60,6 +60,16 @@ def finetuning_hurts(workdir):
 
 def untrained(workdir):
     workdir.history["train"] = []
+    workdir.metrics["pruned_when"] = "untrained"
+
+
+def at_initialisation(workdir):
+    workdir.at_initialisation()
+
+
+def at_initialisation_from_weights(workdir):
+    workdir.at_initialisation()
+    workdir.params["model"]["weights"] = "w.pt"
 
 
 def diverged(workdir):
@@ -96,6 +106,9 @@ WARNINGS = [
 REMARKS = [
     (little_faster, "2.00x fewer MACs, but 1.33x faster"),
     (finetuning_off, "Fine-tuning was off"),
+    (at_initialisation, "no trained dense network to compare with. The same command with"),
+    (at_initialisation, "`prune.refit` and `prune.recalibrate` had no effect"),
+    (at_initialisation_from_weights, "`model.weights` were taken for the initialisation"),
     (budget_undershot, "allows 60.0 % of MACs, 50.0 % remain"),
     (nothing_removed, "Nothing was removed"),
 ]
@@ -116,6 +129,12 @@ def test_remark_appears_when_the_data_calls_for_it(workdir, change, claim):
 def test_ordinary_run_gets_no_warning_and_no_needless_remark(workdir):
     lines = texts(workdir).splitlines()
     assert [line[:11] for line in lines] == ["Down to one", "One run, on", "Left whole:"]
+
+
+def test_pruning_at_initialisation_by_intent_gets_no_warning(workdir):
+    workdir.at_initialisation()
+    workdir.params["prune"] |= {"refit": False, "recalibrate": False}
+    assert texts(workdir, "warning") == ""
 
 
 def test_channel_on_merit_is_not_called_near_collapse(workdir):
@@ -151,3 +170,18 @@ def test_noise_matches_the_binomial_standard_error():
 
 def test_perfect_accuracy_is_not_certain():
     assert noise_points(1.0, 100) > 1.0
+
+
+def test_note_on_pruning_at_initialisation_says_only_what_holds(workdir):
+    workdir.at_initialisation()
+    workdir.params["prune"] |= {"refit": False, "recalibrate": False}
+    text = texts(workdir)
+    assert "train.when=before-pruning" in text
+    for part in ("had no effect", "model.weights", "Fine-tuning"):
+        assert part not in text
+
+
+def test_late_training_that_does_harm_is_not_called_fine_tuning(workdir):
+    workdir.at_initialisation()
+    workdir.metrics["accuracy_finetuned"] = 0.01
+    assert "Training ended below the network without training: 11.00 → 1.00 %." in texts(workdir)

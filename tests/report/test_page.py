@@ -97,6 +97,7 @@ VARIANTS = [
     without_validation,
     without_training,
     lambda workdir: workdir.without_repair(),
+    lambda workdir: workdir.at_initialisation(),
 ]
 
 
@@ -206,6 +207,20 @@ def test_headline_names_training_and_its_absence(workdir):
         "50.0 % of MACs removed, accuracy 95.00 → 94.00 % after fine-tuning, 90.00 % without any "
         "training (refitted)." in text
     )
+
+
+def test_pruning_at_initialisation_is_not_held_to_the_accuracy_of_chance(workdir):
+    workdir.at_initialisation()
+    text = markdown(workdir)
+    assert (
+        "Pruned at initialisation, 50.0 % of MACs removed, 94.00 % after training for 2 epochs."
+        in text
+    )
+    assert "pruned at initialisation by mutual information" in text
+    assert "then trained for 2 epochs; seed 0." in text
+    assert "- accuracy: **94.00 %** (no trained dense network to compare with)" in text
+    for part in ("84.00", "→ 94.00", "change in points", "fine-tun"):
+        assert part not in text
 
 
 def test_missing_stage_is_named(workdir, tmp_path):

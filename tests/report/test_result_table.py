@@ -18,6 +18,25 @@ def test_no_epochs_claim_no_finetuning(workdir):
     assert labels[-1] == "final, not fine-tuned"
 
 
+def test_network_pruned_untrained_is_called_so_and_gains_nothing(workdir):
+    workdir.at_initialisation()
+    assert [row[:3] for row in result_rows(workdir.metrics, epochs=2)] == [
+        ("dense, untrained", "10.00", ""),
+        ("pruned, untrained", "11.00", ""),
+        ("pruned, then trained for 2 epochs", "94.00", ""),
+    ]
+
+
+def test_one_epoch_is_not_many(workdir):
+    workdir.at_initialisation()
+    labels = [result_rows(workdir.metrics, epochs)[-1][0] for epochs in (None, 0, 1)]
+    assert labels == [
+        "pruned, then trained",
+        "final, not fine-tuned",
+        "pruned, then trained for 1 epoch",
+    ]
+
+
 def test_change_is_against_the_dense_network_in_points(workdir):
     rows = {row[0]: row for row in result_rows(workdir.metrics)}
     assert rows["dense"][1:3] == ("95.00", "")

@@ -11,6 +11,7 @@ from oracles import (
     visit_once_twin,
 )
 
+from mipp.selection.stopping import Threshold
 from mipp.selection.terc import best_first, visit_once, visiting_order
 
 TWINS = {visit_once: visit_once_twin, best_first: best_first_twin}
@@ -130,18 +131,18 @@ def test_equal_singles_are_visited_in_order_of_their_index():
 
 def test_best_first_drops_the_lower_index_of_equals():
     elimination = FixedLosses([0.5, 0.2, 0.2, 0.1, 0.2])
-    best_first([elimination], torch.zeros(5), 0.4, 1)
+    best_first([elimination], torch.zeros(5), Threshold(0.4), 1)
     assert elimination.dropped == [3, 1, 2, 4]
 
 
 def test_what_adds_the_threshold_exactly_stays(walk):
-    verdicts = walk([FixedLosses([0.5, 0.25, 0.125])], torch.zeros(3), 0.25, 0)
+    verdicts = walk([FixedLosses([0.5, 0.25, 0.125])], torch.zeros(3), Threshold(0.25), 0)
     assert kept(verdicts) == [0, 1]
 
 
 def test_consumers_add_up(walk):
     eliminations = [FixedLosses([0.3, 0.1, 0.0]), FixedLosses([0.0, 0.3, 0.1])]
-    verdicts = walk(eliminations, torch.zeros(3), 0.25, 0)
+    verdicts = walk(eliminations, torch.zeros(3), Threshold(0.25), 0)
     assert {v.channel: v.conditional for v in verdicts} == pytest.approx({0: 0.3, 1: 0.4, 2: 0.1})
     assert eliminations[0].dropped == eliminations[1].dropped == [2]
 
@@ -167,7 +168,7 @@ def test_floor_keeps_the_most_informative(seed):
 
 
 def test_floor_is_not_reported_where_information_keeps_more(walk):
-    verdicts = walk([FixedLosses([1.0, 1.0, 0.0])], torch.zeros(3), 0.5, 1)
+    verdicts = walk([FixedLosses([1.0, 1.0, 0.0])], torch.zeros(3), Threshold(0.5), 1)
     assert {v.channel: v.why for v in verdicts} == {
         0: "informative",
         1: "informative",

@@ -5,6 +5,7 @@ import pytest
 import torch
 from oracles import build_small, graph_of, images_for
 
+from mipp.selection.stopping import Threshold
 from mipp.selection.top_down import Rules, total_information, walk_network
 
 
@@ -51,8 +52,13 @@ def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=
     if threshold is None:
         pair = graph.pairs[len(graph.pairs) // 2]
         threshold = float(information[pair.name].nats.sum(1).median())
-    rules = Rules(order, floor, prices or dict.fromkeys(graph.groups, 1.0), weight)
-    return graph, information, walk_network(graph, information, rules, threshold)
+    prices = prices or dict.fromkeys(graph.groups, 1.0)
+
+    def rule_of(group, nats):
+        return Threshold(threshold * prices[group])
+
+    rules = Rules(order, floor, weight)
+    return graph, information, walk_network(graph, information, rules, rule_of)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])

@@ -1,0 +1,36 @@
+"""What a `choose` section may ask for together, refused before any compute."""
+
+from __future__ import annotations
+
+from mipp.config import ChooseConfig, parse_budget
+from mipp.criteria import CRITERIA
+from mipp.errors import ConfigError, did_you_mean
+from mipp.information.estimators import ESTIMATORS
+from mipp.selection.budget import require_budget_for_scores
+
+
+def require_choice(config: ChooseConfig) -> None:
+    """Refuse names that do not exist, and budgets that the method or the order cannot meet.
+
+    Raises
+    ------
+    ConfigError, BudgetError : the first thing that does not fit.
+    """
+    _require_known("method", config.method, ("mipp", *CRITERIA))
+    _require_known("estimator", config.estimator, tuple(ESTIMATORS))
+    budget = parse_budget(config.budget)
+    if config.method != "mipp":
+        require_budget_for_scores(budget)
+    elif config.order == "best-first" and budget.kind == "confidence":
+        raise ConfigError(
+            f"budget {config.budget!r} (choose.budget) cannot be had with choose.order="
+            "best-first.\nExpected choose.order=mi, which tests each unit once, got a ranking of "
+            "all units at every step; change one of the two."
+        )
+
+
+def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"{what} {name!r} (choose.{what}) is unknown; {did_you_mean(name, known)}."
+        )

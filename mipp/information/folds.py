@@ -1,0 +1,108 @@
+"""The closed form on disjoint folds of the rows: independent samples for a significance test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mipp.errors import EstimationError
+from mipp.information import gaussian
+from mipp.information.elimination import Elimination
+from mipp.information.gaussian import PairState
+from mipp.information.null_column import null_column
+
+LEAST = 10  # rows per fold
+
+
+@dataclass(frozen=True)
+class FoldedInformation:
+    """Answers of the closed form with a sample per fold.
+
+    Parameters
+    ----------
+    whole : the state of all rows.
+    rows : reads them: x (n, channels, block) and y (n, m). They are held in memory while a group
+        is decided.
+    folds, ridge : number of folds, and the ridge of their states.
+    seed : of the null column.
+    """
+
+    whole: PairState
+    rows: Callable[[], tuple[Tensor, Tensor]]
+    folds: int
+    ridge: float
+    seed: int
+
+    def single(self, targets: Tensor) -> Tensor:
+        """Information of each channel alone with the given target rows; nats, (channels,)."""
+        return self.whole.single(targets)
+
+    def joint(self, targets: Tensor) -> float:
+        """Information of all channels with the given target rows, in nats."""
+        return self.whole.joint(targets)
+
+    def eliminate(self, targets: Tensor, order: Sequence[int] | None = None) -> FoldedElimination:
+        """Backward elimination in all folds at once; parameters as for the closed form's.
+
+        Raises
+        ------
+        EstimationError : there are fewer than 10 rows per fold.
+        """
+        x, y = self.rows()
+        _require_rows(len(x), self.folds)
+        null = self.whole.channels
+        order = [*(range(null) if order is None else order), null]
+        noise = null_column(x, torch.Generator().manual_seed(self.seed))
+        states = self._states(torch.cat([x, noise], 1), y[:, targets.to(y.device)])
+        every = torch.arange(len(targets))
+        return FoldedElimination([state.eliminate(every, order) for state in states], null)
+
+    def _states(self, x: Tensor, y: Tensor) -> list[PairState]:
+        """States of disjoint folds of the rows, in their order: an image is in one fold."""
+        settings = {"ridge": self.ridge, "resolution": self.whole.resolution}
+        return [
+            gaussian.prepare_rows(rows, targets, x.shape[1], **settings)
+            for rows, targets in zip(
+                x.tensor_split(self.folds), y.tensor_split(self.folds), strict=True
+            )
+        ]
+
+
+def _require_rows(n: int, folds: int) -> None:
+    if n < LEAST * folds:
+        raise EstimationError(
+            f"{n} rows are too few for {folds} disjoint folds (estimate.repeats).\nExpected at "
+            f"least {LEAST * folds}, got {n}; raise extract.rows or data.calibration."
+        )
+
+
+class FoldedElimination:
+    """Every fold's elimination, asked and told the same things."""
+
+    def __init__(self, folds: Sequence[Elimination], null: int) -> None:
+        self._folds = folds
+        self._null = null
+
+    def samples(self, channel: int) -> Tensor:
+        """Nats that go with this channel, beyond the null column's, in each fold."""
+        null = [fold.loss(self._null) for fold in self._folds]
+        here = [fold.loss(channel) for fold in self._folds]
+        return torch.tensor(here, dtype=torch.float64) - torch.tensor(null, dtype=torch.float64)
+
+    def loss(self, channel: int) -> float:
+        return float(self.samples(channel).mean())
+
+    def losses(self) -> Tensor:
+        each = torch.stack([fold.losses() for fold in self._folds]).mean(0)
+        return each[: self._null] - each[self._null]
+
+    def drop(self, channel: int) -> None:
+        for fold in self._folds:
+            fold.drop(channel)
+
+    def settle(self, channel: int) -> None:
+        for fold in self._folds:
+            fold.settle(channel)
