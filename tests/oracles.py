@@ -56,6 +56,23 @@ def discrete_nats(x, y):
     return entropy(x) + entropy(y) - entropy(both)
 
 
+# TERC's toy sets: A = [x1 = x2 = x3] of fair bits, the columns being copies of the bits
+
+TERC_SETS = {"x1 copied three times more": (0, 0, 0, 0, 1, 2), "triple doubled": (0, 0, 1, 1, 2, 2)}
+TERC_NATS = -(math.log(1 / 4) / 4 + 3 * math.log(3 / 4) / 4)  # the entropy of A: 0.5623
+
+
+def all_equal(bits):
+    """A of bits (n, 3), as classes (n,)."""
+    return (np.ptp(np.asarray(bits), axis=1) == 0).astype(np.int64)
+
+
+def nats_of_bits(bits):
+    """I(those bits; A) exactly, over the eight states."""
+    states = all_states(3)
+    return discrete_nats(states[:, sorted(bits)], all_equal(states)) if bits else 0.0
+
+
 # The closed form's slow twin
 
 

@@ -13,6 +13,7 @@ from mipp.cli import main
 from mipp.config import load_params
 from mipp.models import ModelSpec, build_model
 from mipp.stages import STAGES
+from mipp.stages.preflight import preflight
 
 TINY = (
     "model.name=lenet-300-100",
@@ -90,6 +91,26 @@ REFUSED_TOGETHER = {
         ("choose.method=l1", "choose.budget=nats:0.1"),
         "choose.budget", "ratio, params or macs", "got nats:0.1",
     ],
+    "confidence for a criterion": [
+        ("choose.method=l1", "choose.budget=confidence:95"),
+        "choose.budget", "choose.method=mipp", "ratio, params or macs", "got confidence:95",
+    ],
+    "confidence for a ranking": [
+        ("choose.order=best-first", "choose.budget=confidence:95"),
+        "choose.budget", "choose.order=best-first", "Expected choose.order=mi", "change one",
+    ],
+    "too few images for a test of significance": [
+        ("choose.budget=confidence:95", "data.calibration=49"),
+        "estimate.repeats=5", "at least 50, got 49", "set data.calibration=50",
+    ],
+    "too few images for more repeats": [
+        ("choose.budget=confidence:95", "data.calibration=69", "estimate.repeats=7"),
+        "estimate.repeats=7", "at least 70, got 69", "set data.calibration=70",
+    ],
+    "too few images to train perceptrons on": [
+        ("choose.estimator=reconstruction", "data.calibration=49"),
+        "estimate.repeats=5", "at least 50, got 49", "set data.calibration=50",
+    ],
     "half precision on the CPU": [
         ("train.precision=float16", "train.epochs=1"),
         "precision", "float32 or bfloat16", "compute.device cpu", "got float16",
@@ -121,6 +142,19 @@ def test_run_refuses_before_the_first_stage(case, tmp_path, capsys):
     message = capsys.readouterr().err
     assert left_behind(tmp_path / "work") == []
     assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("choose.budget=confidence:95", "data.calibration=50"),
+        ("choose.estimator=reconstruction", "data.calibration=50"),
+        ("choose.budget=macs:0.5", "data.calibration=49"),
+        ("choose.method=l1", "choose.estimator=reconstruction", "data.calibration=49"),
+    ],
+)
+def test_images_that_are_enough_are_taken(overrides, tmp_path):
+    preflight(tmp_path / "work", load_params(overrides=[*TINY, *overrides]))
 
 
 def test_missing_data_folder_is_refused(tmp_path, capsys):

@@ -139,6 +139,8 @@ def test_missing_file_is_refused(tmp_path):
         ("params:1", Budget("params", 1.0)),
         ("macs:1e-2", Budget("macs", 0.01)),
         ("nats:0.02", Budget("nats", 0.02)),
+        ("confidence:95", Budget("confidence", 95.0)),
+        ("confidence:50.5", Budget("confidence", 50.5)),
     ],
 )
 def test_budget_parses(text, budget):
@@ -157,6 +159,13 @@ def test_budget_out_of_range_is_refused(kind, value):
 def test_budget_at_the_wrong_end_of_its_range_is_refused(text):
     with pytest.raises(BudgetError, match="out of range"):
         parse_budget(text)
+
+
+@pytest.mark.parametrize("value", ["50", "100", "101", "49.9", "0.95", "nan", "inf", "-95", ""])
+def test_confidence_outside_its_open_interval_is_refused(value):
+    match = rf"(?s)out of range.*sure.*number in \(50, 100\), got '{value}'.*confidence:95"
+    with pytest.raises(BudgetError, match=match):
+        parse_budget(f"confidence:{value}")
 
 
 def test_budget_error_states_the_range_that_holds():

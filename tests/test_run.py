@@ -485,3 +485,40 @@ def test_report_and_table_tell_late_training_from_fine_tuning(late, tmp_path, ca
         assert "fine-tuned" not in text
     assert "after training for 2 epochs" in page
     assert "\n  --set train.when=after-pruning" in page
+
+
+def test_confidence_finds_its_own_ratio(work):
+    metrics = {x: mipp_run(work, f"choose.budget=confidence:{x}") for x in (60, 99)}
+    assert 0 < metrics[60]["units_removed"] < metrics[99]["units_removed"] < 1
+    nodes = pq.read_table(work / "choose/nodes.parquet").to_pylist()
+    for node in nodes:
+        assert (node["confidence"] > 99) == (node["why"] == "informative")
+    assert json.loads((work / "choose/summary.json").read_text())["threshold"] is None
+
+
+def test_reconstruction_runs_under_budget_and_confidence(work):
+    quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
+    quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128")
+    assert mipp_run(work, *quick, "choose.budget=ratio:0.5")["units_removed"] >= 0.5
+    assert Selection.from_json(selection_in(work).decode()).provenance["estimator"] == "reconstruction"
+    before = times(work, ("estimate",))
+    mipp_run(work, *quick, "choose.budget=confidence:95")
+    assert times(work, ("estimate",)) == before, "perceptrons were trained again"
+
+
+def test_selection_goes_on_to_the_pixels(tmp_path):
+    mipp_run(tmp_path, "extract.inputs=pixels", "choose.budget=confidence:95")
+    pixels = pq.read_table(tmp_path / "choose/pixels.parquet").to_pylist()
+    assert [pixel["channel"] for pixel in pixels] == list(range(64))
+    dark = [p for p in pixels if p["single_nats"] == 0]  # corners of the digits are never inked
+    assert dark
+    assert not [p for p in dark if p["kept"]]
+    assert 8 < sum(p["kept"] for p in pixels) < 64
+    assert (tmp_path / "report/figures/pixels.svg").exists()
+    assert "pixels kept" in (tmp_path / "report/report.html").read_text()
+
+
+def test_pixels_leave_the_units_as_they_are(work):
+    before = selection_in(work)
+    mipp_run(work, "extract.inputs=pixels")
+    assert selection_in(work) == before

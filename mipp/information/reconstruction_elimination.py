@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mipp.errors import EstimationError
 from mipp.information.pair_rows import PairRows, ReconstructionSettings
 from mipp.information.perceptron import Loss, Perceptrons, losses, minibatches, step
 
@@ -112,7 +113,15 @@ class ReconstructionElimination:
                 step(networks, optimiser, *batch(at), self._rows.loss)
         with torch.no_grad():
             x, y = batch(self._rows.held_out)
-            return networks, losses(networks(x), y, self._rows.loss)
+            found = losses(networks(x), y, self._rows.loss)
+        if not bool(found.isfinite().all()):
+            raise EstimationError(
+                f"pair {self._rows.name!r}: re-training diverges within {settings.retrain_epochs} "
+                f"epochs, after {len(self._dropped)} drops.\nExpected a finite held-out loss, got "
+                f"NaN or infinity with estimate.retrain_lr={settings.retrain_lr:g}; lower "
+                "estimate.retrain_lr."
+            )
+        return networks, found
 
     def _mask(self, masked: Sequence[int]) -> Tensor:
         """0 for the features of one channel each, and of what was dropped; (arms, features)."""

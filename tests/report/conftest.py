@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -57,6 +58,7 @@ class Workdir:
         self.left_whole = {"head": "no conv or linear layer reads it"}
         self.fits = [{"layer": "fc1", "error_before": 0.5, "error_after": 0.1}]
         self.history = {"train": [epoch(1, 2.0), epoch(2, 0.5)], "finetune": [epoch(1, 0.4)]}
+        self.kept_pixels = None  # rows of booleans, where selection went on to the input
 
     def without_repair(self):
         """No refit, no recalibration, no fine-tuning."""
@@ -92,6 +94,12 @@ class Workdir:
         if by_information:
             summary["information"] = dict.fromkeys(self.values, 1.25)
             summary["threshold"] = 0.01
+        if self.kept_pixels is not None:
+            kept = np.array(self.kept_pixels)
+            summary["pixels"] = kept.shape
+            alone = np.linspace(0, 1, kept.size)
+            table = pa.table({"kept": kept.ravel(), "single_nats": alone})
+            pq.write_table(table, self.root / "choose/pixels.parquet")
         self._json("choose/summary.json", summary)
         nodes = [
             self._node(group, channel, by_information)

@@ -7,12 +7,14 @@ import pytest
 
 from mipp.report.drawing import VARIABLES, inline_svg
 from mipp.report.figures import FIGURES, draw_figures
+from mipp.report.pixels import draw_pixels
 from mipp.report.profile import PANELS, shown_groups
 from mipp.report.run import read_run
 
 
 @pytest.fixture
 def run(workdir):
+    workdir.kept_pixels = [[True, False, True], [False, False, False]]
     return read_run(workdir.write())
 
 
@@ -51,6 +53,19 @@ def test_many_groups_show_the_first_and_the_last():
     shown = shown_groups(names)
     assert len(set(shown)) == PANELS
     assert (shown[0], shown[-1]) == ("block0", "block99")
+
+
+def test_pixel_map_has_the_shape_of_the_image(run):
+    assert run.pixels.kept.tolist() == [[True, False, True], [False, False, False]]
+    assert run.pixels.alone[1, 0] == pytest.approx(0.6)  # the fourth of six, row by row
+    kept_axes, alone_axes, _ = draw_pixels(run).axes
+    assert kept_axes.get_title() == "2 of 6 pixels kept"
+    assert kept_axes.images[0].get_array().tolist() == run.pixels.kept.tolist()
+    assert alone_axes.images[0].get_array()[0].tolist() == pytest.approx([0, 0.2, 0.4])
+
+
+def test_run_that_kept_to_its_units_has_no_pixel_map(workdir, tmp_path):
+    assert "pixels" not in draw_figures(read_run(workdir.write()), tmp_path)
 
 
 def test_few_groups_are_all_shown():

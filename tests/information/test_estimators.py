@@ -1,0 +1,139 @@
+"""One contract for every estimator, on a pair with a channel and its copy."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import rows_of_pair
+
+from mipp.config import EstimateConfig
+from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.folds import FoldedInformation
+
+SEED = 3
+CONFIG = EstimateConfig(
+    repeats=4, rows=400, held_out=100, width=16, epochs=30, batch_size=64, retrain_epochs=12,
+    retrain_lr=3e-3,
+)  # fmt: skip
+CHANNELS, BLOCK, N = 4, 2, 600
+COPY = (1, 3)  # these channels are the same
+ALL = torch.arange(3)
+
+
+def small_pair(seed):
+    """A pair whose rows come in three chunks."""
+    rng = np.random.default_rng(seed)
+    x, y = rows_of_pair(rng, n=N, channels=3, block=BLOCK, targets=3)
+    x = torch.from_numpy(np.concatenate([x, x[:, 1:2]], 1)).float()
+    chunks = list(zip(x.split(250), torch.from_numpy(y).float().split(250), strict=True))
+    return PairData("up--down", N, CHANNELS, BLOCK, lambda: chunks)
+
+
+@pytest.fixture(params=ESTIMATORS)
+def estimator(request):
+    return ESTIMATORS[request.param]
+
+
+@pytest.fixture(params=["answers", "samples"])
+def question(request):
+    return request.param
+
+
+def ask(estimator, question, seed, *, restored=False):
+    data = small_pair(seed)
+    state = estimator.prepare(data, CONFIG, SEED)
+    if restored:
+        state = estimator.restore({name: t.clone() for name, t in state.tensors().items()})
+    return getattr(estimator, question)(state, data, CONFIG, SEED)
+
+
+def test_single_and_joint_information_are_finite_and_shaped(estimator, question, seed):
+    information = ask(estimator, question, seed)
+    single = information.single(ALL)
+    assert single.shape == (CHANNELS,)
+    assert torch.isfinite(single).all()
+    assert isinstance(information.joint(ALL), float)
+    assert information.joint(ALL) > float(single.max()) > 0
+
+
+def test_restored_state_answers_the_same(estimator, question, seed):
+    first, again = (ask(estimator, question, seed, restored=r) for r in (False, True))
+    for targets in (ALL, torch.tensor([0, 2])):
+        assert torch.equal(first.single(targets), again.single(targets))
+        assert first.joint(targets) == again.joint(targets)
+        one, other = (i.eliminate(targets, None) for i in (first, again))
+        for elimination in (one, other):
+            elimination.drop(0)
+        assert one.loss(1) == other.loss(1)
+
+
+def test_answers_are_the_same_every_time(estimator, question, seed):
+    first, again = (ask(estimator, question, seed).eliminate(ALL, None) for _ in range(2))
+    assert torch.equal(first.losses(), again.losses())
+
+
+def test_losses_are_those_of_the_channels_one_by_one(estimator, question, seed):
+    information = ask(estimator, question, seed)
+    whole, single = (information.eliminate(ALL, None) for _ in range(2))
+    present = list(range(CHANNELS))
+    for gone in (None, 2):
+        if gone is not None:
+            present.remove(gone)
+            for elimination in (whole, single):
+                elimination.drop(gone)
+        found = whole.losses()
+        assert found.shape == (CHANNELS,)
+        each = [single.loss(channel) for channel in present]
+        assert found[present].tolist() == pytest.approx(each, rel=1e-5, abs=1e-6)
+
+
+def test_order_given_or_not_gives_the_same_losses(estimator, question, seed):
+    information = ask(estimator, question, seed)
+    order = [2, 0, 3, 1]
+    known, unknown = information.eliminate(ALL, order), information.eliminate(ALL, None)
+    for visit, channel in enumerate(order):
+        assert known.loss(channel) == pytest.approx(unknown.loss(channel), rel=1e-4, abs=1e-5)
+        for elimination in (known, unknown):
+            (elimination.drop if visit == 0 else elimination.settle)(channel)
+
+
+def test_copy_adds_little_beside_its_twin_and_much_without_it(estimator, question, seed):
+    elimination = ask(estimator, question, seed).eliminate(ALL, None)
+    stays, goes = COPY
+    beside = elimination.loss(stays)
+    elimination.drop(goes)
+    assert elimination.loss(stays) > max(10 * abs(beside), 0.2)
+
+
+def test_channel_asked_about_again_adds_the_same(estimator, question, seed):
+    elimination = ask(estimator, question, seed).eliminate(ALL, None)
+    first = [elimination.loss(channel) for channel in range(CHANNELS)]
+    assert [elimination.loss(channel) for channel in range(CHANNELS)] == first
+
+
+def test_tests_of_significance_have_a_sample_per_repeat(estimator, seed):
+    elimination = ask(estimator, "samples", seed).eliminate(ALL, None)
+    for channel in range(CHANNELS):
+        samples = elimination.samples(channel)
+        assert samples.shape == (CONFIG.repeats,)
+        assert len(samples.unique()) == CONFIG.repeats
+        assert elimination.loss(channel) == pytest.approx(float(samples.double().mean()), rel=1e-5)
+
+
+def test_closed_form_of_fewer_rows_than_features_is_that_of_all_rows(seed):
+    rng = np.random.default_rng(seed)
+    x, y = (
+        torch.from_numpy(side) for side in rows_of_pair(rng, n=60, channels=40, block=2, targets=3)
+    )
+    few, many = (
+        PairData("up--down", rows, 40, 2, lambda: [(x[:35], y[:35]), (x[35:], y[35:])])
+        for rows in (60, 80)  # as said of them: dual, and primal
+    )
+    dual, primal = (ESTIMATORS["gaussian"].prepare(data, CONFIG, SEED) for data in (few, many))
+    assert dual.precision is None
+    assert primal.precision is not None
+    torch.testing.assert_close(dual.single(ALL), primal.single(ALL))
+    assert dual.joint(ALL) == pytest.approx(primal.joint(ALL))
+
+
+def test_closed_form_tests_significance_on_folds(seed):
+    assert isinstance(ask(ESTIMATORS["gaussian"], "samples", seed), FoldedInformation)
