@@ -144,7 +144,7 @@ class EstimateConfig(Section):
     patience: Count = 5
     batch_size: Count = 256
     lr: Annotated[float, Field(gt=0)] = 3e-3
-    retrain_epochs: Count = 3
+    retrain_epochs: Count = 5
     retrain_lr: Annotated[float, Field(gt=0)] = 1e-3
 
 

@@ -13,14 +13,14 @@ from torch import nn
 
 from mipp.activations import Sampling, capture_rows
 from mipp.graph import build_graph
-from mipp.graph.pixels import TARGETS, grid_step, pixel_pairs
+from mipp.graph.pixels import TARGETS, grid, pixel_pairs
 from mipp.models import ModelSpec, build_model
 
 # the layer that reads the image, its channels, and the step at which no more than TARGETS of its
 # outputs are left: 6 * 28 * 28 = 4704 are too many, and so are 16 * 32 * 32 = 16384
 NETWORKS = {
-    "lenet5": ("conv1", 6, 2, 14),
-    "resnet20": ("conv1", 16, 2, 16),
+    "lenet5": ("conv1", 6, 2, 15),
+    "resnet20": ("conv1", 16, 3, 12),
     "lenet-300-100": ("fc1", 300, 1, 1),
 }
 
@@ -106,16 +106,18 @@ def test_thinned_grid_reads_every_pixel_that_the_whole_map_reads(
     assume(padding <= kernel // 2 and kernel <= size + 2 * padding)
     conv = nn.Conv2d(3, channels, kernel, stride, padding, device="meta")
     output = conv(torch.empty(1, 3, size, size, device="meta"))
-    every, step = torch.arange(output.shape[2]), grid_step(conv, output)
-    assert read(conv, size, every[::step]) == read(conv, size, every)
+    every, (rows, columns) = torch.arange(output.shape[2]), grid(conv, output)
+    assert rows == columns
+    assert read(conv, size, torch.tensor(rows)) == read(conv, size, every)
 
 
 @pytest.mark.parametrize(("channels", "step"), [(1, 1), (5, 1), (6, 2), (256, 5)])
 def test_grid_is_the_finest_with_few_enough_targets(channels, step):
     conv = nn.Conv2d(1, channels, 5, padding=2)  # steps up to 5 read every pixel of 28
     output = torch.empty(1, channels, 28, 28)
-    assert grid_step(conv, output) == step
-    assert step == 5 or channels * len(range(0, 28, step)) ** 2 <= TARGETS
+    rows, _ = grid(conv, output)
+    assert rows == sorted({*range(0, 28, step), 27})
+    assert step == 5 or channels * len(rows) ** 2 <= TARGETS
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "lenet-300-100"])
@@ -126,7 +128,8 @@ def test_captured_rows_are_the_images_and_the_layers_outputs_on_the_grid(name, s
     weight, bias = (getattr(model.get_submodule(layer), part) for part in ("weight", "bias"))
     if weight.ndim == 4:
         whole = F.conv2d(images, weight, bias, padding=weight.shape[2] // 2)
-        expected = whole[:, :, ::step, ::step].flatten(1)
+        side = sorted({*range(0, whole.shape[2], step), whole.shape[2] - 1})
+        expected = whole[:, :, side][:, :, :, side].flatten(1)
     else:
         expected = F.linear(images.flatten(1), weight, bias)
     assert torch.equal(x, images.flatten(2).transpose(1, 2))  # (n, pixels, colours)

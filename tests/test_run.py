@@ -500,7 +500,9 @@ def test_reconstruction_runs_under_budget_and_confidence(work):
     quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
     quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128")
     assert mipp_run(work, *quick, "choose.budget=ratio:0.5")["units_removed"] >= 0.5
-    assert Selection.from_json(selection_in(work).decode()).provenance["estimator"] == "reconstruction"
+    assert (
+        Selection.from_json(selection_in(work).decode()).provenance["estimator"] == "reconstruction"
+    )
     before = times(work, ("estimate",))
     mipp_run(work, *quick, "choose.budget=confidence:95")
     assert times(work, ("estimate",)) == before, "perceptrons were trained again"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
-from mipp.graph.pixels import grid_step
+from mipp.graph.pixels import thin_out
 from mipp.models.resnet_cifar import PaddedShortcut
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
@@ -161,11 +161,10 @@ def _catch_pixels(
     """A row per image: x (n, pixels, colours), y the layer's outputs over its map (n, targets)."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        step = grid_step(module, output)
-        y = output[:, :, ::step, ::step] if output.ndim == 4 else output
+        y = thin_out(module, output).flatten(1)
         x = inputs[0].flatten(1)[:, torch.from_numpy(pair.features).to(output.device)]
         _require_finite(pair.consumer, x, y)
-        caught[pair.name] = (x, y.flatten(1))
+        caught[pair.name] = (x, y)
 
     return hook
 

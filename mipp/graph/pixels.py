@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def pixel_pairs(model: nn.Module, graph: ChannelGraph, example: Tensor) -> tuple
     def watch(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             same = inputs and inputs[0].untyped_storage().data_ptr() == source
-            if same and inputs[0].numel() == example.numel():
+            if same and tuple(inputs[0].shape) in (example.shape, (1, example.numel())):
                 found[name] = _pixel_pair(name, module, graph, example, output)
 
         return hook
@@ -48,17 +48,30 @@ def pixel_pairs(model: nn.Module, graph: ChannelGraph, example: Tensor) -> tuple
     return tuple(found.values())
 
 
-def grid_step(module: nn.Module, output: Tensor) -> int:
-    """Every how many outputs of a map, along each side, count as targets.
-
-    At most so many that every pixel is still under some kernel.
-    """
+def thin_out(module: nn.Module, output: Tensor) -> Tensor:
+    """Outputs of a first layer that count as targets, (n, channels, positions)."""
     if not isinstance(module, CONVS):
-        return 1
+        return output[:, :, None]
+    rows, columns = (torch.tensor(side, device=output.device) for side in grid(module, output))
+    return output[:, :, rows[:, None], columns].flatten(2)
+
+
+def grid(module: nn.Module, output: Tensor) -> tuple[list[int], list[int]]:
+    """Rows and columns of a convolution's output map that count as targets.
+
+    As far apart as it takes to stay under `TARGETS` outputs, but never so far that a pixel that
+    the layer reads is under no kernel; the last row and column always count.
+    """
+    assert isinstance(module, CONVS)
     furthest = max(1, min(k // s for k, s in zip(module.kernel_size, module.stride, strict=True)))
-    steps = range(1, furthest + 1)
-    fitting = [step for step in steps if output[0][:, ::step, ::step].numel() <= TARGETS]
-    return fitting[0] if fitting else furthest
+    channels, height, width = output.shape[1:]
+    for step in range(1, furthest + 1):
+        rows, columns = (
+            sorted({*range(0, length, step), length - 1}) for length in (height, width)
+        )
+        if channels * len(rows) * len(columns) <= TARGETS:
+            break
+    return rows, columns
 
 
 def _pixel_pair(
@@ -66,10 +79,7 @@ def _pixel_pair(
 ) -> LayerPair:
     colours = example.shape[1]
     pixels = example[0, 0].numel()
-    step = grid_step(module, output)
-    kind: Literal["pixels"] = "pixels"
-    channels = output[0, :, ::step, ::step] if output.ndim == 4 else output[0]
-    each = channels[0].numel() if output.ndim == 4 else 1
+    targets = thin_out(module, output)[0]
     owner, channel = None, np.full(output.shape[1], -1, np.int64)
     for group in graph.groups.values():
         for member in group.producers:
@@ -81,10 +91,10 @@ def _pixel_pair(
         name=f"{PIXELS}--{name}",
         group=PIXELS,
         consumer=name,
-        kind=kind,
+        kind="pixels",
         features=np.arange(pixels)[:, None] + pixels * np.arange(colours),
-        targets=channels.numel(),
+        targets=targets.numel(),
         positions=1,
         owner=owner,
-        channel=np.repeat(channel, each),
+        channel=np.repeat(channel, targets.shape[1]),
     )

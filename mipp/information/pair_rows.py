@@ -24,7 +24,7 @@ class ReconstructionSettings:
     epochs: int = 100  # at most; paper: up to 100 with early stopping
     patience: int = 5
     lr: float = 3e-3
-    retrain_epochs: int = 3
+    retrain_epochs: int = 5
     retrain_lr: float = 1e-3
     batch_size: int = 256
     resolution: float = 0.3  # noise floor, as a share of a target's variance

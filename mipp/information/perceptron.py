@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Loss = Literal["squared error", "cross entropy"]
+DIVERGED = 100.0  # variances of a standardised target, or nats: no use of training further
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,18 @@ from torch import Tensor
 
 from mipp.errors import EstimationError
 from mipp.information.pair_rows import PairRows, ReconstructionSettings
-from mipp.information.perceptron import Loss, Perceptrons, initialise, losses, minibatches, step
+from mipp.information.perceptron import (
+    DIVERGED,
+    Loss,
+    Perceptrons,
+    initialise,
+    losses,
+    minibatches,
+    step,
+)
 from mipp.information.reconstruction_elimination import ReconstructionElimination, nats
 
 SINGLE_WIDTH = 32  # hidden units of the perceptron that sees one channel alone
-DIVERGED = 100.0  # times the loss of predicting the mean
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # rows (g, b) -> x (g, b, in), y
 
 
@@ -127,17 +134,16 @@ def _fit(
     generator = torch.Generator().manual_seed(settings.seed + 2)
     best, best_loss = networks, torch.full((len(train), 1), torch.inf, device=train.device)
     since = torch.zeros(len(train), dtype=torch.int64, device=train.device)
-    limit = DIVERGED * float(_nothing(rows).mean())
     for epoch in range(1, settings.epochs + 1):
         for at in minibatches(train, settings.batch_size, generator):
             step(networks, optimiser, *batch(at), rows.loss)
         with torch.no_grad():
             x, y = batch(held_out)
             now = losses(networks(x), y, rows.loss)
-        if not bool((now.mean(1) < limit).all()):
+        if not bool((now.mean(1) < DIVERGED).all()):
             raise EstimationError(
                 f"pair {rows.name!r}: the reconstruction diverges at epoch {epoch}.\nExpected a "
-                f"held-out loss below {limit:.3g}, got {float(now.mean(1).max()):.3g} with "
+                f"held-out loss below {DIVERGED:g}, got {float(now.mean(1).max()):.3g} with "
                 f"estimate.lr={settings.lr:g}; lower estimate.lr."
             )
         better = now.mean(1) < best_loss.mean(1)
@@ -181,10 +187,18 @@ class Reconstruction:
         targets : indices of the target rows that count; a discrete target is one row.
         order : the channels in the order in which they will be visited, where that is known.
         """
+        alive = self._alive(targets)
         return ReconstructionElimination(
-            self.state.networks, self.rows(), self.settings, targets, order
+            self.state.networks, self.rows(), self.settings, alive, order
         )
 
     def _of(self, values: Tensor, targets: Tensor) -> Tensor:
         discrete = self.state.loss == "cross entropy"
-        return values if discrete else values[..., targets.to(values.device)]
+        return values if discrete else values[..., self._alive(targets)]
+
+    def _alive(self, targets: Tensor) -> Tensor:
+        """Targets that are not constant: of the others there is nothing to tell."""
+        targets = targets.to(self.state.nothing.device)
+        if self.state.loss == "cross entropy":
+            return targets
+        return targets[self.state.nothing[targets] > 0]
