@@ -29,6 +29,7 @@ from mipp.stages import STAGES, preflight, run_all, run_stage
 from mipp.stages.estimate import pair_data
 from mipp.stages.inputs import STORE, load_dense, model_fingerprint, trace
 
+STEPS = ["seconds", "accuracy", "page"]
 CPU = torch.device("cpu")
 RESULTS = Path("benchmarks/results/estimators.csv")
 SECONDS = Path("benchmarks/results/estimators-seconds.json")
@@ -58,16 +59,22 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--finetune", type=int, default=4)
     options.add_argument("--budget", default="confidence:95", help="of the paper's estimator")
     options.add_argument("--workdir", type=Path, default=Path("runs/estimators"))
-    options.add_argument("--page-only", action="store_true", help="write the page from the results")
+    options.add_argument(
+        "--steps",
+        nargs="+",
+        choices=STEPS,
+        default=STEPS,
+        help="what to measure anew; the rest comes from the results (default: everything)",
+    )
     return options.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    if not options.page_only:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        seconds = time_estimators(options)
-        SECONDS.write_text(json.dumps(seconds, indent=1))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    if "seconds" in options.steps:
+        SECONDS.write_text(json.dumps(time_estimators(options), indent=1))
+    if "accuracy" in options.steps:
         rows = [row for seed in options.seeds for row in compare(options, seed)]
         with RESULTS.open("w", newline="") as file:
             writer = csv.DictWriter(file, (*COLUMNS, "agreement", "chance"))
