@@ -132,7 +132,10 @@ def by_criterion(name: str, scope: Literal["layer", "global"]) -> Callable[[Tria
         example = example_of(trial.test)
         graph = build_graph(trial.dense, example)
         scores = CRITERIA[name](CriterionInput(trial.dense, graph, trial.labelled, trial.seed))
-        kept = select_by_scores(scores, graph, parse_budget(trial.budget), scope=scope, floor=1)
+        floors = dict.fromkeys(graph.groups, 1)
+        kept = select_by_scores(
+            scores, graph, parse_budget(trial.budget), scope=scope, floors=floors
+        )
         selection = Selection(kept, dict(graph.widths), name)
         model = apply_selection(trial.dense, selection, example)
         seconds = time.perf_counter() - started

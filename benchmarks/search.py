@@ -16,7 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from benchmarks.torch_pruning_rival import accumulate_gradients, score_groups
+from benchmarks.torch_pruning_rival import (
+    accumulate_gradients,
+    score_groups,
+    trace_dependencies,
+)
 from benchmarks.workload import (
     example_of,
     finish,
@@ -29,7 +33,6 @@ from mipp.activations import Sampling, capture_rows, open_store, write_store
 from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.data import ImageSplit
 from mipp.graph import ChannelGraph, build_graph
-from mipp.graph.dependencies import trace_dependencies
 from mipp.information.estimators import prepare_gaussian
 from mipp.information.gaussian import PairState
 from mipp.selection.by_information import select_by_information

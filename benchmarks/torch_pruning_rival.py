@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -29,6 +30,37 @@ def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tenso
     model.zero_grad()
     for images, labels in batches:
         F.cross_entropy(model(images), labels).backward()
+
+
+class _ShortcutPruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
+    """Tells Torch-Pruning that the two sides of a padded shortcut are not coupled."""
+
+    def prune_out_channels(self, layer: PaddedShortcut, idxs: list[int]) -> nn.Module:
+        layer.drop_outputs(list(idxs))
+        return layer
+
+    def prune_in_channels(self, layer: PaddedShortcut, idxs: list[int]) -> nn.Module:
+        layer.drop_inputs(list(idxs))
+        return layer
+
+    def get_out_channels(self, layer: PaddedShortcut) -> int:
+        return layer.out_channels
+
+    def get_in_channels(self, layer: PaddedShortcut) -> int:
+        return layer.in_channels
+
+
+def trace_dependencies(model: nn.Module, example: Tensor) -> tuple[Any, nn.Module]:
+    """Torch-Pruning's dependency graph over a copy of the model, and that copy."""
+    traced = copy.deepcopy(model).eval()
+    for parameter in traced.parameters():
+        parameter.requires_grad_(True)
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its notes on unwrapped parameters
+        dependencies = tp.DependencyGraph().build_dependency(
+            traced, example, customized_pruners={PaddedShortcut: _ShortcutPruner()}
+        )
+    return dependencies, traced
 
 
 def score_groups(dependencies: Any) -> list[Tensor]:

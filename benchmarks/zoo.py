@@ -44,7 +44,9 @@ CHECKS = ("forward", "budget", "identity", "checkpoint", "backward")
 
 def arguments() -> argparse.Namespace:
     options = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
-    options.add_argument("--models", nargs="+", default=[], help="names of torchvision; all if none")
+    options.add_argument(
+        "--models", nargs="+", default=[], help="names of torchvision; all if none"
+    )
     options.add_argument("--size", type=int, help="of the images; the smallest that works if none")
     options.add_argument("--budget", default="macs:0.5")
     options.add_argument("--method", default="mipp", help="or a rival: l1 takes seconds")
@@ -207,7 +209,8 @@ def verdict(row: Mapping[str, Any]) -> str:
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown, a network per row."""
     lines = [
-        "| network | pixels | images | method | result | seconds | groups | MACs kept | least | left whole |",
+        "| network | pixels | images | method | result | seconds | groups | MACs kept | least "
+        "| left whole |",
         "|---|---:|---:|---|---|---:|---:|---:|---:|---|",
     ]
     for name, row in sorted(results.items()):
@@ -218,7 +221,15 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"{row['share']:.3f}" if "share" in row else "",
             f"{row['least']:.3f}" if "least" in row else "",
         ]
-        cells = [name, row["size"], row.get("images", ""), row.get("method", ""), verdict(row), *numbers, whole]
+        cells = [
+            name,
+            row["size"],
+            row.get("images", ""),
+            row.get("method", ""),
+            verdict(row),
+            *numbers,
+            whole,
+        ]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -229,11 +240,12 @@ def page(results: Mapping[str, Mapping[str, Any]], budget: str) -> str:
     return f"""# Networks of torchvision
 
 {passed} of {len(results)} networks tried pass. Each was built at random weights (with lively
-batch-norm statistics) and pruned by `mipp.prune(model, images, budget="{budget}", repair="none")`
-on random images (with `method="l1"` where the column says so: the same graph and surgery, without
-the hours that information takes in wide layers). A pass means: the pruned network runs; its share of MACs is within 0.02 of the
-budget; in double precision it computes what the dense network computes with the dropped channels
-zero where they are read; saved and loaded it is the same bit by bit; and it can be trained.
+batch-norm statistics) and pruned on random images by `mipp.prune(model, images,
+budget="{budget}", repair="none")`, with `method="l1"` where the column says so: the same graph
+and surgery, without the time that information takes in wide layers. A pass means: the pruned
+network runs; its share of MACs is within 0.02 of the budget; in double precision it computes
+what the dense network computes with the dropped channels zero where they are read; saved and
+loaded it is the same bit by bit; and it can be trained.
 
 *least* is the share of MACs with one channel left in every group; *left whole* counts the modules
 whose outputs cannot be cut, with the reason (the classifier's own outputs are not listed). The

@@ -6,15 +6,18 @@ runs the whole pipeline.
 
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.errors import MippError
+from mipp.export import Exported, export_network
 from mipp.oneshot import Pruned, PruneReport, prune
 from mipp.selection.selection import Selection
 
 __all__ = [
     "Checkpoint",
+    "Exported",
     "MippError",
     "PruneReport",
     "Pruned",
     "Selection",
+    "export_network",
     "load_checkpoint",
     "prune",
     "save_checkpoint",

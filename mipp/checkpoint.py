@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,10 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
         if selection is not None:
             dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
             model = apply_selection(model.to(dtype), selection, torch.zeros(1, *shape, dtype=dtype))
-        model.load_state_dict(tensors)
+        state = OrderedDict(tensors)
+        # versions of modules, which some (MNASNet) insist on and safetensors does not keep
+        state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+        model.load_state_dict(state)
     except (RuntimeError, SurgeryError) as error:
         raise CheckpointError(
             f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"

@@ -160,6 +160,11 @@ class ChooseConfig(Section):
     batch_size: Count = 256
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
     min_channels: Annotated[int, Field(ge=0)] = 1
+    round_to: Count = 1
+    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    ignore: tuple[str, ...] = ()
+    keep_outputs: tuple[str, ...] = ()
+    keep_inputs: tuple[str, ...] = ()
     margin: Annotated[float, Field(ge=0, lt=1)] = 1e-3
     sure: Literal["keep", "drop"] = "keep"
 
@@ -177,7 +182,7 @@ class PruneConfig(Section):
     ridge: Annotated[float, Field(gt=0)] = 1e-2
     images: Count = 1024
     batch_size: Count = 1024
-    rows: Count = 8192
+    rows: Count = 16384
 
 
 class FinetuneConfig(OptimConfig):
@@ -189,11 +194,12 @@ class FinetuneConfig(OptimConfig):
 
 
 class EvaluateConfig(Section):
-    """How accuracy and latency are measured."""
+    """How accuracy and latency are measured, and what the final network is exported to."""
 
     batch_size: Count = 500
     latency_batch: Count = 64
     latency_repeats: Count = 15
+    export: tuple[Literal["torch", "onnx"], ...] = ("torch",)
 
 
 class ReportConfig(Section):

@@ -66,6 +66,10 @@ class SurgeryError(MippError):
     """A selection cannot be applied to this model."""
 
 
+class ExportError(MippError):
+    """A network cannot be written as a program, or the program computes something else."""
+
+
 class TrainingError(MippError):
     """Training diverged."""
 

@@ -7,17 +7,21 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from mipp.models.attention import opened_attention
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode within the block; afterwards each module has its own mode back.
 
     Modes are kept per module: a frozen batch norm may be in eval mode inside a training model.
+    Attention calls its output projection as a module, so that it can be watched.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        yield
+        with opened_attention(model):
+            yield
     finally:
         for module in training:
             module.training = True

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
+from mipp.models.attention import is_plain
 from mipp.progress import track
 
 WARM_UPS = 3
@@ -91,7 +92,7 @@ def count_params(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of the convolution and linear modules for one input.
+    """Multiply-accumulates of convolutions, linear layers and attention's projections for an input.
 
     Nothing else is counted: no bias, norm, activation, pooling or attention product, and no
     weight that `forward` uses without calling its module. A module called twice counts twice,
@@ -111,12 +112,20 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
         places = inputs[0] if isinstance(module, _CONV_TRANSPOSE) else output
         macs += places.numel() * weight.shape[1:].numel()
 
+    def count_projection(
+        module: nn.MultiheadAttention, inputs: tuple[Tensor, ...], output: Any
+    ) -> None:
+        nonlocal macs
+        macs += inputs[0].numel() // inputs[0].shape[-1] * module.in_proj_weight.numel()
+
     counted = (*_CONV, *_CONV_TRANSPOSE, nn.Linear)
     handles: list[RemovableHandle] = []
     try:
         for module in model.modules():
             if isinstance(module, counted):
                 handles.append(module.register_forward_hook(count))
+            elif is_plain(module):
+                handles.append(module.register_forward_hook(count_projection))
         device = _device_of(model) or torch.device("cpu")
         with _evaluating(model, device), torch.no_grad():
             model(torch.zeros(1, *shape, device=device, dtype=_dtype_of(model)))

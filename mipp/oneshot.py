@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,11 +31,10 @@ from mipp.information.moments import Moments
 from mipp.metrics import count_macs, count_params
 from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
-from mipp.selection.budget import (
-    check_reachable,
-    select_by_scores,
-)
+from mipp.selection.budget import check_reachable
 from mipp.selection.by_information import select_by_information
+from mipp.selection.by_scores import at_floor, select_by_criterion
+from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
 
@@ -101,6 +100,11 @@ def prune(
     repair: Literal["refit", "recalibrate", "none"] = "refit",
     images: int = 1024,
     min_channels: int = 1,
+    round_to: int = 1,
+    limits: Mapping[str, float] | None = None,
+    ignore: Sequence[str] = (),
+    keep_outputs: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
     seed: int = 0,
 ) -> Pruned:
     """A pruned copy of a network; the one given is left as it was.
@@ -120,6 +124,10 @@ def prune(
         batch-norm statistics (the better start for fine-tuning), or `none`.
     images : inputs used.
     min_channels : floor per channel group.
+    round_to : widths are multiples of this, or whole.
+    limits : pattern of module names -> greatest share of such a group's units that may go.
+    ignore, keep_outputs, keep_inputs : names of modules, or patterns with `*`, whose channels
+        stay, on both sides or on one.
     seed : of the sampled positions and of the random criterion.
 
     Returns
@@ -132,7 +140,18 @@ def prune(
         or unlabelled where labels are needed, or the budget cannot be reached.
     """
     started = time.perf_counter()
-    config = _configured(method, estimator, order, budget, min_channels)
+    config = _configured(
+        method=method,
+        estimator=estimator,
+        order=order,
+        budget=budget,
+        min_channels=min_channels,
+        round_to=round_to,
+        limits=dict(limits or {}),
+        ignore=tuple(ignore),
+        keep_outputs=tuple(keep_outputs),
+        keep_inputs=tuple(keep_inputs),
+    )
     if repair not in REPAIRS:
         raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
     if images < 1:
@@ -140,7 +159,7 @@ def prune(
     batches = _collect(calibration, images, _device(model))
     example = batches[0][0][:1]
     graph = build_graph(model, example)
-    check_reachable(graph, parse_budget(budget), min_channels)
+    check_reachable(graph, parse_budget(budget), floors_of(graph, config))
     selection, information, near = _select(model, graph, batches, config, seed)
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
@@ -163,12 +182,9 @@ def prune(
 Batch = tuple[Tensor, Tensor | None]
 
 
-def _configured(
-    method: str, estimator: str, order: str, budget: str, min_channels: int
-) -> ChooseConfig:
+def _configured(**choices: Any) -> ChooseConfig:
     """The arguments as the section that the pipeline uses, checked the same way."""
-    chosen = {"method": method, "estimator": estimator, "order": order, "budget": budget}
-    config = parse_params({"choose": {**chosen, "min_channels": min_channels}}).choose
+    config = parse_params({"choose": choices}).choose
     require_choice(config)
     return config
 
@@ -217,15 +233,8 @@ def _select(
         choice = select_by_information(graph, information, config, provenance)
         return choice.selection, choice.information, choice.near_collapsed()
     given = CriterionInput(model, graph, lambda: _labelled(batches), seed)
-    kept = select_by_scores(
-        CRITERIA[config.method](given),
-        graph,
-        parse_budget(config.budget),
-        scope=config.scope,
-        floor=config.min_channels,
-    )
-    near = [group for group, channels in kept.items() if len(channels) <= config.min_channels]
-    return Selection(kept, dict(graph.widths), config.method, provenance), {}, near
+    selection = select_by_criterion(graph, CRITERIA[config.method](given), config, provenance)
+    return selection, {}, at_floor(selection, floors_of(graph, config))
 
 
 def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,12 +1,17 @@
-"""Removes dropped channels physically; Torch-Pruning does the cutting."""
+"""Removes dropped channels physically."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor, nn
 
 from mipp.errors import SurgeryError
-from mipp.graph.dependencies import cut_channels
+from mipp.graph import ChannelGroup
+from mipp.graph.build import find_groups
+from mipp.graph.cutting import cut_channels
+from mipp.graph.kinds import output_width
 from mipp.selection.selection import Selection
 
 
@@ -25,8 +30,10 @@ def apply_selection(model: nn.Module, selection: Selection, example: Tensor) -> 
     SurgeryError : a group is empty, or the selection was made for other widths.
     """
     _check(model, selection)
+    groups = find_groups(model, example)
     dropped = {name: selection.dropped(name) for name in selection.kept}
-    return cut_channels(model, dropped, example)
+    _check_groups(model, selection, groups)
+    return cut_channels(model, groups, dropped)
 
 
 def _check(model: nn.Module, selection: Selection) -> None:
@@ -38,14 +45,9 @@ def _check(model: nn.Module, selection: Selection) -> None:
             "a width, but not both.\nExpected both for every group; make the selection anew."
         )
     for name, width in selection.width.items():
-        root = modules.get(name)
-        found = getattr(root, "out_channels", getattr(root, "out_features", None))
-        if found != width:
-            raise SurgeryError(
-                f"selection by {selection.method!r} does not fit {type(model).__name__}.\n"
-                f"Group {name!r}: expected {width} channels, got {found or 'no such module'}; "
-                "make the selection anew for this model."
-            )
+        found = output_width(modules.get(name))
+        if found is None or found % width:  # a channel may be several features
+            raise _misfit(model, selection, name, found)
         kept = np.asarray(selection.kept[name])
         if kept.size == 0:
             raise SurgeryError(
@@ -58,3 +60,20 @@ def _check(model: nn.Module, selection: Selection) -> None:
                 f"selection by {selection.method!r} is malformed in group {name!r}.\nExpected "
                 f"sorted distinct channels in [0, {width}), got {kept.tolist()[:8]}."
             )
+
+
+def _check_groups(
+    model: nn.Module, selection: Selection, groups: Mapping[str, ChannelGroup]
+) -> None:
+    for name, width in selection.width.items():
+        found = groups[name].width if name in groups else None
+        if found != width:
+            raise _misfit(model, selection, name, found)
+
+
+def _misfit(model: nn.Module, selection: Selection, name: str, found: int | None) -> SurgeryError:
+    return SurgeryError(
+        f"selection by {selection.method!r} does not fit {type(model).__name__}.\n"
+        f"Group {name!r}: expected {selection.width[name]} channels, got "
+        f"{found or 'no such module'}; make the selection anew for this model."
+    )

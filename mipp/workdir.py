@@ -21,7 +21,7 @@ from mipp.metrics import peak_rss_mb
 
 MANIFEST = "manifest.json"
 TIMING = "timing.json"
-PACKAGES = ("mipp-pruning", "torch", "torchvision", "torch-pruning", "zarr", "numpy")
+PACKAGES = ("mipp-pruning", "torch", "torchvision", "zarr", "numpy")
 
 
 @dataclass(frozen=True)

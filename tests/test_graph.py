@@ -22,6 +22,7 @@ from mipp.errors import ModelError
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
 from mipp.models import MODELS
+from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
 
 
@@ -154,10 +155,10 @@ def test_depthwise_convolution_travels_with_its_channels():
     ("name", "whole", "reason"),
     [
         ("functional_shortcut", {"stem", "second"}, "only some channels of second"),
-        ("grouped", {"0"}, "2 is a grouped convolution"),
-        ("grouped_branch", {"stem", "plain"}, "grouped convolution"),
+        ("tied_weights", {"3"}, "shares its weights"),
+        ("transposed_branch", {"plain"}, "transposed (ConvTranspose2d)"),
         ("shared_module", {"stem", "twice"}, "twice runs more than once"),
-        ("depthwise", {"7"}, "no conv or linear layer reads it"),
+        ("depthwise", {"7"}, "feeds the network's output"),
     ],
 )
 def test_what_cannot_be_cut_soundly_is_left_whole(name, whole, reason):
@@ -179,7 +180,14 @@ def test_mixed_channels_are_never_cut_wrongly(mixer, seed):
         torch.testing.assert_close(pruned(own_images(4)), model(own_images(4)))
 
 
-def test_channels_scaled_by_a_bare_parameter_are_left_whole():
+def test_grouped_convolution_makes_a_channel_of_each_of_its_groups():
+    group = graph_of_own("grouped").groups["0"]
+    assert group.width == 2
+    assert group.producers[0].features.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [member.module for member in group.passengers] == ["2"]
+
+
+def test_parameter_that_scales_channels_is_cut_with_them():
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
@@ -190,8 +198,13 @@ def test_channels_scaled_by_a_bare_parameter_are_left_whole():
             return self.last(self.second(self.scale * self.first(x)).relu())
 
     graph = build_graph(Scaled(), torch.zeros(1, 4))
-    assert list(graph.groups) == ["second"]
-    assert "bare parameter" in graph.left_whole["first"]
+    assert [bare.module for bare in graph.groups["first"].parameters] == ["scale"]
+    kept = {"first": np.array([0, 4]), "second": np.arange(5)}
+    pruned = apply_selection(
+        Scaled(), Selection(kept, dict(graph.widths), "test"), torch.zeros(1, 4)
+    )
+    assert pruned.scale.shape == (2,)
+    assert graph.params({"first": 2, "second": 5}) == count_params(pruned)
 
 
 def test_channels_that_are_outputs_are_left_whole():
@@ -211,9 +224,7 @@ def test_channels_that_are_outputs_are_left_whole():
 
 def test_network_without_anything_to_prune_is_refused():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    with pytest.raises(
-        ModelError, match=r"no channels to prune(.|\n)*no conv or linear layer reads"
-    ):
+    with pytest.raises(ModelError, match=r"no channels to prune(.|\n)*feeds the network's output"):
         build_graph(model, torch.zeros(1, 3, 2, 2))
 
 
@@ -222,17 +233,16 @@ def test_network_that_does_not_run_is_refused():
         build_graph(build_small("lenet5"), torch.zeros(1, 3, 28, 28, dtype=torch.float64))
 
 
-def test_network_that_autograd_cannot_follow_is_refused():
+def test_network_that_autograd_cannot_follow_can_be_pruned():
     class Detached(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
 
         def forward(self, x):
-            return self.last(self.first(x)).detach()
+            return self.last(self.first(x).detach().relu())
 
-    with pytest.raises(ModelError):
-        build_graph(Detached(), torch.zeros(1, 4))
+    assert list(build_graph(Detached(), torch.zeros(1, 4)).groups) == ["first"]
 
 
 def test_frozen_network_has_the_same_graph():

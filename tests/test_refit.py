@@ -19,12 +19,14 @@ from mipp.activations import Sampling
 from mipp.activations.capture import Tap
 from mipp.graph import build_graph
 from mipp.information import moments
-from mipp.refit import RefitSettings, _fit_layer, recalibrate, refit
+from mipp.refit import RefitSettings, recalibrate, refit, watcher
+from mipp.refit.least_squares import fit_layer
 from mipp.selection.selection import Selection, keep_all
 from mipp.surgery import apply_selection
 
 IMAGES = 24
 SETTINGS = RefitSettings(ridge=1e-2, sampling=Sampling(rows=960, images=IMAGES, seed=0))
+EVERY_ROW = RefitSettings(ridge=1e-4, sampling=Sampling(rows=10**6, images=IMAGES, seed=0))
 EXACT = RefitSettings(ridge=1e-9, sampling=SETTINGS.sampling)
 
 
@@ -117,7 +119,7 @@ def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
         norm = graph_of(name).norm_after.get(layer)
         norm = model.get_submodule(norm) if norm else None
         mean = norm.running_mean.clone() if norm else None
-        fit = _fit_layer(layer, module, norm, moments.of_rows(*caught[0]), 1e-2)
+        fit = fit_layer(layer, module, norm, moments.of_rows(*caught[0]), 1e-2)
     assert_same_state(module, before, rtol=0, atol=1e-6)
     assert norm is None or torch.allclose(norm.running_mean, mean, atol=1e-6)
     assert max(fit.error_before, fit.error_after) < 1e-12
@@ -133,7 +135,7 @@ def test_fit_matches_stacked_least_squares(bias, seed):
     weights, offset = ridge_twin(x, y, old, 0.3, offset=bias)
     sums = moments.of_rows(torch.from_numpy(x), torch.from_numpy(y))
     with torch.no_grad():
-        fit = _fit_layer("layer", layer, None, sums, 0.3)
+        fit = fit_layer("layer", layer, None, sums, 0.3)
     np.testing.assert_allclose(layer.weight.detach().numpy().T, weights, atol=1e-10)
     if bias:
         np.testing.assert_allclose(layer.bias.detach().numpy(), offset, atol=1e-10)
@@ -173,6 +175,81 @@ def test_change_of_the_mean_goes_to_the_batch_norm_that_follows(seed):
     refit(pruned, dense, graph, selection, lambda: [images], EXACT)
     torch.testing.assert_close(pruned[:3](images).mean((0, 2, 3)), mean, rtol=0, atol=1e-8)
     torch.testing.assert_close(pruned(images), dense(images), rtol=0, atol=1e-6)
+
+
+class Residual(nn.Module):
+    """A stem, a block of one hidden layer added to its input or to a convolution of it, a head."""
+
+    def __init__(self, form, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.form = form
+        self.pre, self.stem = nn.Conv2d(3, 7, 3), nn.Conv2d(7, 6, 1)
+        self.up = nn.Conv2d(6, 8, 1)
+        self.down, self.norm = nn.Conv2d(8, 6, 1, bias=False), nn.BatchNorm2d(6)
+        self.skip = nn.Conv2d(6, 6, 1) if form == "two layers" else nn.Identity()
+        self.head = nn.Linear(6, 3)
+        with torch.no_grad():
+            self.train().double()(own_images(64, seed))  # running statistics
+            self.norm.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 1.0, 0.0, 1.5]))
+        self.eval()
+
+    def block(self, x):
+        y = self.norm(self.down(self.up(x).relu()))
+        if self.form == "in place":
+            y += x
+            return y
+        return self.skip(x) + y if self.form == "two layers" else y + x
+
+    def forward(self, x):
+        return self.head(self.block(self.start(x)).mean((2, 3)))
+
+    def start(self, x):
+        return self.stem(self.pre(x).relu()).relu()
+
+
+def residual_error(form, batches, seed, *, sums=True, monkeypatch=None):
+    """Error at the sum after a refit, as a share of the dense one's variance, and the networks."""
+    dense, images = Residual(form, seed), own_images(IMAGES, seed)
+    pruned, graph, selection = prune_channels(
+        dense, images, pre=[0, 1, 4, 6], stem=[0, 1, 3, 4, 5], up=[0, 2, 3, 5]
+    )
+    if not sums:
+        monkeypatch.setattr(watcher, "_is_plain_sum", lambda *_: False)
+    refit(pruned, dense, graph, selection, lambda: images.split(batches), EVERY_ROW)
+    kept = selection.kept["stem"] if form != "two layers" else slice(None)
+    with torch.no_grad():
+        wanted = dense.block(dense.start(images))[:, kept]
+        found = pruned.block(pruned.start(images))
+    return float((found - wanted).square().mean() / wanted.var()), dense, pruned, selection
+
+
+@pytest.mark.parametrize("form", ["sum", "in place", "two layers"])
+@pytest.mark.parametrize("batches", [IMAGES, 9])
+def test_layer_before_a_sum_makes_up_for_the_other_side(form, batches, seed, monkeypatch):
+    with_sums, *_ = residual_error(form, batches, seed)
+    without, *_ = residual_error(form, batches, seed, sums=False, monkeypatch=monkeypatch)
+    assert with_sums < without
+
+
+def test_layer_before_a_sum_is_the_least_squares_map_to_what_is_missing(seed):
+    _, dense, pruned, selection = residual_error("sum", IMAGES, seed)
+    images, kept = own_images(IMAGES, seed), selection.kept["stem"]
+    with torch.no_grad():
+        skip, skip_now = dense.start(images)[:, kept], pruned.start(images)
+        wanted = dense.down(dense.up(dense.start(images)).relu())[:, kept]
+        slope = dense.norm.weight[kept] / (dense.norm.running_var[kept] + dense.norm.eps).sqrt()
+        missing = (skip - skip_now) / slope[:, None, None]
+        wanted += torch.where(slope[:, None, None] == 0, 0, missing)
+        x = pruned.up(skip_now).relu()
+    rows = [v.movedim(1, 3).flatten(0, 2).numpy() for v in (x, wanted)]
+    old = dense.down.weight.detach()[kept][:, selection.kept["up"], 0, 0].numpy().T
+    weights, offset = ridge_twin(*rows, old, EVERY_ROW.ridge, offset=True)
+    np.testing.assert_allclose(
+        pruned.down.weight.detach()[:, :, 0, 0].numpy().T, weights, atol=1e-9
+    )
+    mean = dense.norm.running_mean[kept].numpy() - offset
+    np.testing.assert_allclose(pruned.norm.running_mean.numpy(), mean, atol=1e-9)
 
 
 def test_change_of_the_mean_goes_to_the_bias(seed):

@@ -16,11 +16,12 @@ import zarr
 from mipp.activations.capture import Rows
 from mipp.errors import StoreError, StoreMismatchError
 
+CHUNK = 4 * 2**20  # bytes that an array's batches wait for
 FloatArray = npt.NDArray[np.float32]
 
 
 def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, str]) -> None:
-    """Write rows batch by batch; each batch is one chunk, whole in memory only once.
+    """Write rows as they come; a chunk holds as many batches as reach a few megabytes.
 
     The store appears at `path` when it is complete: it is written beside it and renamed.
 
@@ -42,9 +43,7 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
             for side, values in (("x", x.cpu().numpy()), ("y", y.cpu().numpy())):
                 name = f"{pair}/{side}"
                 content.update(np.ascontiguousarray(values).data)
-                if name not in arrays:
-                    arrays[name] = _Growing(root, name, values)
-                arrays[name].append(values)
+                arrays.setdefault(name, _Growing(root, name)).append(values)
     for array in arrays.values():
         array.close()
     if not arrays:
@@ -65,32 +64,37 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
 
 
 class _Growing:
-    """An array that is written chunk by chunk; its length doubles, and is cut at the end."""
+    """An array whose batches wait until they fill a chunk; a write costs a millisecond each."""
 
-    def __init__(self, root: zarr.Group, name: str, first: FloatArray) -> None:
-        self._array: zarr.Array[Any] = root.create_array(
-            name,
-            shape=first.shape,
-            chunks=first.shape,
-            dtype=first.dtype,
-            compressors=None,
-            config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
-        )
-        self._length = 0
+    def __init__(self, root: zarr.Group, name: str) -> None:
+        self._root, self._name = root, name
+        self._array: zarr.Array[Any] | None = None
+        self._waiting: list[FloatArray] = []
 
     def append(self, values: FloatArray) -> None:
-        end = self._length + len(values)
-        if end > self._array.shape[0]:
-            self._resize(max(end, 2 * self._array.shape[0]))
-        self._array[self._length : end] = values
-        self._length = end
+        self._waiting.append(values)
+        if sum(part.nbytes for part in self._waiting) >= CHUNK:
+            self._write()
 
     def close(self) -> None:
-        self._resize(self._length)
+        if self._waiting:
+            self._write()
 
-    def _resize(self, length: int) -> None:
-        if length != self._array.shape[0]:
-            self._array.resize((length, *self._array.shape[1:]))
+    def _write(self) -> None:
+        values = np.concatenate(self._waiting)
+        self._waiting = []
+        if self._array is None:
+            self._array = self._root.create_array(
+                self._name,
+                shape=values.shape,
+                chunks=values.shape,
+                dtype=values.dtype,
+                compressors=None,
+                config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
+            )
+            self._array[:] = values
+        else:
+            self._array.append(values)
 
 
 @dataclass(frozen=True)

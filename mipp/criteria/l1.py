@@ -17,6 +17,8 @@ def score_l1(given: CriterionInput) -> Scores:
 
 
 def _norms(module: nn.Module) -> Tensor | None:
+    if isinstance(module, nn.MultiheadAttention):
+        return module.in_proj_weight.abs().sum(1)
     if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
         return None
     return module.weight.abs().flatten(1).sum(1)

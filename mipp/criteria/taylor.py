@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mipp.criteria.criterion import CriterionInput, sum_over_producers
 from mipp.evaluation import evaluating
+from mipp.models.attention import is_plain
 from mipp.selection.budget import Scores
 
 
@@ -19,9 +20,9 @@ def score_taylor(given: CriterionInput) -> Scores:
     """
     model = given.model
     weights = {
-        name: module.weight
+        name: module.in_proj_weight if is_plain(module) else module.weight
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
+        if is_plain(module) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
     }
     totals = {name: torch.zeros(w.shape[0], device=w.device) for name, w in weights.items()}
     frozen = [weight for weight in weights.values() if not weight.requires_grad]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerCost, LayerPair, Member
-from mipp.graph.dependencies import CONSUMERS, CONVS, NORMS, iterate_groups, trace_dependencies
+from mipp.graph.grouping import read_groups
+from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, TRANSPOSED
+from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
+from mipp.models.attention import is_plain
 from mipp.models.resnet_cifar import PaddedShortcut
-
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
@@ -33,14 +34,7 @@ def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
     ModelError : the model cannot be traced, or nothing in it can be pruned.
     """
     trail = _run(model, example)
-    dependencies, traced = trace_dependencies(model, example)
-    found: dict[str, ChannelGroup] = {}
-    left_whole: dict[str, str] = {}
-    for group, reason in iterate_groups(dependencies, traced, trail.calls):
-        if reason:
-            left_whole.update({member.module: reason for member in group.producers})
-        else:
-            found[group.name] = group
+    found, left_whole = _sound_groups(model, trail, example)
     for name, reason in find_unsound(model, found, example).items():
         left_whole.update({member.module: reason for member in found.pop(name).producers})
     if not found:
@@ -50,6 +44,33 @@ def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
             f"conv or linear layer that feeds another, got {reasons or 'no such layer'}."
         )
     return _assemble(model, trail, found, left_whole)
+
+
+def find_groups(model: nn.Module, example: Tensor) -> dict[str, ChannelGroup]:
+    """The groups of `build_graph`, and perhaps some that it found to be unsound; much faster.
+
+    Raises
+    ------
+    ModelError : the model cannot be traced.
+    """
+    return _sound_groups(model, _run(model, example), example)[0]
+
+
+def _sound_groups(
+    model: nn.Module, trail: _Trail, example: Tensor
+) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """Groups by name, and the modules that stay whole with the reason."""
+    with evaluating(model):
+        record = record_labels(model, lambda: model(example))
+    found: dict[str, ChannelGroup] = {}
+    left_whole: dict[str, str] = {}
+    for group, reason in read_groups(model, record, trail.calls):
+        if reason:
+            for member in group.producers:
+                left_whole.setdefault(member.module, reason)
+        else:
+            found[group.name] = group
+    return found, left_whole
 
 
 @dataclass
@@ -72,6 +93,10 @@ def _run(model: nn.Module, example: Tensor) -> _Trail:
     def watch(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             trail.calls[name] = trail.calls.get(name, 0) + 1
+            if isinstance(module, nn.MultiheadAttention) and inputs:
+                per_token = module.in_proj_weight.numel()
+                tokens = inputs[0].numel() // inputs[0].shape[-1]
+                trail.macs[name] = trail.macs.get(name, 0) + tokens * per_token
             if not inputs or not isinstance(output, Tensor):
                 return
             if isinstance(module, CONSUMERS):
@@ -89,7 +114,11 @@ def _run(model: nn.Module, example: Tensor) -> _Trail:
 
         return hook
 
-    leaves = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
+    leaves = [
+        (name, module)
+        for name, module in model.named_modules()
+        if is_plain(module) or not any(True for _ in module.children())
+    ]
     handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
     try:
         with evaluating(model), torch.no_grad():
@@ -193,6 +222,11 @@ def _costs(
                 inputs = 1
             per_output = 1 if module.bias is not None else 0
             weights = module.weight.numel()
+        elif is_plain(module):
+            assert isinstance(module, nn.MultiheadAttention)
+            outputs, inputs = module.in_proj_weight.shape
+            per_output = 1 if module.in_proj_bias is not None else 0
+            weights = module.in_proj_weight.numel()
         elif name in makes and _norm_width(module) > 1:
             outputs, inputs, weights = _norm_width(module), 1, 0
             per_output = sum(p.numel() for p in module.parameters()) // outputs
@@ -212,10 +246,26 @@ def _costs(
                 outputs=makes.get(name, {}),
             )
         )
-    return tuple(costs)
+    return (*costs, *_bare_costs(modules[""], groups))
+
+
+def _bare_costs(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> Iterator[LayerCost]:
+    for group in groups.values():
+        for bare in group.parameters:
+            shape = model.get_parameter(bare.module).shape
+            outputs = shape[bare.axis]
+            yield LayerCost(
+                module=bare.module,
+                weights=0,
+                per_output=shape.numel() // outputs,
+                macs=0,
+                in_features=1,
+                out_features=outputs,
+                inputs={},
+                outputs={group.name: bare.features.shape[1]},
+            )
 
 
 def _norm_width(module: nn.Module) -> int:
-    """Channels with parameters of their own; 1 for a PReLU with one slope for all."""
-    width = getattr(module, "num_features", getattr(module, "num_parameters", 0))
-    return int(width)
+    """Channels with parameters of their own."""
+    return int(getattr(module, "num_features", 0))

@@ -24,11 +24,20 @@ class Member:
 
 
 @dataclass(frozen=True)
+class BareParameter:
+    """A parameter that no layer owns, such as a scale per channel, cut along one axis."""
+
+    module: str  # the parameter's full name
+    axis: int
+    features: IntArray  # (width, block)
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """Channels that can only be removed together.
 
     Producers make the channels (conv and linear outputs), passengers carry them (batch-norm,
-    depthwise convolutions), consumers read them (conv and linear inputs).
+    depthwise and grouped convolutions), consumers read them (conv and linear inputs).
     """
 
     name: str
@@ -36,6 +45,7 @@ class ChannelGroup:
     producers: tuple[Member, ...]
     passengers: tuple[Member, ...]
     consumers: tuple[Member, ...]
+    parameters: tuple[BareParameter, ...] = ()
 
     def modules(self) -> list[str]:
         """Names of all modules that the group runs through."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGraph, LayerPair
-from mipp.graph.dependencies import CONVS
+from mipp.graph.kinds import CONVS
 
 PIXELS = "pixels"  # stands for the network's input among the groups
 TARGETS = 4096  # of a first layer's outputs at most, while every pixel is still read

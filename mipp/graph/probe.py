@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup, IntArray
-from mipp.graph.dependencies import cut_channels
+from mipp.graph.cutting import cut_channels
 
 TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
@@ -40,7 +40,26 @@ def find_unsound(
     if _first_fault(trial, groups, inputs) is None:
         return {}
     faults = {name: _first_fault(trial, {name: group}, inputs) for name, group in groups.items()}
-    return {name: fault for name, fault in faults.items() if fault is not None}
+    found = {name: fault for name, fault in faults.items() if fault is not None}
+    sound = {name: group for name, group in groups.items() if name not in found}
+    if sound and _first_fault(trial, sound, inputs) is not None:
+        found |= _clashing(trial, sound, inputs)
+    return found
+
+
+def _clashing(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Tensor
+) -> dict[str, str]:
+    """Groups that are right alone but not beside those before them."""
+    kept: dict[str, ChannelGroup] = {}
+    found = {}
+    for name, group in groups.items():
+        fault = _first_fault(model, kept | {name: group}, inputs)
+        if fault is None:
+            kept[name] = group
+        else:
+            found[name] = f"beside other groups, {fault}"
+    return found
 
 
 def _first_fault(
@@ -60,12 +79,12 @@ def _first_fault(
 
 
 def _shake(model: nn.Module, generator: torch.Generator) -> None:
-    """Random weights of the same scale, so that no zero hides a fault."""
+    """Random weights that pass a signal on, so that neither a zero nor depth hides a fault."""
     for parameter in model.parameters():
-        parameter.data.nan_to_num_(0.0, 0.0, 0.0)
-        scale = float(parameter.detach().std()) if parameter.numel() > 1 else 0.0
-        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-        parameter.data.add_(noise * (scale or 0.1))
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+        inputs = parameter[0].numel() if parameter.ndim > 1 else 0
+        mean, scale = (0.0, (2 / inputs) ** 0.5) if inputs else (0.7, 0.3)
+        parameter.data.copy_(noise.mul_(scale).add_(mean))
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point() and name.endswith(("running_mean", "running_var")):
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
@@ -78,7 +97,7 @@ def _fault(
     inputs: Tensor,
 ) -> str | None:
     try:
-        cut = cut_channels(model, dropped, inputs[:1])
+        cut = cut_channels(model, groups, dropped)
         with torch.no_grad(), evaluating(cut), evaluating(model):
             with _zeroed(model, groups, dropped):
                 expected = _flat(model(inputs))

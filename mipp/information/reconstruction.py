@@ -32,6 +32,7 @@ from mipp.information.perceptron import (
     step,
 )
 from mipp.information.reconstruction_elimination import ReconstructionElimination, nats
+from mipp.progress import track
 
 SINGLE_WIDTH = 32  # hidden units of the perceptron that sees one channel alone
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # rows (g, b) -> x (g, b, in), y
@@ -134,7 +135,8 @@ def _fit(
     generator = torch.Generator().manual_seed(settings.seed + 2)
     best, best_loss = networks, torch.full((len(train), 1), torch.inf, device=train.device)
     since = torch.zeros(len(train), dtype=torch.int64, device=train.device)
-    for epoch in range(1, settings.epochs + 1):
+    epochs = range(1, settings.epochs + 1)
+    for epoch in track(epochs, total=len(epochs), label=f"{rows.name}, at most"):
         for at in minibatches(train, settings.batch_size, generator):
             step(networks, optimiser, *batch(at), rows.loss)
         with torch.no_grad():

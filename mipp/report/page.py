@@ -23,6 +23,7 @@ from mipp.report.headline import facts, headline, what_was_done
 from mipp.report.html_page import html_page
 from mipp.report.markdown_page import markdown_page
 from mipp.report.notes import notes
+from mipp.report.programs import program_table
 from mipp.report.reproduce import command, made_with, unknown
 from mipp.report.run import Run, read_run
 from mipp.report.table import HEADER, pruned_untrained, result_rows
@@ -62,7 +63,7 @@ def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
         done=what_was_done(run),
         headline=headline(run),
         sections=[
-            Section("Result", [_result(run), Facts(facts(run))]),
+            Section("Result", [_result(run), Facts(facts(run)), *_programs(run)]),
             Section("Notes", [Notes(notes(run))]),
             Section("Groups", _groups(run)),
             Section("Figures", [Picture(name, FIGURES[name].caption) for name in figures]),
@@ -82,6 +83,10 @@ def _result(run: Run) -> Table:
         f"{tested}{change}; latency at batch {run.metrics['latency_batch']} on "
         f"{run.metrics['latency_device']}.",
     )
+
+
+def _programs(run: Run) -> list[Block]:
+    return [program_table(run)] if run.metrics.get("exports") else []
 
 
 def _groups(run: Run) -> list[Block]:

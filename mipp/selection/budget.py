@@ -58,7 +58,7 @@ def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
     return {group: saving / mean for group, saving in saved.items()}
 
 
-def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
+def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, int]) -> None:
     """Refuse a budget below what the floors of all groups cost.
 
     Raises
@@ -67,17 +67,16 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floor: int) -> None:
     """
     if budget.kind in UNBOUNDED:
         return
-    least = {group: min(floor, width) for group, width in graph.widths.items()}
-    if not fits(graph, least, budget):
-        reachable = spent(graph, least, budget.kind)
+    if not fits(graph, floors, budget):
+        reachable = spent(graph, floors, budget.kind)
         edge, bound = "at least", math.ceil(reachable * 1e4) / 1e4
         if budget.kind == "ratio":
             edge, bound = "at most", math.floor((1 - reachable + ROUNDING) * 1e4) / 1e4
         raise BudgetError(
             f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
-            f"{edge} {budget.kind}:{bound:g} with choose.min_channels="
-            f"{floor} in {len(least)} prunable groups, got {budget}; relax the budget or lower "
-            "choose.min_channels."
+            f"{edge} {budget.kind}:{bound:g} with the {sum(floors.values())} units that "
+            f"choose.min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
+            f"{budget}; relax the budget, or lower choose.min_channels or choose.round_to."
         )
 
 
@@ -165,7 +164,7 @@ def select_by_scores(
     budget: Budget,
     *,
     scope: Literal["global", "layer"],
-    floor: int,
+    floors: Mapping[str, int],
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Kept channels when the lowest scores go first until the budget is met.
 
@@ -177,16 +176,16 @@ def select_by_scores(
     BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
     """
     require_budget_for_scores(budget)
-    check_reachable(graph, budget, floor)
+    check_reachable(graph, budget, floors)
     ranks = _ranks(scores, scope)
     levels = np.unique(np.concatenate(list(ranks.values())))
     low, high = 0, len(levels)  # keep ranks >= levels[i]; i = len drops all above the floors
     while low < high:
         middle = (low + high) // 2
-        kept = _at_level(ranks, levels, middle, floor)
+        kept = _at_level(ranks, levels, middle, floors)
         over = not fits(graph, {g: len(k) for g, k in kept.items()}, budget)
         low, high = (middle + 1, high) if over else (low, middle)
-    return _with_spare(graph, _at_level(ranks, levels, low, floor), ranks, budget)
+    return _with_spare(graph, _at_level(ranks, levels, low, floors), ranks, budget)
 
 
 def _with_spare(
@@ -243,11 +242,11 @@ def _at_level(
     ranks: Mapping[str, npt.NDArray[np.float64]],
     levels: npt.NDArray[np.float64],
     index: int,
-    floor: int,
+    floors: Mapping[str, int],
 ) -> dict[str, npt.NDArray[np.int64]]:
     level = levels[index] if index < len(levels) else np.inf
     kept = {}
     for group, values in ranks.items():
-        best = np.argsort(-values, kind="stable")[: min(floor, len(values))]
+        best = np.argsort(-values, kind="stable")[: floors[group]]
         kept[group] = np.union1d(np.flatnonzero(values >= level), best).astype(np.int64)
     return kept

@@ -23,6 +23,8 @@ from mipp.selection.budget import (
     spent,
     unit_prices,
 )
+from mipp.selection.limits import Floors, floors_of
+from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Confidence, Threshold
 from mipp.selection.terc import Verdict
@@ -47,7 +49,7 @@ class Choice:
     pixels: Sequence[Verdict] = ()  # of the network's input, where asked for
 
     def near_collapsed(self) -> list[str]:
-        """Groups in which a channel stays only because of the floor."""
+        """Groups in which a channel stays only because of `choose.min_channels`."""
         return [g for g, vs in self.walk.verdicts.items() if any(v.why == "floor" for v in vs)]
 
     def nodes(self) -> list[dict[str, object]]:
@@ -103,8 +105,9 @@ def select_by_information(
     BudgetError : the budget cannot be reached.
     """
     budget = parse_budget(config.budget)
-    check_reachable(graph, budget, config.min_channels)
-    rules = Rules(config.order, config.min_channels, config.position_weight)
+    floors = floors_of(graph, config)
+    check_reachable(graph, budget, floors)
+    rules = Rules(config.order, floors, config.position_weight)
     prices = unit_prices(graph, price_of(config, budget))
     totals = total_information(graph, information, config.position_weight)
     threshold: float | None = None
@@ -114,6 +117,7 @@ def select_by_information(
     else:
         threshold, found = _under_threshold(graph, information, rules, prices, totals, budget)
         rule_of = _thresholds(threshold, prices)
+    found = _rounded(graph, found, floors, prices, budget, config)
     kept = found.kept()
     selection = Selection(
         {group: np.asarray(channels, np.int64) for group, channels in kept.items()},
@@ -123,6 +127,48 @@ def select_by_information(
     )
     decided = decide_group(PIXELS, pixels, information, rules, rule_of, kept) if pixels else ()
     return Choice(selection, found, threshold, totals, decided)
+
+
+def _rounded(
+    graph: ChannelGraph,
+    walk: Walk,
+    floors: Floors,
+    prices: Mapping[str, float],
+    budget: Budget,
+    config: ChooseConfig,
+) -> Walk:
+    """The walk with widths in multiples, and with the reason of what only a limit keeps."""
+    ranked = {
+        group: sorted(verdicts, key=lambda v: (not v.kept, -v.conditional, v.channel))
+        for group, verdicts in walk.verdicts.items()
+    }
+    worth = {
+        group: [Ranked(v.channel, v.conditional / prices[group]) for v in verdicts]
+        for group, verdicts in ranked.items()
+    }
+    counts = round_widths(graph, worth, walk.counts(), floors, budget, config.round_to)
+    stay = {g: {v.channel for v in verdicts[: counts[g]]} for g, verdicts in ranked.items()}
+    least = -(-config.min_channels // config.round_to) * config.round_to
+    return Walk(
+        {
+            group: [
+                _explained(v, v.channel in stay[group], limited=floors[group] > least)
+                for v in verdicts
+            ]
+            for group, verdicts in walk.verdicts.items()
+        }
+    )
+
+
+def _explained(verdict: Verdict, stays: bool, *, limited: bool) -> Verdict:
+    """The verdict after rounding and limits."""
+    if stays and not verdict.kept:
+        return replace(verdict, why="rounded")
+    if verdict.kept and not stays:
+        return replace(verdict, why="redundant")
+    if verdict.why == "floor" and limited:
+        return replace(verdict, why="limit")
+    return verdict
 
 
 def _confidence(config: ChooseConfig, percent: float) -> RuleOf:
@@ -149,7 +195,7 @@ def _under_threshold(
     def probe(threshold: float) -> Probe[Walk]:
         found = walk(threshold)
         share = spent(graph, found.counts(), budget.kind)
-        return Probe(found, share, _suggest(graph, found, rules.floor, prices, budget))
+        return Probe(found, share, _suggest(graph, found, rules.floors, prices, budget))
 
     if budget.kind == "nats":
         return budget.value, walk(budget.value)
@@ -159,7 +205,7 @@ def _under_threshold(
 
 
 def _suggest(
-    graph: ChannelGraph, walk: Walk, floor: int, prices: Mapping[str, float], budget: Budget
+    graph: ChannelGraph, walk: Walk, floors: Floors, prices: Mapping[str, float], budget: Budget
 ) -> float:
     """The threshold that would meet the budget if no channel's information changed with it."""
     nats = {
@@ -173,7 +219,7 @@ def _suggest(
         kept = {
             group: max(
                 len(values) - int(np.searchsorted(values, levels[middle])),
-                min(floor, len(values)),
+                floors[group],
             )
             for group, values in nats.items()
         }

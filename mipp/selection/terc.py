@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mipp.information.elimination import Elimination
+from mipp.progress import track
 from mipp.selection.stopping import StoppingRule, Threshold
 
 Order = Literal["mi", "best-first"]
-Why = Literal["informative", "redundant", "floor", "spare"]
+Why = Literal["informative", "redundant", "floor", "spare", "limit", "rounded"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def visit_once(
     """
     verdicts = []
     remaining = single.numel()
-    for visit, channel in enumerate(visiting_order(single)):
+    order = visiting_order(single)
+    for visit, channel in enumerate(track(order, total=len(order), label="units")):
         conditional, stays, confidence = rule.judge(eliminations, channel)
         why: Why = "informative"
         if not stays:

@@ -22,7 +22,7 @@ RuleOf = Callable[[str, float], StoppingRule]  # group, nats of the whole group 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a walk goes: its order, the least that stays of a group, what a map's nats count.
+    """How a walk goes: its order, what stays of each group at least, what a map's nats count.
 
     A map of p positions counts p ** `position_weight` times the information of one position:
     its positions tell more than one of them does, and less than all of them apart, since they
@@ -30,7 +30,7 @@ class Rules:
     """
 
     order: Order
-    floor: int
+    floors: Mapping[str, int]
     position_weight: float = 0.0
 
 
@@ -122,7 +122,9 @@ def decide_group(
     total = sum(weight * i.joint(rows) for i, rows, weight in asked)
     order = visiting_order(single) if rules.order == "mi" else None
     eliminations = [_Weighted(i.eliminate(rows, order), weight) for i, rows, weight in asked]
-    return WALKS[rules.order](eliminations, single, rule_of(group, total), rules.floor)
+    return WALKS[rules.order](
+        eliminations, single, rule_of(group, total), rules.floors.get(group, 1)
+    )
 
 
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import torch
 
 from mipp.checkpoint import Checkpoint
-from mipp.config import parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.device import resolve_device
 from mipp.graph import ChannelGraph
-from mipp.selection.budget import select_by_scores
 from mipp.selection.by_information import select_by_information
+from mipp.selection.by_scores import at_floor, select_by_criterion
+from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
 from mipp.stages.estimate import load_information
 from mipp.stages.inputs import load_dense, load_splits, pixel_pairs_of, trace, write_json
@@ -81,21 +81,15 @@ def _by_criterion(
             params.seed,
         )
     )
-    kept = select_by_scores(
-        scores,
-        graph,
-        parse_budget(config.budget),
-        scope=config.scope,
-        floor=config.min_channels,
-    )
-    selection = Selection(kept, dict(graph.widths), config.method, _provenance(context))
+    selection = select_by_criterion(graph, scores, config, _provenance(context))
+    kept = {group: set(map(int, channels)) for group, channels in selection.kept.items()}
     nodes: Nodes = [
-        {"group": group, "channel": c, "score": float(score), "kept": c in set(kept[group])}
+        {"group": group, "channel": c, "score": float(score), "kept": c in kept[group]}
         for group, values in scores.items()
         for c, score in enumerate(values)
     ]
     summary: dict[str, object] = {
-        "near_collapsed_groups": [g for g, k in kept.items() if len(k) <= config.min_channels],
+        "near_collapsed_groups": at_floor(selection, floors_of(graph, config)),
         "left_whole": dict(graph.left_whole),
     }
     return selection, nodes, summary

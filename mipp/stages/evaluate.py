@@ -14,6 +14,7 @@ from mipp.checkpoint import Checkpoint
 from mipp.config import EvaluateConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
+from mipp.export import export_network
 from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms, peak_rss_mb
 from mipp.stages.inputs import (
     load_dense,
@@ -34,10 +35,14 @@ NETWORKS = {
     "finetuned": "finetune/model",
 }
 SEARCH = ("extract", "estimate", "choose")
+PROGRAMS = "export"  # a folder, there whatever is exported: DVC wants each of its outputs
 
 
 def evaluate_networks(context: Context) -> None:
-    """Write `metrics.json`: accuracy of each network on the test split, size, speed, cost."""
+    """Write `metrics.json`: accuracy of each network on the test split, size, speed, cost.
+
+    Beside it `export/` holds the final network as programs.
+    """
     started = time.perf_counter()
     params, workdir = context.params, context.workdir
     device = resolve_device(params.compute.device)
@@ -52,7 +57,8 @@ def evaluate_networks(context: Context) -> None:
         **_latency(dense, final, params.evaluate, device),
     }
     metrics |= _collapse(workdir, splits, metrics["accuracy_finetuned"])
-    metrics |= _cost(workdir)
+    metrics |= _cost(workdir)  # before the exporter, whose memory no stage of pruning needs
+    metrics["exports"] = _exports(final, context.out / PROGRAMS, params.evaluate)
     metrics["seconds_evaluate"] = time.perf_counter() - started
     write_json(context.out / "metrics.json", metrics)
 
@@ -127,6 +133,21 @@ def _collapse(workdir: Path, splits: DataSplits, finetuned: float) -> dict[str, 
         "near_collapsed_groups": read_json(workdir / "choose/summary.json")[
             "near_collapsed_groups"
         ],
+    }
+
+
+def _exports(final: Checkpoint, folder: Path, config: EvaluateConfig) -> dict[str, dict[str, Any]]:
+    """What was exported, by kind; `batch` is the only batch size that a program takes."""
+    folder.mkdir()
+    if not config.export:
+        return {}
+    return {
+        done.kind: {
+            "file": f"evaluate/{PROGRAMS}/{done.path.name}",
+            "bytes": done.bytes,
+            "batch": done.batch,
+        }
+        for done in export_network(final.model, final.shape, folder, kinds=config.export)
     }
 
 

@@ -11,10 +11,12 @@ from mipp.config import Params, TrainConfig, parse_budget
 from mipp.criteria.choice import require_choice
 from mipp.device import resolve_device
 from mipp.errors import ConfigError
+from mipp.export import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.folds import LEAST
 from mipp.models import build_model, load_weights
 from mipp.selection.budget import check_reachable
+from mipp.selection.limits import floors_of
 from mipp.stages.inputs import load_splits, model_spec
 from mipp.stages.training import config_after_pruning
 from mipp.training import require_trainable
@@ -22,7 +24,7 @@ from mipp.workdir import require_writable
 
 
 def preflight(workdir: Path, params: Params) -> None:
-    """Refuse parameters that would fail later: names, device, data, weights, budget, folder.
+    """Refuse what would fail later: names, packages, device, data, weights, budget, folder.
 
     Raises
     ------
@@ -30,6 +32,7 @@ def preflight(workdir: Path, params: Params) -> None:
     """
     device = resolve_device(params.compute.device)
     require_choice(params.choose)
+    require_exportable(params.evaluate.export)
     splits = load_splits(params)
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
@@ -40,7 +43,7 @@ def preflight(workdir: Path, params: Params) -> None:
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
-    check_reachable(graph, parse_budget(params.choose.budget), params.choose.min_channels)
+    check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))
     require_writable(workdir)
 
 

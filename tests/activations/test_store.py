@@ -3,6 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -35,9 +36,11 @@ def path(tmp_path):
     return tmp_path / "activations.zarr"
 
 
-def write_small(path, sizes=(4, 4, 3)):
+def write_small(path, sizes=(4, 4, 3), chunk=1):
+    """By default every batch is a chunk."""
     batches = draw_batches(0, sizes, {PAIR: (3, 2, 5)})
-    write_store(path, batches, FINGERPRINT)
+    with mock.patch("mipp.activations.store.CHUNK", chunk):
+        write_store(path, batches, FINGERPRINT)
     return batches
 
 
@@ -48,19 +51,31 @@ def write_small(path, sizes=(4, 4, 3)):
     batches=st.integers(1, 4),
     last=st.integers(1, 9),
     shapes=st.lists(st.tuples(*[st.integers(1, 5)] * 3), min_size=1, max_size=3),
+    chunk=st.integers(1, 1000),
 )
-def test_rows_come_back_bit_by_bit(seed, rows, batches, last, shapes):
+def test_rows_come_back_bit_by_bit(seed, rows, batches, last, shapes, chunk):
     sizes = [rows] * (batches - 1) + [min(last, rows)]
     written = draw_batches(seed, sizes, {f"a.{i}--b": s for i, s in enumerate(shapes)})
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch("mipp.activations.store.CHUNK", chunk),
+    ):
         write_store(Path(folder) / "store.zarr", written, FINGERPRINT)
         store = open_store(Path(folder) / "store.zarr", FINGERPRINT)
         assert sorted(store.pairs) == sorted(written[0])
         for pair in store.pairs:
-            for batch, found in zip(written, store.rows(pair), strict=True):
-                for values, read in zip(batch[pair], found, strict=True):
-                    np.testing.assert_array_equal(read, values.numpy())
-                    assert read.dtype == np.float32
+            read = [np.concatenate(side) for side in zip(*store.rows(pair), strict=True)]
+            for side, values in enumerate(read):
+                whole = torch.cat([batch[pair][side] for batch in written])
+                np.testing.assert_array_equal(values, whole.numpy())
+                assert values.dtype == np.float32
+
+
+@pytest.mark.parametrize(("chunk", "chunks"), [(1, 3), (150, 2), (10**6, 1)])
+def test_batches_wait_until_they_fill_a_chunk(path, chunk, chunks):
+    write_small(path, chunk=chunk)  # a batch of four rows of x has 96 bytes
+    assert len(list((path / PAIR / "x/c").rglob("*/0/0"))) == chunks
+    assert len(list(open_store(path).rows(PAIR))) == chunks
 
 
 def test_shape_is_known_without_reading(path):

@@ -57,7 +57,7 @@ def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=
     def rule_of(group, nats):
         return Threshold(threshold * prices[group])
 
-    rules = Rules(order, floor, weight)
+    rules = Rules(order, dict.fromkeys(graph.groups, floor), weight)
     return graph, information, walk_network(graph, information, rules, rule_of)
 
 

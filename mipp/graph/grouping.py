@@ -1,0 +1,218 @@
+"""Groups of channels from the labels that a forward pass left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import nn
+
+from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member
+from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, output_width
+from mipp.graph.labels import Record, Touch
+from mipp.models.attention import is_plain
+from mipp.models.resnet_cifar import PaddedShortcut
+
+ROLES = ("producers", "passengers", "consumers")
+
+
+def read_groups(
+    model: nn.Module, record: Record, calls: Mapping[str, int]
+) -> Iterator[tuple[ChannelGroup, str]]:
+    """Every group once, in execution order of its first producer, with why it stays whole.
+
+    Parameters
+    ----------
+    calls : how often each module runs, in execution order.
+    """
+    component = _components(record)
+    sides = _sides(record, component)
+    reasons = _reasons(record, component)
+    bare = {name: component[labels.numpy()] for name, labels in record.parameters.items()}
+    drafts = _drafts(sides, bare, record.count)
+    order = {name: position for position, name in enumerate(calls)}
+    modules = dict(model.named_modules())
+    tied = _tied(model)
+    found = []
+    for touched, components in drafts.items():
+        makers = [name for role, name in touched if role == "producers"]
+        roots = [name for name in makers if not isinstance(modules[name], PaddedShortcut)]
+        if not roots:
+            continue
+        root = min(roots, key=lambda name: order.get(name, len(order)))
+        reason = next((reasons[one] for one in components if one in reasons), "")
+        group, fault = _assemble(root, touched, components, sides, bare)
+        reason = reason or fault or _unsound(group, modules, calls, sides, tied)
+        found.append((order.get(root, len(order)), group, reason))
+    names: set[str] = set()
+    for _, group, reason in sorted(found, key=lambda item: item[0]):
+        yield group, reason or ("another group starts there" if group.name in names else "")
+        names.add(group.name)
+    yield from _heads(model, calls)
+
+
+def _drafts(
+    sides: Mapping[tuple[str, str], IntArray], bare: Mapping[str, IntArray], count: int
+) -> dict[tuple[tuple[str, str], ...], list[int]]:
+    """Components that some module makes, by the sides and parameters that they run through."""
+    made = np.zeros(count + 1, bool)  # the last stands for -1, no component
+    for (role, _), owners in sides.items():
+        made[owners] |= role == "producers"
+    made[-1] = False
+    holders: dict[int, list[tuple[str, str]]] = {}
+    for side, owners in (*sides.items(), *((("parameter", n), o) for n, o in bare.items())):
+        for one in np.unique(owners[made[owners]]).tolist():
+            holders.setdefault(one, []).append(side)
+    drafts: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for one, touched in holders.items():
+        drafts.setdefault(tuple(touched), []).append(one)
+    return drafts
+
+
+def _components(record: Record) -> IntArray:
+    """Component of each label."""
+    if not record.edges:
+        return np.arange(record.count)
+    first, second = (np.concatenate([e[i].numpy() for e in record.edges]) for i in (0, 1))
+    links = coo_array((np.ones(len(first), bool), (first, second)), (record.count, record.count))
+    found: IntArray = connected_components(links, directed=False)[1].astype(np.int64)
+    return found
+
+
+def _sides(record: Record, component: IntArray) -> dict[tuple[str, str], IntArray]:
+    """(role, module) -> component of each feature, -1 for none."""
+    sides: dict[tuple[str, str], IntArray] = {}
+    touches: Sequence[tuple[str, list[Touch]]] = [(role, getattr(record, role)) for role in ROLES]
+    for role, listed in touches:
+        for touch in listed:
+            owners = np.where(touch.labels >= 0, component[touch.labels], -1)
+            sides.setdefault((role, touch.module), owners)
+    return sides
+
+
+def _reasons(record: Record, component: IntArray) -> dict[int, str]:
+    """Component -> the first reason why it cannot go."""
+    reasons: dict[int, str] = {}
+    for labels, reason in record.fixed:
+        for one in np.unique(component[labels.numpy()]).tolist():
+            reasons.setdefault(one, reason)
+    return reasons
+
+
+def _assemble(
+    root: str,
+    touched: Sequence[tuple[str, str]],
+    components: list[int],
+    sides: Mapping[tuple[str, str], IntArray],
+    bare: Mapping[str, IntArray],
+) -> tuple[ChannelGroup, str]:
+    """The group of these components, channels in the order of the root's features."""
+    owners = sides["producers", root]
+    chosen = owners[np.isin(owners, components)]
+    ordered = chosen[np.sort(np.unique(chosen, return_index=True)[1])]
+    rank = {one: place for place, one in enumerate(ordered.tolist())}
+    parts: dict[str, list[Member]] = {role: [] for role in ROLES}
+    parameters: list[BareParameter] = []
+    fault = ""
+    for role, name in touched:
+        if role == "parameter":
+            member = _bare(name, bare[name], rank)
+            if member is None:
+                fault = fault or f"its channels do not map evenly onto the parameter {name}"
+            else:
+                parameters.append(member)
+            continue
+        features = _features(sides[role, name], rank)
+        if features is None:
+            fault = fault or f"its channels do not map evenly onto {name}"
+            features = np.zeros((len(rank), 0), np.int64)
+        parts[role].append(Member(name, features))
+    producers, passengers, consumers = (tuple(parts[role]) for role in ROLES)
+    group = ChannelGroup(root, len(rank), producers, passengers, consumers, tuple(parameters))
+    return group, fault
+
+
+def _features(owners: IntArray, rank: Mapping[int, int]) -> IntArray | None:
+    """Features of each channel, (width, block), or None when channels differ in their number."""
+    width = len(rank)
+    channel = np.array([rank.get(one, -1) for one in owners.tolist()], np.int64)
+    features = np.flatnonzero(channel >= 0)
+    counts = np.bincount(channel[features], minlength=width)
+    if len(counts) != width or counts.min() != counts.max():
+        return None
+    return features[np.argsort(channel[features], kind="stable")].reshape(width, -1)
+
+
+def _bare(name: str, owners: IntArray, rank: Mapping[int, int]) -> BareParameter | None:
+    """The axis of a bare parameter along which its channels lie."""
+    for axis in range(owners.ndim):
+        across = np.moveaxis(owners, axis, 0).reshape(owners.shape[axis], -1)
+        if (across == across[:, :1]).all():
+            features = _features(across[:, 0], rank)
+            return None if features is None else BareParameter(name, axis, features)
+    return None
+
+
+def _unsound(
+    group: ChannelGroup,
+    modules: Mapping[str, nn.Module],
+    calls: Mapping[str, int],
+    sides: Mapping[tuple[str, str], IntArray],
+    tied: set[str],
+) -> str:
+    """Why cutting this group would not be exact; empty when it is."""
+    for name in dict.fromkeys(group.modules()):
+        if calls.get(name, 0) > 1:
+            return f"{name} runs more than once"
+        if calls.get(name, 0) < 1:
+            return f"{name} is used without being called"
+        if name in tied:
+            return f"{name} shares its weights with another module"
+    for member in group.consumers:
+        module = modules[member.module]
+        if not isinstance(module, CONSUMERS):
+            return f"{member.module} ({type(module).__name__}) reads it"
+    for member in group.producers:
+        if member.features.size != len(sides["producers", member.module]):
+            return f"it covers only some channels of {member.module}"
+    for member in group.passengers:
+        module = modules[member.module]
+        if not isinstance(module, (*CONVS, *NORMS)):
+            return f"{member.module} ({type(module).__name__}) mixes or rescales its channels"
+    if not group.consumers:
+        return "no conv or linear layer reads it"
+    return "it has a single channel" if group.width == 1 else ""
+
+
+def _heads(model: nn.Module, calls: Mapping[str, int]) -> Iterator[tuple[ChannelGroup, str]]:
+    """One group per attention module, a head per channel."""
+    tied = _tied(model)
+    for name, module in model.named_modules():
+        if name not in calls or not isinstance(module, nn.MultiheadAttention):
+            continue
+        inner = f"{name}.out_proj"
+        heads, size = module.num_heads, module.head_dim
+        read = np.arange(heads * size).reshape(heads, size)
+        made = np.concatenate([read + part * heads * size for part in range(3)], 1)
+        group = ChannelGroup(name, heads, (Member(name, made),), (), (Member(inner, read),))
+        reason = ""
+        if not is_plain(module):
+            reason = "its projections are apart or it adds keys of its own"
+        elif calls[name] > 1 or calls.get(inner, 0) != 1:
+            reason = f"{name} runs more than once"
+        elif {name, inner} & tied:
+            reason = f"{name} shares its weights with another module"
+        elif heads == 1 or output_width(module) != heads:
+            reason = "it has a single head"
+        yield group, reason
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Modules that hold a parameter which another module holds too."""
+    holders: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(parameter, []).append(name)
+    return {name for names in holders.values() if len(names) > 1 for name in names}

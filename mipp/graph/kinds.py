@@ -1,0 +1,20 @@
+"""Modules that the graph knows by their side of a channel."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mipp.models.resnet_cifar import PaddedShortcut
+
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONSUMERS = (nn.Conv2d, nn.Linear, PaddedShortcut)  # whose rows can be sampled
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def output_width(module: nn.Module | None) -> int | None:
+    """Features that a module makes; None for one that makes no channels of its own."""
+    if isinstance(module, nn.MultiheadAttention):
+        return int(module.num_heads)
+    width = getattr(module, "out_channels", getattr(module, "out_features", None))
+    return None if width is None else int(width)

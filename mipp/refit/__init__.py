@@ -1,0 +1,7 @@
+"""Repairs a pruned network without training: least-squares refit and batch-norm statistics."""
+
+from mipp.refit.least_squares import LayerFit
+from mipp.refit.recalibrate import recalibrate
+from mipp.refit.refit import RefitSettings, refit
+
+__all__ = ["LayerFit", "RefitSettings", "recalibrate", "refit"]

@@ -1,0 +1,32 @@
+"""Batch-norm statistics of a pruned network, from its own activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mipp.evaluation import evaluating
+
+
+def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every batch-norm's running statistics by those of these inputs, in place.
+
+    Means and variances are averaged over batches with equal weight; a network without
+    batch-norm is left as it is.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(model), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative average
+            norm.training = True
+        for inputs in batches:
+            model(inputs)
+        model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

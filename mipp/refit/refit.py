@@ -1,0 +1,267 @@
+"""Least-squares refit of a pruned network, front to back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mipp.activations.capture import Sampling, Tap
+from mipp.evaluation import evaluating
+from mipp.graph import ChannelGraph, LayerPair
+from mipp.graph.kinds import NORMS
+from mipp.information import moments
+from mipp.progress import track
+from mipp.refit.least_squares import LayerFit, fit_layer
+from mipp.refit.watcher import Watcher
+from mipp.selection.selection import Selection
+
+Batches = Callable[[], Iterable[Tensor]]
+SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
+
+
+@dataclass(frozen=True)
+class RefitSettings:
+    """Ridge as a share of the mean variance of a layer's inputs; rows sampled per layer."""
+
+    ridge: float
+    sampling: Sampling
+
+
+def refit(
+    pruned: nn.Module,
+    dense: nn.Module,
+    graph: ChannelGraph,
+    selection: Selection,
+    batches: Batches,
+    settings: RefitSettings,
+) -> list[LayerFit]:
+    """Replace consumers' weights, front to back and in place, by a least-squares map.
+
+    From the first conv or linear layer that lost inputs onward, each is fitted from its actual
+    inputs, in the pruned and so far refitted network, to the dense network's pre-activations
+    on the rows it kept; a ridge pulls toward the weights it has. Where a layer's output is added
+    to a skip connection, it is fitted to make up for the error of that side too, so that errors
+    do not pile up along a residual stream. The change of the mean goes to the bias, or to the
+    batch-norm that follows.
+
+    Parameters
+    ----------
+    batches : called for the calibration inputs, the same every time. With a single batch the
+        network runs once and each layer is refitted when the pass reaches it; with several,
+        each layer costs a pass up to it, and no more than one batch is in memory.
+
+    Source: the least-squares map is the g of arXiv:2411.00147v1, theorem 1; making up for the
+    skip connection follows He et al. (arXiv:1707.06168v2).
+    """
+    names = _consumers_to_refit(graph, selection)
+    if not names:
+        return []
+    taps = {n: Tap(dense.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
+    targets = _dense_targets(dense, graph, selection, taps, batches)
+
+    def fit(name: str, chunks: Iterable[tuple[Tensor, Tensor]]) -> LayerFit:
+        norm = _norm_after(pruned, graph, name)
+        sums = moments.stream(chunks)
+        return fit_layer(name, pruned.get_submodule(name), norm, sums, settings.ridge)
+
+    taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
+    with evaluating(pruned), torch.no_grad():
+        first = list(itertools.islice(batches(), 2))
+        if len(first) == 1:
+            return _fit_in_one_pass(pruned, first[0], graph, taps, targets, fit)
+        return [
+            fit(name, _rows_of(pruned, batches(), graph, name, taps[name], targets[name]))
+            for name in track(_in_order(targets), total=len(names), label="refit")
+        ]
+
+
+Fit = Callable[[str, Iterable[tuple[Tensor, Tensor]]], LayerFit]
+
+
+@dataclass
+class _Targets:
+    """The dense network's sampled rows of one layer, on the channels that the pruned one has."""
+
+    output: list[Tensor] = field(default_factory=list)  # (rows, kept) per batch
+    other: list[Tensor] = field(default_factory=list)  # what it is added to; none without a sum
+    partner: str = ""  # the layer that makes the other side, if it is one
+
+
+def _consumers_to_refit(graph: ChannelGraph, selection: Selection) -> list[str]:
+    """Conv and linear consumers from the first that lost an input, in execution order."""
+    linear = {pair.consumer for pair in graph.pairs if pair.kind != "shortcut"}
+    lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
+    ordered = [cost.module for cost in graph.costs if cost.module in linear]
+    first = next((i for i, name in enumerate(ordered) if name in lost), len(ordered))
+    return ordered[first:]
+
+
+def _dense_targets(
+    dense: nn.Module,
+    graph: ChannelGraph,
+    selection: Selection,
+    taps: Mapping[str, Tap],
+    batches: Batches,
+) -> Mapping[str, _Targets]:
+    pairs = {pair.consumer: pair for pair in graph.pairs}
+    found = {name: _Targets() for name in taps}
+    drawn: dict[str, Tensor] = {}
+
+    def sample(name: str, values: Tensor) -> Tensor:
+        kept = _kept_rows(pairs[name], selection).to(values.device)
+        return taps[name].outputs(values, drawn[name])[:, kept]
+
+    def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
+        drawn[name] = taps[name].draw(output)
+        found[name].output.append(sample(name, output))
+
+    def on_sum(name: str, other: Tensor, partner: str) -> None:
+        if partner and _fan_in(dense, partner) > _fan_in(dense, name):
+            return  # of two layers that are added up, the one with more inputs makes up for both
+        found[name].other.append(sample(name, other))
+        found[name].partner = partner
+
+    with evaluating(dense), torch.no_grad():
+        for inputs in batches():
+            with Watcher(dense, taps, graph.norm_after, on_output, on_sum):
+                dense(inputs)
+    for targets in found.values():
+        if len(targets.other) != len(targets.output):  # added more than once: no single sum
+            targets.other.clear()
+    return found
+
+
+def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
+    """Inputs of each output of a layer; its name, so that no two layers are equal."""
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    return weight[0].numel(), name
+
+
+def _in_order(targets: Mapping[str, _Targets]) -> list[str]:
+    """Layers in the order of refitting: one that makes up for another comes after it."""
+    order = list(targets)
+    for name, wanted in targets.items():
+        if wanted.other and wanted.partner in targets:
+            order.remove(name)
+            order.insert(max(order.index(wanted.partner) + 1, list(targets).index(name)), name)
+    return order
+
+
+def _kept_rows(pair: LayerPair, selection: Selection) -> Tensor:
+    if pair.owner is None:
+        return torch.arange(pair.targets)
+    return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, selection.kept[pair.owner])))
+
+
+def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> nn.Module | None:
+    follower = graph.norm_after.get(name)
+    return model.get_submodule(follower) if follower else None
+
+
+def _wanted(norm: nn.Module | None, output: Tensor, other: Tensor, other_now: Tensor) -> Tensor:
+    """What a layer should put out so that its sum with the skip connection is the dense one.
+
+    Parameters
+    ----------
+    output, other : rows of the dense network's two sides.
+    other_now : rows of the pruned network's other side.
+    """
+    missing = other - other_now
+    if norm is not None:
+        slope = _slope(norm)
+        small = slope.abs() < SMALL * slope.square().mean().sqrt()
+        missing = torch.where(small, 0.0, missing / slope.masked_fill(small, 1.0))
+    return output + missing
+
+
+def _slope(norm: nn.Module) -> Tensor:
+    """What a batch-norm multiplies its inputs by, (channels,)."""
+    assert isinstance(norm, NORMS)
+    assert norm.running_var is not None
+    slope = (norm.running_var + norm.eps).rsqrt()
+    return slope * norm.weight if norm.affine else slope
+
+
+def _fit_in_one_pass(
+    pruned: nn.Module,
+    inputs: Tensor,
+    graph: ChannelGraph,
+    taps: Mapping[str, Tap],
+    targets: Mapping[str, _Targets],
+    fit: Fit,
+) -> list[LayerFit]:
+    fits: dict[str, LayerFit] = {}
+    waiting: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # input, positions, rows of the input
+
+    def on_output(name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
+        at = taps[name].draw(output)
+        x = taps[name].inputs(arguments, at, output)
+        if targets[name].other:
+            waiting[name] = (arguments, at, x)
+            return None
+        fits[name] = fit(name, [(x, targets[name].output[0])])
+        return pruned.get_submodule(name).forward(arguments)  # type: ignore[no-any-return]
+
+    def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
+        if name not in waiting:
+            return None
+        arguments, at, x = waiting.pop(name)
+        norm = _norm_after(pruned, graph, name)
+        other_now = taps[name].outputs(other, at)
+        wanted = _wanted(norm, targets[name].output[0], targets[name].other[0], other_now)
+        fits[name] = fit(name, [(x, wanted)])
+        output: Tensor = pruned.get_submodule(name).forward(arguments)
+        return output if norm is None else norm.forward(output)
+
+    with Watcher(pruned, taps, graph.norm_after, on_output, on_sum):
+        pruned(inputs)
+    return [fits[name] for name in taps]
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer of interest, or at its sum."""
+
+
+def _rows_of(
+    pruned: nn.Module,
+    batches: Iterable[Tensor],
+    graph: ChannelGraph,
+    name: str,
+    tap: Tap,
+    targets: _Targets,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of one layer's inputs and of what it should put out, batch by batch."""
+    rows: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Tensor]] = []  # rows of the input, positions
+
+    def on_output(_: str, arguments: Tensor, output: Tensor) -> None:
+        at = tap.draw(output)
+        x = tap.inputs(arguments, at, output)
+        if not targets.other:
+            rows.append((x, dense[0]))
+            raise _Reached
+        seen.append((x, at))
+
+    def on_sum(_: str, other: Tensor, __: str) -> None:
+        x, at = seen.pop()
+        norm = _norm_after(pruned, graph, name)
+        other_now = tap.outputs(other, at)
+        rows.append((x, _wanted(norm, dense[0], dense[1], other_now)))
+        raise _Reached
+
+    others = targets.other or [torch.empty(0)] * len(targets.output)
+    for inputs, output, other in zip(batches, targets.output, others, strict=True):
+        dense = (output, other)
+        with (
+            contextlib.suppress(_Reached),
+            Watcher(pruned, [name], graph.norm_after, on_output, on_sum),
+        ):
+            pruned(inputs)
+        yield rows.pop()

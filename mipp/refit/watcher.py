@@ -1,0 +1,103 @@
+"""Watches layers while a network runs, and the sums that their outputs go into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
+OnSum = Callable[[str, Tensor, str], Tensor | None]
+
+
+class Watcher(TorchFunctionMode):
+    """A context in which forward passes of a network are seen.
+
+    Parameters
+    ----------
+    layers : names of the modules to watch.
+    norm_after : layer -> the batch-norm that reads its output.
+    on_output : (layer, its input, its output) -> what takes the output's place, or None.
+    on_sum : called when a layer's output, normalised where a batch-norm follows, is added to
+        another tensor of its shape, such as a skip connection: (layer, the other tensor, the
+        layer that made it or "") -> what takes the place of the layer's side, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Iterable[str],
+        norm_after: Mapping[str, str],
+        on_output: OnOutput,
+        on_sum: OnSum,
+    ) -> None:
+        super().__init__()
+        self._model, self._layers, self._norm_after = model, list(layers), norm_after
+        self._on_output, self._on_sum = on_output, on_sum
+        self._made: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> layer, kept alive
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Watcher:
+        for name in self._layers:
+            layer = self._model.get_submodule(name)
+            self._handles.append(layer.register_forward_hook(self._layer_hook(name)))
+            if name in self._norm_after:
+                norm = self._model.get_submodule(self._norm_after[name])
+                self._handles.append(norm.register_forward_hook(self._norm_hook(name)))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._made = [], {}
+
+    def _layer_hook(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            changed = self._on_output(name, inputs[0], output)
+            output = output if changed is None else changed
+            if name not in self._norm_after:
+                self._made[id(output)] = (name, output)
+            return changed
+
+        return hook
+
+    def _norm_hook(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._made[id(output)] = (name, output)
+
+        return hook
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if _is_plain_sum(function, args, kwargs):
+            for mine, other in (args[:2], args[1::-1]):
+                name, partner = self._maker(mine), self._maker(other)
+                changed = self._on_sum(name, other, partner) if name else None
+                if changed is not None:
+                    total = changed + other
+                    return args[0].copy_(total) if function.__name__ == "add_" else total
+        return function(*args, **(kwargs or {}))
+
+    def _maker(self, tensor: Tensor) -> str:
+        return self._made[id(tensor)][0] if id(tensor) in self._made else ""
+
+
+def _is_plain_sum(function: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+    return (
+        getattr(function, "__name__", "") in ("add", "add_")
+        and not kwargs
+        and len(args) == 2
+        and all(isinstance(side, Tensor) for side in args)
+        and args[0].shape == args[1].shape
+    )
