@@ -243,7 +243,8 @@ def verdicts(points: list[Point]) -> list[str]:
         why = "" if min(steps) >= 0 else FEWER
         lines.append(
             f"- `{estimator}`: raising x {'raises' if in_x else 'does not always raise'} the mean "
-            f"ratio; more rows {more} at equal x ({min(steps):+.1f} to {max(steps):+.1f} points).{why}"
+            f"ratio; more rows {more} at equal x ({min(steps):+.1f} to {max(steps):+.1f} points)."
+            + why
         )
     return lines
 
