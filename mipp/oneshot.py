@@ -259,7 +259,7 @@ def _information(
     rows = capture_rows(model, graph.pairs, inputs, sampling)
     tested = parse_budget(config.budget).kind == "confidence"
     if config.estimator == "gaussian" and not tested:
-        return _from_moments(graph, rows)
+        return _from_moments(graph, rows, sampling)
     chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
     for batch in rows:
         for name, part in batch.items():
@@ -279,22 +279,29 @@ def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
     return PairData(name, sum(len(x) for x, _ in chunks), channels, block, lambda: chunks)
 
 
-def _from_moments(graph: ChannelGraph, rows: Iterator[Rows]) -> dict[str, PairInformation]:
-    """The closed form of every pair from moments alone: no rows are held."""
+def _from_moments(
+    graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling
+) -> dict[str, PairInformation]:
+    """The closed form of every pair; rows are held only where they are fewer than features."""
     sums: dict[str, Moments] = {}
+    few: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
     for batch in rows:
         for name, (x, y) in batch.items():
+            if counts[name] < x[0].numel():
+                few.setdefault(name, []).append((x, y))
+                continue
             part = moments.of_rows(x, y)
             sums[name] = moments.merge(sums[name], part) if name in sums else part
-    return {
-        pair.name: gaussian.prepare(
-            sums[pair.name],
-            pair.features.shape[0],
-            ridge=ESTIMATE.ridge,
-            resolution=ESTIMATE.resolution,
-        )
-        for pair in graph.pairs
+    settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
+    channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
+    found: dict[str, PairInformation] = {
+        name: gaussian.prepare(part, channels[name], **settings) for name, part in sums.items()
     }
+    for name, chunks in few.items():
+        x, y = _pair_data(name, chunks).whole()
+        found[name] = gaussian.prepare_dual(x, y, channels[name], **settings)
+    return found
 
 
 def _repair(

@@ -70,6 +70,7 @@ class ReconstructionElimination:
         answers = torch.zeros(self._rows.channels, dtype=torch.float64)
         for channel in present:
             answers[channel] = self.loss(channel)
+            self.settle(channel)
         return answers
 
     def drop(self, channel: int) -> None:
@@ -82,7 +83,8 @@ class ReconstructionElimination:
         self._compact()
 
     def settle(self, channel: int) -> None:
-        """Nothing to do: a channel that stays is an input like any other."""
+        """Forget the networks without it: a channel that stays is an input like any other."""
+        self._tried.pop(channel, None)
 
     def _next(self, channel: int) -> list[int]:
         """The channel and those visited after it, as many as are tried side by side."""
