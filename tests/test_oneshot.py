@@ -337,3 +337,29 @@ def test_nan_in_the_inputs_names_the_layer(net, images):
     broken[7, 0, 3, 3] = torch.nan
     with pytest.raises(mipp.MippError, match=r"(?s)layer 'conv2'.*NaN.*input"):
         mipp.prune(net, [broken])
+
+
+@pytest.mark.parametrize(
+    ("options", "widths"),
+    [
+        ({"ignore": ["conv1"]}, {"conv1": {8}}),
+        ({"keep_outputs": ["conv2"]}, {"conv2": {12}}),
+        ({"keep_inputs": ["head"]}, {"conv2": {12}}),
+        ({"limits": {"conv*": 0.25}, "budget": "macs:0.7"}, {"conv1": {6, 7, 8}}),
+        ({"round_to": 4}, {"conv1": {4, 8}, "conv2": {4, 8, 12}}),
+    ],
+)
+def test_what_may_go_can_be_limited(net, loader, options, widths):
+    pruned = mipp.prune(net, loader, **options)
+    for group, allowed in widths.items():
+        assert len(pruned.selection.kept[group]) in allowed
+    assert pruned.report.macs < pruned.report.macs_dense
+
+
+@pytest.mark.parametrize("estimator", ["gaussian", "reconstruction"])
+def test_confidence_needs_no_ratio(net, loader, estimator):
+    loose, strict = (
+        mipp.prune(net, loader, f"confidence:{x}", estimator=estimator) for x in (51, 99.9)
+    )
+    assert strict.selection.units_removed() >= loose.selection.units_removed()
+    assert 0 < strict.selection.units_removed() < 1
