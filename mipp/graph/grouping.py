@@ -11,7 +11,7 @@ from torch import nn
 
 from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member
 from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, output_width
-from mipp.graph.labels import Record, Touch
+from mipp.graph.record import Record, Touch
 from mipp.models.attention import is_plain
 from mipp.models.resnet_cifar import PaddedShortcut
 

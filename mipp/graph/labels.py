@@ -9,90 +9,28 @@ new ones. What mixes labels in any other way fixes them: those channels stay who
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.graph.kinds import CONVS, NORMS, TRANSPOSED
+from mipp.graph.operations import (
+    BATCH_NORMS,
+    JOINS,
+    KEEPS,
+    MEANS,
+    MOVES,
+    NORMALISES,
+    POINTWISE,
+    POOLED_AXES,
+    VIEWS,
+)
+from mipp.graph.record import NONE, Labels, Record, Touch
 from mipp.models.resnet_cifar import PaddedShortcut
-
-Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a channel's
-NONE = -1
-
-MOVES = {
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select",
-    "split", "split_with_sizes", "unbind", "unsqueeze", "squeeze", "clone", "alias", "detach",
-    "contiguous", "roll", "flip", "narrow", "as_strided", "repeat", "unfold", "lift_fresh",
-    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "tile", "chunk", "index", "index_select",
-    "gather", "diagonal", "rot90", "movedim", "_reshape_alias", "native_channel_shuffle",
-}  # fmt: skip
-VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias"}
-JOINS = {"cat", "stack"}
-KEEPS = {"_to_copy", "dropout", "native_dropout", "bernoulli", "_conj"}
-MEANS = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "norm", "linalg_vector_norm",
-         "prod", "logsumexp"}  # fmt: skip
-POOLS = {
-    "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "reflection_pad2d",
-    "replication_pad2d", "adaptive_avg_pool2d", "max_pool2d", "mkldnn_max_pool2d",
-    "_upsample_nearest_exact2d",
-}  # fmt: skip
-POOLED_AXES = {"avg_pool1d": 1, "adaptive_avg_pool1d": 1, "max_pool3d_with_indices": 3,
-               "avg_pool3d": 3, "_adaptive_avg_pool3d": 3} | dict.fromkeys(POOLS, 2)  # fmt: skip
-NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
-BATCH_NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-               "batch_norm", "_native_batch_norm_legit", "miopen_batch_norm",
-               "_batch_norm_no_update", "batch_norm_with_update"}  # fmt: skip
-POINTWISE = {"hardswish", "hardsigmoid", "masked_fill", "rrelu_with_noise"}  # torch forgot the tag
-
-
-@dataclass(frozen=True)
-class Touch:
-    """One side of a module, or a bare parameter, with the label of each of its features."""
-
-    module: str
-    labels: np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass
-class Record:
-    """All that a forward pass showed about labels."""
-
-    producers: list[Touch] = field(default_factory=list)
-    passengers: list[Touch] = field(default_factory=list)
-    consumers: list[Touch] = field(default_factory=list)
-    parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
-    edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    fixed: list[tuple[Tensor, str]] = field(default_factory=list)
-    count: int = 0
-
-    def fresh(self, shape: Sequence[int]) -> Labels:
-        """Labels that nothing has had yet."""
-        size = int(np.prod(shape))
-        start, self.count = self.count, self.count + size
-        return torch.arange(start, start + size).reshape(tuple(shape))
-
-    def fix(self, labels: Labels | None, reason: str) -> None:
-        """These channels cannot go."""
-        if labels is not None:
-            found = torch.unique(labels[labels >= 0])
-            if len(found):
-                self.fixed.append((found, reason))
-
-    def couple(self, first: Labels, second: Labels) -> None:
-        """Labels at the same place can only go together."""
-        differ = (first >= 0) & (second >= 0) & (first != second)
-        if bool(differ.any()):
-            keys = first[differ] * self.count + second[differ]
-            keys = torch.unique(keys)
-            self.edges.append((keys // self.count, keys % self.count))
 
 
 def record_labels(model: nn.Module, run: Any) -> Record:

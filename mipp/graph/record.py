@@ -1,0 +1,56 @@
+"""What a forward pass showed about channels: who makes, carries and reads each label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a channel's
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Touch:
+    """One side of a module, or a bare parameter, with the label of each of its features."""
+
+    module: str
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass
+class Record:
+    """All that a forward pass showed about labels."""
+
+    producers: list[Touch] = field(default_factory=list)
+    passengers: list[Touch] = field(default_factory=list)
+    consumers: list[Touch] = field(default_factory=list)
+    parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
+    edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    fixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    count: int = 0
+
+    def fresh(self, shape: Sequence[int]) -> Labels:
+        """Labels that nothing has had yet."""
+        size = int(np.prod(shape))
+        start, self.count = self.count, self.count + size
+        return torch.arange(start, start + size).reshape(tuple(shape))
+
+    def fix(self, labels: Labels | None, reason: str) -> None:
+        """These channels cannot go."""
+        if labels is not None:
+            found = torch.unique(labels[labels >= 0])
+            if len(found):
+                self.fixed.append((found, reason))
+
+    def couple(self, first: Labels, second: Labels) -> None:
+        """Labels at the same place can only go together."""
+        differ = (first >= 0) & (second >= 0) & (first != second)
+        if bool(differ.any()):
+            keys = first[differ] * self.count + second[differ]
+            keys = torch.unique(keys)
+            self.edges.append((keys // self.count, keys % self.count))
