@@ -282,13 +282,13 @@ def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
 def _from_moments(
     graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling
 ) -> dict[str, PairInformation]:
-    """The closed form of every pair; rows are held only where they are fewer than features."""
+    """The closed form of every pair; rows are held only where they are much fewer than features."""
     sums: dict[str, Moments] = {}
     few: dict[str, list[tuple[Tensor, Tensor]]] = {}
     counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
     for batch in rows:
         for name, (x, y) in batch.items():
-            if counts[name] < x[0].numel():
+            if gaussian.prefers_dual(counts[name], x[0].numel()):
                 few.setdefault(name, []).append((x, y))
                 continue
             part = moments.of_rows(x, y)

@@ -59,9 +59,9 @@ class Estimator:
 
 
 def prepare_gaussian(data: PairData, config: EstimateConfig, seed: int) -> PairState:
-    """The closed form's state of one pair: dual where there are fewer rows than features."""
+    """The closed form's state of one pair: dual where rows are much fewer than features."""
     settings = {"ridge": config.ridge, "resolution": config.resolution}
-    if data.rows < data.channels * data.block:
+    if gaussian.prefers_dual(data.rows, data.channels * data.block):
         x, y = data.whole()
         return gaussian.prepare_dual(x, y, data.channels, **settings)
     return gaussian.prepare(moments.stream(data.chunks()), data.channels, **settings)

@@ -27,6 +27,7 @@ from mipp.information.gaussian_elimination import (
 )
 from mipp.information.moments import Moments
 
+FEW = 8  # so many times fewer rows than features, before the dual form pays
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
     "channels": int,
     "resolution": float,
@@ -125,11 +126,16 @@ def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float)
     return PairState(channels, resolution, weights, residual, variance, alone, precision)
 
 
+def prefers_dual(rows: int, features: int) -> bool:
+    """Whether the dual form is the cheaper one: its steps read all of an (n, n) matrix."""
+    return FEW * rows < features
+
+
 def prepare_rows(
     x: Tensor, y: Tensor, channels: int, *, ridge: float, resolution: float
 ) -> PairState:
-    """The state of rows in memory, in the form that is cheaper: dual for n < d."""
-    if x.shape[0] < x[0].numel():
+    """The state of rows in memory, in the form that is cheaper."""
+    if prefers_dual(x.shape[0], x[0].numel()):
         return prepare_dual(x, y, channels, ridge=ridge, resolution=resolution)
     return prepare(moments.of_rows(x, y), channels, ridge=ridge, resolution=resolution)
 
