@@ -415,8 +415,8 @@ def main() -> int:
         "",
         *markdown(["subject", "case", "expected", "measured", "tolerance", "holds"], oracle_rows),
         "",
-        "More rows prune more at equal confidence: see [confidence.md](confidence.md), measured "
-        "per estimator.",
+        "Whether more rows prune more at equal confidence: see [confidence.md](confidence.md); "
+        "they do with the reconstruction, and do not with the closed form.",
         "",
         "## Gaussian information from samples",
         "",

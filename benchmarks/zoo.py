@@ -16,8 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from mipp.models import ModelSpec, build_model
 from mipp.models.torchvision_models import torchvision_names
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
+from tests.oracles import dropped_channels_zeroed
 
 RESULTS = Path("benchmarks/results/zoo.json")
 PAGE = Path("docs/models.md")
@@ -146,33 +146,10 @@ def is_identity(
     model, inputs = model.double(), inputs.double()
     pruned = apply_selection(model, selection, inputs[:1])
     with torch.no_grad(), evaluating(model), evaluating(pruned):
-        with zeroed(model, graph, selection):
+        with dropped_channels_zeroed(model, graph, selection):
             expected = model(inputs)
         error = (pruned(inputs) - expected).abs().max()
     return bool(error <= TOLERANCE * expected.abs().max())
-
-
-@contextmanager
-def zeroed(model: nn.Module, graph: ChannelGraph, selection: Selection) -> Iterator[None]:
-    """Each dropped channel is zero at the input of every consumer within the block."""
-    handles = []
-    for name, group in graph.groups.items():
-        for member in group.consumers:
-            gone = torch.from_numpy(member.features[selection.dropped(name)].ravel())
-            module = model.get_submodule(member.module)
-            axis = -1 if isinstance(module, nn.Linear) else 1
-
-            def zero(
-                module: nn.Module, arguments: Any, gone: Tensor = gone, axis: int = axis
-            ) -> tuple[Tensor]:
-                return (arguments[0].index_fill(axis, gone, 0.0),)
-
-            handles.append(module.register_forward_pre_hook(zero))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -251,7 +228,7 @@ loaded it is the same bit by bit; and it can be trained.
 whose outputs cannot be cut, with the reason (the classifier's own outputs are not listed). The
 seconds are of one thread of a shared machine. Random weights say nothing about accuracy.
 
-Made by `python -m benchmarks.zoo --write` (torch {torch.__version__}).
+Made by `python -m benchmarks.zoo --write`, with `--method` and `--images` as in each row (torch {torch.__version__}).
 
 {table(results)}
 """

@@ -39,7 +39,7 @@ NUMBERS: Mapping[str, Callable[[Any], Any]] = {
 class PairState:
     """What `prepare` pays for once per pair; d = channels * block features, m targets.
 
-    Primal states hold the precision (d, d); dual states, for fewer rows than features, hold
+    Primal states hold the precision (d, d); dual states, for few rows and many features, hold
     the rows (n, d) and the inverse kernel (n, n) and never form anything of shape (d, d).
     """
 
