@@ -226,9 +226,10 @@ loaded it is the same bit by bit; and it can be trained.
 
 *least* is the share of MACs with one channel left in every group; *left whole* counts the modules
 whose outputs cannot be cut, with the reason (the classifier's own outputs are not listed). The
-seconds are of one thread of a shared machine. Random weights say nothing about accuracy.
+seconds are of one thread of a busy machine. Random weights say nothing about accuracy.
 
-Made by `python -m benchmarks.zoo --write`, with `--method` and `--images` as in each row (torch {torch.__version__}).
+Made by `python -m benchmarks.zoo --write`, with `--method` and `--images` as in each
+row (torch {torch.__version__}).
 
 {table(results)}
 """
