@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,20 @@ import zarr
 from mipp.activations.capture import Rows
 from mipp.errors import StoreError, StoreMismatchError
 
-CHUNK = 4 * 2**20  # bytes that an array's batches wait for
+CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
+HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about
+AHEAD = 2  # batches that may wait for the disk
 FloatArray = npt.NDArray[np.float32]
 
 
 def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, str]) -> None:
-    """Write rows as they come; a chunk holds as many batches as reach a few megabytes.
+    """Write rows as they come, while the next ones are made; a chunk is a few megabytes.
 
     The store appears at `path` when it is complete: it is written beside it and renamed.
 
     Parameters
     ----------
-    batches : rows per pair, float32; every batch but the last of equal length per pair.
+    batches : rows per pair, float32.
     fingerprint : what the rows depend on (model, split, sampling), kept as an attribute.
 
     Raises
@@ -35,54 +39,83 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
     StoreError : there is no batch at all.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    root = zarr.open_group(partial, mode="w", zarr_format=3)
-    arrays: dict[str, _Growing] = {}
-    content = hashlib.sha256()
-    for rows in batches:
-        for pair, (x, y) in rows.items():
-            for side, values in (("x", x.cpu().numpy()), ("y", y.cpu().numpy())):
-                name = f"{pair}/{side}"
-                content.update(np.ascontiguousarray(values).data)
-                arrays.setdefault(name, _Growing(root, name)).append(values)
-    for array in arrays.values():
-        array.close()
-    if not arrays:
-        raise StoreError(
-            f"activation store {path} would be empty.\nExpected at least one batch of "
-            "calibration images, got none; set data.calibration above 0."
-        )
-    pairs = sorted({name.rpartition("/")[0] for name in arrays})
-    root.attrs.update(
-        {
-            "pairs": pairs,
-            "fingerprint": dict(fingerprint),
-            "sha256": content.hexdigest(),  # so that the group's file speaks for its chunks
-            "complete": True,
-        }
-    )
+    growing = _GrowingStore(zarr.open_group(partial, mode="w", zarr_format=3))
+    with ThreadPoolExecutor(1) as disk:
+        waiting: deque[Future[None]] = deque()
+        for rows in batches:
+            waiting.append(disk.submit(growing.append, rows))
+            if len(waiting) > AHEAD:
+                waiting.popleft().result()
+        for written in waiting:
+            written.result()
+        disk.submit(growing.close, path, fingerprint).result()
     os.replace(partial, path)
 
 
-class _Growing:
-    """An array whose batches wait until they fill a chunk; a write costs a millisecond each."""
+class _GrowingStore:
+    """A store's arrays and the hash of all that went into them."""
 
-    def __init__(self, root: zarr.Group, name: str) -> None:
+    def __init__(self, root: zarr.Group) -> None:
+        self._root = root
+        self._arrays: dict[str, _Growing] = {}
+        self._chunk = CHUNK
+        self._content = hashlib.sha256()
+
+    def append(self, rows: Rows) -> None:
+        if not self._arrays:
+            self._chunk = min(CHUNK, HELD // (2 * max(len(rows), 1)))
+        for pair, sides in rows.items():
+            for side, values in zip("xy", sides, strict=True):
+                self._append(f"{pair}/{side}", np.ascontiguousarray(values.cpu().numpy()))
+
+    def _append(self, name: str, values: FloatArray) -> None:
+        if name not in self._arrays:
+            self._arrays[name] = _Growing(self._root, name, values, self._chunk)
+        self._content.update(values.data)
+        self._arrays[name].append(values)
+
+    def close(self, path: Path, fingerprint: Mapping[str, str]) -> None:
+        for array in self._arrays.values():
+            array.close()
+        if not self._arrays:
+            raise StoreError(
+                f"activation store {path} would be empty.\nExpected at least one batch of "
+                "calibration images, got none; set data.calibration above 0."
+            )
+        attributes = {
+            "pairs": sorted({name.rpartition("/")[0] for name in self._arrays}),
+            "fingerprint": dict(fingerprint),
+            "sha256": self._content.hexdigest(),  # so that the group's file speaks for its chunks
+            "complete": True,
+        }
+        self._root.attrs.update(attributes)
+
+
+class _Growing:
+    """An array whose rows wait in one buffer until they fill a chunk."""
+
+    def __init__(self, root: zarr.Group, name: str, first: FloatArray, chunk: int) -> None:
         self._root, self._name = root, name
         self._array: zarr.Array[Any] | None = None
-        self._waiting: list[FloatArray] = []
+        rows = max(1, chunk // max(first[0].nbytes, 1))
+        self._buffer = np.empty((rows, *first.shape[1:]), first.dtype)
+        self._filled = 0
 
     def append(self, values: FloatArray) -> None:
-        self._waiting.append(values)
-        if sum(part.nbytes for part in self._waiting) >= CHUNK:
-            self._write()
+        while len(values):
+            part = values[: len(self._buffer) - self._filled]
+            self._buffer[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            values = values[len(part) :]
+            if self._filled == len(self._buffer):
+                self._write()
 
     def close(self) -> None:
-        if self._waiting:
+        if self._filled:
             self._write()
 
     def _write(self) -> None:
-        values = np.concatenate(self._waiting)
-        self._waiting = []
+        values, self._filled = self._buffer[: self._filled], 0
         if self._array is None:
             self._array = self._root.create_array(
                 self._name,

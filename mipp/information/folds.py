@@ -54,11 +54,12 @@ class FoldedInformation:
         x, y = self.rows()
         _require_rows(len(x), self.folds)
         null = self.whole.channels
-        order = [*(range(null) if order is None else order), null]
+        order = None if order is None else [*order, null]
         noise = null_column(x, torch.Generator().manual_seed(self.seed))
         states = self._states(torch.cat([x, noise], 1), y[:, targets.to(y.device)])
         every = torch.arange(len(targets))
-        return FoldedElimination([state.eliminate(every, order) for state in states], null)
+        folds = [state.eliminate(every, order, watched=1) for state in states]
+        return FoldedElimination(folds, null)
 
     def _states(self, x: Tensor, y: Tensor) -> list[PairState]:
         """States of disjoint folds of the rows, in their order: an image is in one fold."""

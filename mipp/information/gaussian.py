@@ -26,6 +26,7 @@ from mipp.information.gaussian_elimination import (
     explained,
 )
 from mipp.information.moments import Moments
+from mipp.information.ordered_elimination import OrderedElimination
 
 FEW = 8  # so many times fewer rows than features, before the dual form pays
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
@@ -74,19 +75,22 @@ class PairState:
         return 0.5 * float(_log_ratio(variance + floor, self.residual[targets] + floor).sum())
 
     def eliminate(
-        self, targets: Tensor, order: Sequence[int] | None = None
-    ) -> PrimalElimination | DualElimination:
+        self, targets: Tensor, order: Sequence[int] | None = None, watched: int = 0
+    ) -> PrimalElimination | OrderedElimination | DualElimination:
         """Backward elimination of the pair's channels, all present at first.
 
         Parameters
         ----------
         targets : indices of the target rows that count, int64.
         order : the channels in the order in which they will be decided, where that is known;
-            it makes each step cheaper and changes no answer beyond rounding.
+            it makes each step cheaper and changes no answer beyond rounding. Then only the next
+            of them can be asked about, and the last `watched` of them always.
         """
         if self.precision is None:
             return DualElimination(self, targets)
-        return PrimalElimination(self, targets, order)
+        if order is None:
+            return PrimalElimination(self, targets)
+        return OrderedElimination(self, targets, order, watched)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything in the state as named tensors, for a file."""

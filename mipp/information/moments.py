@@ -1,14 +1,16 @@
-"""First and second moments of (x, y), streamed chunk by chunk in float64."""
+"""First and second moments of (x, y), streamed chunk by chunk into float64 sums."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-STRIPS = 4
+STRIPS = 8
+NARROW = 64  # columns under which a strip is not worth a product of its own
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,92 @@ class Moments:
     xy: Tensor  # (d, m)
     yy: Tensor  # (m,) sum of (y - mean)^2
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything in it as named tensors, for a file."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**found, "n": torch.tensor(self.n)}
+
+
+def from_tensors(tensors: dict[str, Tensor]) -> Moments:
+    """The moments whose `tensors` these are."""
+    return Moments(int(tensors["n"]), **{k: v for k, v in tensors.items() if k != "n"})
+
+
+class MomentSums:
+    """Sums over chunks of rows, added up in place: no chunk costs more than its products.
+
+    Rows are shifted by the first chunk's mean, so that a mean far from zero takes no digits.
+
+    Parameters
+    ----------
+    products : precision of the products within a chunk; sums are always float64. With float32
+        a sum is off by about 1e-7 of its diagonal, for half of the time.
+    """
+
+    def __init__(self, products: torch.dtype = torch.float64) -> None:
+        self._n, self._products = 0, products
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add a chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
+        x, y = x.flatten(1), y.flatten(1)
+        if not self._n:
+            self._start(x, y)
+        self._n += x.shape[0]
+        x, y = x.to(self._products) - self._x_shift, y.to(self._products) - self._y_shift
+        self._x_sum += x.sum(0, dtype=torch.float64)
+        self._y_sum += y.sum(0, dtype=torch.float64)
+        for strip, rest in _strips(x.shape[1]):
+            self._xx[strip, rest] += x[:, strip].T @ x[:, rest]
+        self._xy += x.T @ y
+        self._yy += y.square().sum(0, dtype=torch.float64)
+
+    def _start(self, x: Tensor, y: Tensor) -> None:
+        kind = self._products
+        self._x_shift, self._y_shift = x.mean(0, dtype=kind), y.mean(0, dtype=kind)
+        wide: dict[str, Any] = {"dtype": torch.float64, "device": x.device}
+        d, m = x.shape[1], y.shape[1]
+        self._x_sum, self._y_sum = torch.zeros(d, **wide), torch.zeros(m, **wide)
+        self._xx, self._xy = torch.zeros(d, d, **wide), torch.zeros(d, m, **wide)
+        self._yy = torch.zeros(m, **wide)
+
+    def moments(self) -> Moments:
+        """Moments of all chunks; the sums are handed over, nothing can be added any more.
+
+        Raises
+        ------
+        ValueError : there was no chunk.
+        """
+        if not self._n:
+            raise ValueError("moments of no rows: expected at least one chunk, got none")
+        for strip, rest in _strips(len(self._x_sum)):
+            self._xx[strip.stop :, strip] = self._xx[strip, strip.stop :].T
+        n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
+        return Moments(
+            n,
+            self._x_shift + dx,
+            self._y_shift + dy,
+            self._xx.addr_(dx, dx, alpha=-n),
+            self._xy.addr_(dx, dy, alpha=-n),
+            self._yy.addcmul_(dy, dy, value=-n).clamp_min_(0),
+        )
+
 
 def of_rows(x: Tensor, y: Tensor) -> Moments:
     """Moments of one chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
-    x, y = x.flatten(1), y.flatten(1)
-    x_mean, y_mean = (v.mean(0, dtype=torch.float64) for v in (x, y))
-    x, y = x - x_mean, y - y_mean  # float64 from here on
-    return Moments(x.shape[0], x_mean, y_mean, _gram(x), x.T @ y, (y * y).sum(0))
+    return stream([(x, y)])
 
 
-def _gram(x: Tensor) -> Tensor:
-    """x'x, (d, d): its upper part in strips, mirrored, for 5/8 of the work of a full product."""
-    d = x.shape[1]
-    if d < STRIPS * 64:
-        return x.T @ x
-    gram, width = x.new_empty(d, d), -(-d // STRIPS)
-    for start in range(0, d, width):
-        strip, rest = slice(start, start + width), slice(start, None)
-        gram[strip, rest] = x[:, strip].T @ x[:, rest]
-        gram[rest, strip] = gram[strip, rest].T
-    return gram
+def stream(chunks: Iterable[tuple[Tensor, Tensor]]) -> Moments:
+    """Moments of all chunks.
+
+    Raises
+    ------
+    ValueError : there is no chunk.
+    """
+    sums = MomentSums()
+    for x, y in chunks:
+        sums.add(x, y)
+    return sums.moments()
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -59,17 +127,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def stream(chunks: Iterable[tuple[Tensor, Tensor]]) -> Moments:
-    """Moments of all chunks.
-
-    Raises
-    ------
-    ValueError : there is no chunk.
-    """
-    total: Moments | None = None
-    for x, y in chunks:
-        part = of_rows(x, y)
-        total = part if total is None else merge(total, part)
-    if total is None:
-        raise ValueError("moments of no rows: expected at least one chunk, got none")
-    return total
+def _strips(d: int) -> list[tuple[slice, slice]]:
+    """Strips of rows of a symmetric (d, d) matrix, each with the columns from its diagonal on."""
+    width = max(-(-d // STRIPS), NARROW)
+    return [(slice(start, start + width), slice(start, None)) for start in range(0, d, width)]

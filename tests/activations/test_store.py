@@ -36,8 +36,8 @@ def path(tmp_path):
     return tmp_path / "activations.zarr"
 
 
-def write_small(path, sizes=(4, 4, 3), chunk=1):
-    """By default every batch is a chunk."""
+def write_small(path, sizes=(4, 4, 3), chunk=96):
+    """By default a chunk holds four rows, of 24 bytes in x and 20 in y."""
     batches = draw_batches(0, sizes, {PAIR: (3, 2, 5)})
     with mock.patch("mipp.activations.store.CHUNK", chunk):
         write_store(path, batches, FINGERPRINT)
@@ -71,9 +71,9 @@ def test_rows_come_back_bit_by_bit(seed, rows, batches, last, shapes, chunk):
                 assert values.dtype == np.float32
 
 
-@pytest.mark.parametrize(("chunk", "chunks"), [(1, 3), (150, 2), (10**6, 1)])
-def test_batches_wait_until_they_fill_a_chunk(path, chunk, chunks):
-    write_small(path, chunk=chunk)  # a batch of four rows of x has 96 bytes
+@pytest.mark.parametrize(("chunk", "chunks"), [(1, 11), (96, 3), (150, 2), (10**6, 1)])
+def test_rows_wait_until_they_fill_a_chunk(path, chunk, chunks):
+    write_small(path, chunk=chunk)
     assert len(list((path / PAIR / "x/c").rglob("*/0/0"))) == chunks
     assert len(list(open_store(path).rows(PAIR))) == chunks
 
@@ -107,6 +107,32 @@ def test_incomplete_store_is_refused(path):
     (path / "zarr.json").write_text(json.dumps(group))
     with pytest.raises(StoreError, match="is incomplete"):
         open_store(path)
+
+
+def test_rows_that_wait_are_bounded_over_all_arrays(path):
+    with mock.patch("mipp.activations.store.HELD", 4 * 48):  # two arrays, each side of a pair
+        batches = draw_batches(0, (4, 4, 3), {PAIR: (3, 2, 5), "a--b": (3, 2, 5)})
+        write_store(path, batches, FINGERPRINT)
+    assert [len(x) for x, _ in open_store(path).rows(PAIR)] == [2] * 5 + [1]
+
+
+def test_fault_of_a_batch_leaves_no_store(path):
+    def batches():
+        yield from draw_batches(0, (4, 4), {PAIR: (3, 2, 5)})
+        raise RuntimeError("the third batch fails")
+
+    with pytest.raises(RuntimeError, match="third batch"):
+        write_store(path, batches(), FINGERPRINT)
+    assert not path.exists()
+
+
+def test_fault_of_the_disk_reaches_the_caller(path):
+    with (
+        mock.patch("zarr.Group.create_array", side_effect=OSError("disk full")),
+        pytest.raises(OSError, match="disk full"),
+    ):
+        write_store(path, draw_batches(0, (4,) * 9, {PAIR: (3, 2, 5)}), FINGERPRINT)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("side", ["x", "y"])

@@ -1,0 +1,205 @@
+"""Backward elimination in closed form when the order of the visits is known beforehand.
+
+Channels are decided panel by panel. Within a panel everything is small and lies in the CPU's
+cache; what its drops do to all later channels is computed once, when those are reached, as in a
+left-looking block Cholesky factorisation whose kept steps are skipped. A pass over d features of
+which D are dropped costs O(d D^2), reads the precision matrix and never copies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf
+from torch import Tensor
+
+from mipp.information.gaussian_elimination import unclear
+
+if TYPE_CHECKING:
+    from mipp.information.gaussian import PairState
+
+PANEL = 256  # features decided before the products with all later ones
+FloatArray = npt.NDArray[np.float64]
+
+
+class OrderedElimination:
+    """Elimination by downdates of the precision matrix P and of the predictor W, in an order.
+
+    Parameters
+    ----------
+    order : of the visits; only the channel that is decided next can be asked about.
+    watched : so many channels at the end of the order can always be asked about, and stay.
+    """
+
+    def __init__(
+        self, state: PairState, targets: Tensor, order: Sequence[int], watched: int = 0
+    ) -> None:
+        assert state.precision is not None
+        self._precision = state.precision
+        self._block = state.precision.shape[0] // state.channels
+        self._order = list(order)
+        features = torch.tensor(self._order, device=self._precision.device)[:, None] * self._block
+        features = features + torch.arange(self._block, device=features.device)
+        self._features = features.flatten()  # in the order of the visits
+        targets = targets.to(self._precision.device)
+        self._weights = state.weights[self._features].index_select(1, targets)
+        self._sides = self._precision.new_empty(len(self._features), 0)
+        self._projections = self._weights.new_empty(0, len(targets))
+        losses = (state.residual[targets], state.resolution * state.variance[targets])
+        self._residual, self._floor = (values.cpu().numpy().copy() for values in losses)
+        self._decidable = len(self._order) - watched
+        tail = range(self._decidable, len(self._order))
+        self._watched = {self._order[place]: place for place in tail}
+        self._next = 0  # place of the channel that is decided next
+        self._solved: _Solved | None = None
+        self._panel = self._panel_from(0)
+
+    def loss(self, channel: int) -> float:
+        """Information that goes with the channel decided next, or with a watched one; nats."""
+        rise = self._solve(channel).rise
+        now = self._residual + self._floor
+        constant = now <= 0
+        if constant.any():
+            rise, now = rise[~constant], now[~constant]
+        return 0.5 * float(np.log1p(rise / now).sum())
+
+    def samples(self, channel: int) -> Tensor:
+        """A single one; for a test of significance see `folds`."""
+        return torch.tensor([self.loss(channel)], dtype=torch.float64)
+
+    def losses(self) -> Tensor:
+        """Not for an order: whoever asks about all channels decides about any of them."""
+        raise NotImplementedError("an ordered elimination answers about the next channel alone")
+
+    def drop(self, channel: int) -> None:
+        """Remove the channel that is decided next."""
+        solved = self._solve(channel)
+        self._residual = self._residual + solved.rise
+        self._panel.drop(self._next, solved)
+        self._advance()
+
+    def settle(self, channel: int) -> None:
+        """Keep the channel that is decided next."""
+        assert channel == self._order[self._next]
+        self._advance()
+
+    def _advance(self) -> None:
+        self._next += 1
+        self._solved = None
+
+    def _solve(self, channel: int) -> _Solved:
+        if self._next < self._decidable and not self._panel.holds(self._next):
+            self._finish_panel()
+            self._panel = self._panel_from(self._next)
+        if channel in self._watched:
+            return self._panel.solve(self._watched[channel])
+        assert channel == self._order[self._next], "channels are decided in the order given"
+        if self._solved is None:
+            self._solved = self._panel.solve(self._next)
+        return self._solved
+
+    def _finish_panel(self) -> None:
+        """Bring the drops of the panel to all channels after it."""
+        dropped, lower, projections = self._panel.dropped()
+        if not len(dropped):
+            return
+        device = self._precision.device
+        rows, later = torch.from_numpy(dropped).to(device), slice(self._next * self._block, None)
+        # rows of P are contiguous: gather those of the drops, then their later columns
+        cross = self._precision.index_select(0, self._features[rows])
+        cross = cross.index_select(1, self._features[later])
+        cross.addmm_(self._sides[rows], self._sides[later].mT, alpha=-1)
+        factor = torch.from_numpy(lower).to(device)
+        side = torch.linalg.solve_triangular(factor, cross, upper=False)
+        before = self._sides.shape[1]
+        grown = self._sides.new_zeros(len(self._features), before + len(rows))
+        grown[later, :before] = self._sides[later]
+        grown[later, before:] = side.mT
+        self._sides = grown
+        found = torch.from_numpy(projections).to(device)
+        self._projections = torch.cat([self._projections, found])
+
+    def _panel_from(self, first: int) -> _Panel:
+        """The next panel, drops so far applied; watched channels are in every one."""
+        count = max(1, PANEL // self._block)
+        last = min(first + count, self._decidable)
+        places = [*range(first, last), *range(self._decidable, len(self._order))]
+        rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
+        rows = (rows + torch.arange(self._block, device=rows.device)).flatten()
+        features, sides = self._features[rows], self._sides[rows]
+        precision = self._precision.index_select(0, features).index_select(1, features)
+        precision.addmm_(sides, sides.mT, alpha=-1)
+        weights = torch.addmm(self._weights[rows], sides, self._projections, alpha=-1)
+        return _Panel(places, last - first, precision.cpu().numpy(), weights.cpu().numpy())
+
+
+class _Solved:
+    """One channel's block of P factorised, and what its drop does to the targets."""
+
+    __slots__ = ("factor", "projected", "rise")
+
+    def __init__(self, factor: FloatArray, projected: FloatArray) -> None:
+        self.factor = factor  # (b, b) lower Cholesky factor C, Fortran order
+        self.projected = projected  # (b, m) C^-1 W_F
+        self.rise: FloatArray = np.einsum("ij,ij->j", projected, projected)  # (m,)
+
+
+class _Panel:
+    """The channels at hand, with immediate downdates."""
+
+    def __init__(
+        self, places: Sequence[int], decidable: int, precision: FloatArray, weights: FloatArray
+    ) -> None:
+        self._block = len(precision) // max(len(places), 1)
+        self._rows = {
+            place: slice(i * self._block, (i + 1) * self._block) for i, place in enumerate(places)
+        }
+        self._decidable = set(places[:decidable])
+        self._precision, self._weights = precision, weights
+        self._sides: list[FloatArray] = []  # per drop, (panel, b)
+        self._dropped: list[int] = []  # places
+        self._projections: list[FloatArray] = []
+
+    def holds(self, place: int) -> bool:
+        """Whether the channel at this place can be decided here."""
+        return place in self._decidable
+
+    def solve(self, place: int) -> _Solved:
+        rows = self._rows[place]
+        factor, failed = dpotrf(self._precision[rows, rows], lower=1, clean=1)
+        if failed:
+            raise unclear(factor.shape, failed)
+        # (C^-1 W)' = W' C^-T: the transposed rows are in the order that BLAS wants
+        projected = dtrsm(1.0, factor, self._weights[rows].T, side=1, lower=1, trans_a=1)
+        return _Solved(factor, projected.T)
+
+    def drop(self, place: int, solved: _Solved) -> None:
+        rows = self._rows[place]
+        rest = slice(rows.stop, None)
+        side = np.zeros((len(self._precision), self._block))
+        side[rows] = solved.factor
+        if rows.stop < len(self._precision):
+            cross = self._precision[rows, rest].T
+            side[rest] = dtrsm(1.0, solved.factor, cross, side=1, lower=1, trans_a=1)
+            self._precision[rest, rest] -= side[rest] @ side[rest].T
+            self._weights[rest] -= side[rest] @ solved.projected
+        self._sides.append(side)
+        self._dropped.append(place)
+        self._projections.append(solved.projected)
+
+    def dropped(self) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+        """Features of the drops (k,) by place, the factor of their part of P (k, k), C^-1 W."""
+        if not self._dropped:
+            return np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, 0))
+        block = np.arange(self._block)
+        features = np.add.outer(np.array(self._dropped) * self._block, block).ravel()
+        local = np.concatenate(
+            [np.arange(len(self._precision))[self._rows[p]] for p in self._dropped]
+        )
+        lower = np.concatenate(self._sides, 1)[local]
+        return features, lower, np.concatenate(self._projections)
