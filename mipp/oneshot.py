@@ -24,10 +24,10 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.choice import require_choice
 from mipp.errors import ConfigError, DataError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
-from mipp.information import gaussian, moments
+from mipp.information import gaussian
 from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
-from mipp.information.moments import Moments
+from mipp.information.moments import MomentSums
 from mipp.metrics import count_macs, count_params
 from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
@@ -283,20 +283,20 @@ def _from_moments(
     graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling
 ) -> dict[str, PairInformation]:
     """The closed form of every pair; rows are held only where they are much fewer than features."""
-    sums: dict[str, Moments] = {}
+    sums: dict[str, MomentSums] = {}
     few: dict[str, list[tuple[Tensor, Tensor]]] = {}
     counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
     for batch in rows:
         for name, (x, y) in batch.items():
             if gaussian.prefers_dual(counts[name], x[0].numel()):
                 few.setdefault(name, []).append((x, y))
-                continue
-            part = moments.of_rows(x, y)
-            sums[name] = moments.merge(sums[name], part) if name in sums else part
+            else:
+                sums.setdefault(name, MomentSums()).add(x, y)
     settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
-        name: gaussian.prepare(part, channels[name], **settings) for name, part in sums.items()
+        name: gaussian.prepare(sums.pop(name).moments(), channels[name], **settings)
+        for name in list(sums)
     }
     for name, chunks in few.items():
         x, y = _pair_data(name, chunks).whole()

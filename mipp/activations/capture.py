@@ -79,32 +79,58 @@ class Tap:
         image = torch.arange(len(at), device=at.device)[:, None]
         if isinstance(self.module, nn.Linear):
             return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
-        kernel, stride, dilation = _geometry(self.module)
-        x = _padded(self.module, x).permute(0, 2, 3, 1).contiguous()  # a channel row per pixel
-        _, height, width, channels = x.shape
-        corner = (image * height + at // y.shape[3] * stride[0]) * width
-        corner = corner + at % y.shape[3] * stride[1]
-        down = torch.arange(kernel[0], device=at.device)[:, None] * dilation[0] * width
-        across = torch.arange(kernel[1], device=at.device) * dilation[1]
-        pixels = corner.reshape(-1, 1) + (down + across).flatten()
-        patches = x.view(-1, channels).index_select(0, pixels.flatten())
-        return patches.view(*pixels.shape, channels).transpose(1, 2).contiguous()
+        pixels, inside = self._kernel_pixels(at, x, y)
+        if not bool(inside.all()) and _fills_borders(self.module):
+            x = _padded(self.module, x)
+            pixels, inside = self._kernel_pixels(at, x, y, padded=True)
+        # only what lies under a sampled kernel is read: maps are large, samples few
+        images, rows, size = pixels.shape
+        spread = pixels.reshape(images, 1, rows * size).expand(-1, x.shape[1], -1)
+        found = x.flatten(2).gather(2, spread).view(images, x.shape[1], rows, size)
+        found = found.transpose(1, 2).contiguous()  # (images, rows, channels, kernel size)
+        if not bool(inside.all()):
+            found.mul_(inside[:, :, None].to(found.dtype))
+        return found.flatten(0, 1)
+
+    def _kernel_pixels(
+        self, at: Tensor, x: Tensor, y: Tensor, *, padded: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Flat pixel of x under each tap of the kernel, (images, rows, size), and whether it is
+        inside of x; what is not lies at the nearest pixel inside."""
+        kernel, stride, dilation, padding = _geometry(self.module)
+        places, inside = [], []
+        for axis, first in ((0, at // y.shape[3]), (1, at % y.shape[3])):
+            taps = torch.arange(kernel[axis], device=at.device) * dilation[axis]
+            place = (first * stride[axis])[:, :, None] + taps
+            if not padded:
+                place = place - padding[axis]
+            last = x.shape[2 + axis] - 1
+            inside.append((place >= 0) & (place <= last))
+            places.append(place.clamp(0, last))
+        down, across = places
+        pixels = down[..., :, None] * x.shape[3] + across[..., None, :]
+        within = inside[0][..., :, None] & inside[1][..., None, :]
+        return pixels.flatten(2), within.flatten(2)
 
 
 def _geometry(module: nn.Module) -> tuple[tuple[int, ...], ...]:
-    """Kernel size, stride and dilation."""
+    """Kernel size, stride, dilation and padding before the first pixel, each (down, across)."""
     if isinstance(module, PaddedShortcut):
-        return (1, 1), (2, 2), (1, 1)
+        return (1, 1), (2, 2), (1, 1), (0, 0)
     assert isinstance(module, nn.Conv2d)
-    return module.kernel_size, module.stride, module.dilation
+    across, _, down, _ = module._reversed_padding_repeated_twice
+    return module.kernel_size, module.stride, module.dilation, (down, across)
+
+
+def _fills_borders(module: nn.Module) -> bool:
+    """Whether what lies outside of the map is something else than zeros."""
+    return isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"
 
 
 def _padded(module: nn.Module, x: Tensor) -> Tensor:
     """The input as the convolution's kernel sees it, in the module's own padding mode."""
-    if not isinstance(module, nn.Conv2d):
-        return x
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    return F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    assert isinstance(module, nn.Conv2d)
+    return F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
 
 
 def capture_rows(

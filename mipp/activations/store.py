@@ -82,7 +82,7 @@ class _GrowingStore:
                 f"activation store {path} would be empty.\nExpected at least one batch of "
                 "calibration images, got none; set data.calibration above 0."
             )
-        attributes = {
+        attributes: dict[str, Any] = {
             "pairs": sorted({name.rpartition("/")[0] for name in self._arrays}),
             "fingerprint": dict(fingerprint),
             "sha256": self._content.hexdigest(),  # so that the group's file speaks for its chunks

@@ -14,6 +14,7 @@ from mipp.information import gaussian, moments, reconstruction
 from mipp.information.elimination import PairInformation
 from mipp.information.folds import FoldedInformation
 from mipp.information.gaussian import PairState
+from mipp.information.moments import Moments
 from mipp.information.pair_rows import ReconstructionSettings, pair_rows
 from mipp.information.reconstruction import (
     Reconstruction,
@@ -23,13 +24,21 @@ from mipp.information.reconstruction import (
 
 @dataclass(frozen=True)
 class PairData:
-    """Rows of one pair, as chunks x (n, channels, block) and y (n, m) that can be read again."""
+    """Rows of one pair, as chunks x (n, channels, block) and y (n, m) that can be read again.
+
+    `sums` gives their moments, where someone has added them up already.
+    """
 
     name: str
     rows: int
     channels: int
     block: int
     chunks: Callable[[], Iterable[tuple[Tensor, Tensor]]]
+    sums: Callable[[], Moments] | None = None
+
+    def moments(self) -> Moments:
+        """Moments of all rows."""
+        return self.sums() if self.sums else moments.stream(self.chunks())
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """All rows at once."""
@@ -64,7 +73,7 @@ def prepare_gaussian(data: PairData, config: EstimateConfig, seed: int) -> PairS
     if gaussian.prefers_dual(data.rows, data.channels * data.block):
         x, y = data.whole()
         return gaussian.prepare_dual(x, y, data.channels, **settings)
-    return gaussian.prepare(moments.stream(data.chunks()), data.channels, **settings)
+    return gaussian.prepare(data.moments(), data.channels, **settings)
 
 
 def _folded(

@@ -81,7 +81,7 @@ class MomentSums:
         """
         if not self._n:
             raise ValueError("moments of no rows: expected at least one chunk, got none")
-        for strip, rest in _strips(len(self._x_sum)):
+        for strip, _ in _strips(len(self._x_sum)):
             self._xx[strip.stop :, strip] = self._xx[strip, strip.stop :].T
         n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
         return Moments(

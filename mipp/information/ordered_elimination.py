@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf
 from torch import Tensor
 
@@ -105,24 +104,22 @@ class OrderedElimination:
 
     def _finish_panel(self) -> None:
         """Bring the drops of the panel to all channels after it."""
-        dropped, lower, projections = self._panel.dropped()
-        if not len(dropped):
+        if not len(self._panel):
             return
         device = self._precision.device
-        rows, later = torch.from_numpy(dropped).to(device), slice(self._next * self._block, None)
+        rows, factor, projections = (part.to(device) for part in self._panel.dropped())
+        later = slice(self._next * self._block, None)
         # rows of P are contiguous: gather those of the drops, then their later columns
         cross = self._precision.index_select(0, self._features[rows])
         cross = cross.index_select(1, self._features[later])
         cross.addmm_(self._sides[rows], self._sides[later].mT, alpha=-1)
-        factor = torch.from_numpy(lower).to(device)
         side = torch.linalg.solve_triangular(factor, cross, upper=False)
         before = self._sides.shape[1]
         grown = self._sides.new_zeros(len(self._features), before + len(rows))
         grown[later, :before] = self._sides[later]
         grown[later, before:] = side.mT
         self._sides = grown
-        found = torch.from_numpy(projections).to(device)
-        self._projections = torch.cat([self._projections, found])
+        self._projections = torch.cat([self._projections, projections])
 
     def _panel_from(self, first: int) -> _Panel:
         """The next panel, drops so far applied; watched channels are in every one."""
@@ -135,7 +132,7 @@ class OrderedElimination:
         precision = self._precision.index_select(0, features).index_select(1, features)
         precision.addmm_(sides, sides.mT, alpha=-1)
         weights = torch.addmm(self._weights[rows], sides, self._projections, alpha=-1)
-        return _Panel(places, last - first, precision.cpu().numpy(), weights.cpu().numpy())
+        return _Panel(places, last - first, precision.cpu(), weights.cpu())
 
 
 class _Solved:
@@ -143,17 +140,22 @@ class _Solved:
 
     __slots__ = ("factor", "projected", "rise")
 
-    def __init__(self, factor: FloatArray, projected: FloatArray) -> None:
-        self.factor = factor  # (b, b) lower Cholesky factor C, Fortran order
-        self.projected = projected  # (b, m) C^-1 W_F
+    def __init__(self, factor: Tensor, weights: Tensor) -> None:
+        self.factor = factor  # (b, b) lower Cholesky factor C
+        self.projected = torch.linalg.solve_triangular(factor, weights, upper=False)  # (b, m)
+        projected = self.projected.numpy()
         self.rise: FloatArray = np.einsum("ij,ij->j", projected, projected)  # (m,)
 
 
 class _Panel:
-    """The channels at hand, with immediate downdates."""
+    """The channels at hand, with immediate downdates, on the CPU.
+
+    Products are torch's: NumPy may bring a BLAS with threads of its own, which would wait busily
+    for the cores that torch's threads need.
+    """
 
     def __init__(
-        self, places: Sequence[int], decidable: int, precision: FloatArray, weights: FloatArray
+        self, places: Sequence[int], decidable: int, precision: Tensor, weights: Tensor
     ) -> None:
         self._block = len(precision) // max(len(places), 1)
         self._rows = {
@@ -161,9 +163,10 @@ class _Panel:
         }
         self._decidable = set(places[:decidable])
         self._precision, self._weights = precision, weights
-        self._sides: list[FloatArray] = []  # per drop, (panel, b)
+        self._values = precision.numpy()  # the same memory
+        self._sides: list[Tensor] = []  # per drop, (panel, b)
         self._dropped: list[int] = []  # places
-        self._projections: list[FloatArray] = []
+        self._projections: list[Tensor] = []
 
     def holds(self, place: int) -> bool:
         """Whether the channel at this place can be decided here."""
@@ -171,35 +174,34 @@ class _Panel:
 
     def solve(self, place: int) -> _Solved:
         rows = self._rows[place]
-        factor, failed = dpotrf(self._precision[rows, rows], lower=1, clean=1)
+        factor, failed = dpotrf(self._values[rows, rows], lower=1, clean=1)
         if failed:
             raise unclear(factor.shape, failed)
-        # (C^-1 W)' = W' C^-T: the transposed rows are in the order that BLAS wants
-        projected = dtrsm(1.0, factor, self._weights[rows].T, side=1, lower=1, trans_a=1)
-        return _Solved(factor, projected.T)
+        return _Solved(torch.from_numpy(factor), self._weights[rows])
 
     def drop(self, place: int, solved: _Solved) -> None:
         rows = self._rows[place]
         rest = slice(rows.stop, None)
-        side = np.zeros((len(self._precision), self._block))
+        side = self._precision.new_zeros(len(self._precision), self._block)
         side[rows] = solved.factor
-        if rows.stop < len(self._precision):
-            cross = self._precision[rows, rest].T
-            side[rest] = dtrsm(1.0, solved.factor, cross, side=1, lower=1, trans_a=1)
-            self._precision[rest, rest] -= side[rest] @ side[rest].T
-            self._weights[rest] -= side[rest] @ solved.projected
+        if rows.stop < len(side):
+            cross = self._precision[rows, rest]
+            right = torch.linalg.solve_triangular(solved.factor, cross, upper=False)
+            side[rest] = right.mT
+            self._precision[rest, rest].addmm_(right.mT, right, alpha=-1)
+            self._weights[rest].addmm_(right.mT, solved.projected, alpha=-1)
         self._sides.append(side)
         self._dropped.append(place)
         self._projections.append(solved.projected)
 
-    def dropped(self) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    def dropped(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features of the drops (k,) by place, the factor of their part of P (k, k), C^-1 W."""
-        if not self._dropped:
-            return np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, 0))
-        block = np.arange(self._block)
-        features = np.add.outer(np.array(self._dropped) * self._block, block).ravel()
-        local = np.concatenate(
-            [np.arange(len(self._precision))[self._rows[p]] for p in self._dropped]
-        )
-        lower = np.concatenate(self._sides, 1)[local]
-        return features, lower, np.concatenate(self._projections)
+        block = torch.arange(self._block)
+        features = (torch.tensor(self._dropped)[:, None] * self._block + block).flatten()
+        sides = torch.cat(self._sides, 1)
+        lower = torch.cat([sides[self._rows[place]] for place in self._dropped])
+        return features, lower, torch.cat(self._projections)
+
+    def __len__(self) -> int:
+        """Channels dropped."""
+        return len(self._dropped)

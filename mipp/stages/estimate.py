@@ -18,10 +18,12 @@ from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
 from mipp.config import Params, parse_budget
 from mipp.device import resolve_device
+from mipp.information import moments
 from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.moments import Moments
 from mipp.progress import track
-from mipp.stages.inputs import STORE, model_fingerprint
+from mipp.stages.inputs import MOMENTS, STORE, model_fingerprint
 from mipp.stages.stage import Context
 from mipp.workdir import TIMING, fingerprint, read_manifest, versions
 
@@ -46,7 +48,7 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     store = open_store(workdir / STORE, model_fingerprint(workdir))
-    data = pair_data(store, pair, resolve_device(params.compute.device))
+    data = pair_data(store, pair, resolve_device(params.compute.device), workdir / MOMENTS)
     estimator = ESTIMATORS[params.choose.estimator]
     state = estimator.prepare(data, params.estimate, params.seed)
     temporary = part.with_name(f".{part.name}.{os.getpid()}")
@@ -55,14 +57,22 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     os.replace(temporary, part)
 
 
-def pair_data(store: ActivationStore, pair: str, device: torch.device) -> PairData:
-    """Rows of one pair of a store, read on demand."""
+def pair_data(
+    store: ActivationStore, pair: str, device: torch.device, added_up: Path | None = None
+) -> PairData:
+    """Rows of one pair of a store, and its moments where a folder has them; read on demand."""
+    file = added_up / f"{pair}.safetensors" if added_up else None
 
     def chunks() -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in store.rows(pair):
             yield torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
-    return PairData(pair, *store.shape(pair), chunks)
+    def sums() -> Moments:
+        assert file is not None
+        return moments.from_tensors({k: v.to(device) for k, v in load_file(file).items()})
+
+    known = sums if file is not None and file.exists() else None
+    return PairData(pair, *store.shape(pair), chunks, known)
 
 
 def gather_estimates(context: Context) -> None:

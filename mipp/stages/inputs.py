@@ -20,6 +20,7 @@ from mipp.selection.selection import Selection
 from mipp.workdir import read_manifest
 
 STORE = Path("extract/activations.zarr")
+MOMENTS = Path("extract/moments")  # of pairs whose moments take less room than their rows
 
 
 def load_splits(params: Params) -> DataSplits:
