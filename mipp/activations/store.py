@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from mipp.errors import StoreError, StoreMismatchError
 
 CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
 HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about
+READ = 64 * 2**20  # bytes of an array that are read at once, about
 AHEAD = 2  # batches that may wait for the disk
 FloatArray = npt.NDArray[np.float32]
 
@@ -139,9 +141,10 @@ class ActivationStore:
     fingerprint: Mapping[str, str]
 
     def rows(self, pair: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Chunks of one pair: x (n, channels, block) and y (n, targets)."""
+        """Rows of one pair, some chunks at a time: x (n, channels, block) and y (n, targets)."""
         x, y = (self._array(pair, side) for side in ("x", "y"))
-        step = x.chunks[0]
+        row = x.dtype.itemsize * math.prod(x.shape[1:])
+        step = x.chunks[0] * max(1, READ // (row * x.chunks[0]))
         for start in range(0, x.shape[0], step):
             yield np.asarray(x[start : start + step]), np.asarray(y[start : start + step])
 

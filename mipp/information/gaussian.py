@@ -122,10 +122,10 @@ def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float)
     variance = moments.yy / moments.n
     penalty = _penalty(covariance.diagonal(), ridge)
     covariance.diagonal().add_(penalty)
-    precision = torch.cholesky_inverse(_factor(covariance, ridge, moments.n))
+    blocks = diagonal_blocks(covariance, channels).clone()
+    precision = _inverse(covariance, ridge, moments.n)
     weights = precision @ cross
     residual = (variance - (cross * weights).sum(0)).clamp_min(0)
-    blocks = diagonal_blocks(covariance, channels)
     alone = explained(blocks, cross.view(channels, -1, cross.shape[1]))
     return PairState(channels, resolution, weights, residual, variance, alone, precision)
 
@@ -160,7 +160,7 @@ def prepare_dual(
     penalty = _penalty(diagonal, ridge)
     gram = x @ x.T
     gram.diagonal().add_(n * penalty)
-    kernel = torch.cholesky_inverse(_factor(gram, ridge, n))
+    kernel = _inverse(gram, ridge, n)
     dual = kernel @ y
     residual = penalty * (y * dual).sum(0)
     by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
@@ -187,16 +187,17 @@ def _penalty(diagonal: Tensor, ridge: float) -> float:
     return ridge * (float(diagonal.mean()) or 1.0)
 
 
-def _factor(matrix: Tensor, ridge: float, rows: int) -> Tensor:
-    """Lower Cholesky factor of a covariance or kernel matrix."""
-    factor, failed = torch.linalg.cholesky_ex(matrix)
+def _inverse(matrix: Tensor, ridge: float, rows: int) -> Tensor:
+    """Inverse of a covariance or kernel matrix, in its place."""
+    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
     if int(failed):
         raise SingularCovarianceError(
             f"covariance from {rows} rows is not positive definite: its factorisation stops at "
             f"pivot {int(failed)} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
             f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
         )
-    return factor  # type: ignore[no-any-return]
+    return torch.cholesky_inverse(matrix, out=matrix)
 
 
 def _log_ratio(above: Tensor, below: Tensor) -> Tensor:

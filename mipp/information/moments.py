@@ -48,6 +48,7 @@ class MomentSums:
 
     def __init__(self, products: torch.dtype = torch.float64) -> None:
         self._n, self._products = 0, products
+        self._scratch = torch.empty(0, dtype=products)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
@@ -59,9 +60,18 @@ class MomentSums:
         self._x_sum += x.sum(0, dtype=torch.float64)
         self._y_sum += y.sum(0, dtype=torch.float64)
         for strip, rest in _strips(x.shape[1]):
-            self._xx[strip, rest] += x[:, strip].T @ x[:, rest]
-        self._xy += x.T @ y
+            self._add_product(self._xx[strip, rest], x[:, strip].T, x[:, rest])
+        self._add_product(self._xy, x.T, y)
         self._yy += y.square().sum(0, dtype=torch.float64)
+
+    def _add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
+        if self._products == total.dtype:
+            total.addmm_(left, right)
+            return
+        shape = (left.shape[0], right.shape[1])
+        if self._scratch.numel() < shape[0] * shape[1]:  # fresh memory costs more than the product
+            self._scratch = left.new_empty(shape[0] * shape[1])
+        total += torch.mm(left, right, out=self._scratch[: shape[0] * shape[1]].view(shape))
 
     def _start(self, x: Tensor, y: Tensor) -> None:
         kind = self._products

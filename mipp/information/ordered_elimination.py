@@ -47,8 +47,7 @@ class OrderedElimination:
         self._features = features.flatten()  # in the order of the visits
         targets = targets.to(self._precision.device)
         self._weights = state.weights[self._features].index_select(1, targets)
-        self._sides = self._precision.new_empty(len(self._features), 0)
-        self._projections = self._weights.new_empty(0, len(targets))
+        self._past: list[_Past] = []
         losses = (state.residual[targets], state.resolution * state.variance[targets])
         self._residual, self._floor = (values.cpu().numpy().copy() for values in losses)
         self._decidable = len(self._order) - watched
@@ -108,18 +107,12 @@ class OrderedElimination:
             return
         device = self._precision.device
         rows, factor, projections = (part.to(device) for part in self._panel.dropped())
-        later = slice(self._next * self._block, None)
-        # rows of P are contiguous: gather those of the drops, then their later columns
-        cross = self._precision.index_select(0, self._features[rows])
-        cross = cross.index_select(1, self._features[later])
-        cross.addmm_(self._sides[rows], self._sides[later].mT, alpha=-1)
-        side = torch.linalg.solve_triangular(factor, cross, upper=False)
-        before = self._sides.shape[1]
-        grown = self._sides.new_zeros(len(self._features), before + len(rows))
-        grown[later, :before] = self._sides[later]
-        grown[later, before:] = side.mT
-        self._sides = grown
-        self._projections = torch.cat([self._projections, projections])
+        start = self._next * self._block
+        cross = self._entries(rows, slice(self._next, None))
+        for past in self._past:
+            cross.addmm_(past.rows(rows), past.sides[start - past.start :].mT, alpha=-1)
+        sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT
+        self._past.append(_Past(start, sides, projections))
 
     def _panel_from(self, first: int) -> _Panel:
         """The next panel, drops so far applied; watched channels are in every one."""
@@ -128,11 +121,36 @@ class OrderedElimination:
         places = [*range(first, last), *range(self._decidable, len(self._order))]
         rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
         rows = (rows + torch.arange(self._block, device=rows.device)).flatten()
-        features, sides = self._features[rows], self._sides[rows]
-        precision = self._precision.index_select(0, features).index_select(1, features)
-        precision.addmm_(sides, sides.mT, alpha=-1)
-        weights = torch.addmm(self._weights[rows], sides, self._projections, alpha=-1)
+        precision, weights = self._entries(rows, places), self._weights[rows]
+        for past in self._past:
+            sides = past.rows(rows)
+            precision.addmm_(sides, sides.mT, alpha=-1)
+            weights.addmm_(sides, past.projections, alpha=-1)
         return _Panel(places, last - first, precision.cpu(), weights.cpu())
+
+    def _entries(self, rows: Tensor, places: slice | Sequence[int]) -> Tensor:
+        """The precision matrix at these rows and the channels at these places, untouched."""
+        channels = torch.tensor(
+            self._order[places]
+            if isinstance(places, slice)
+            else [self._order[place] for place in places],
+            device=rows.device,
+        )
+        grid = self._precision.view(len(self._features), len(self._order), self._block)
+        return grid[self._features[rows][:, None], channels].flatten(1)
+
+
+class _Past:
+    """The drops of an earlier panel, as all later channels see them."""
+
+    def __init__(self, start: int, sides: Tensor, projections: Tensor) -> None:
+        self.start = start  # first feature after the panel
+        self.sides = sides  # (features from there on, dropped features)
+        self.projections = projections  # (dropped features, m)
+
+    def rows(self, features: Tensor) -> Tensor:
+        """Sides of these features."""
+        return self.sides.index_select(0, features - self.start)
 
 
 class _Solved:
