@@ -89,11 +89,11 @@ def test_run_refuses(case, tmp_path, capsys):
 REFUSED_TOGETHER = {
     "nats for a criterion": [
         ("choose.method=l1", "choose.budget=nats:0.1"),
-        "choose.budget", "ratio, params or macs", "got nats:0.1",
+        "choose.budget", "ratio, params, macs or latency", "got nats:0.1",
     ],
     "confidence for a criterion": [
         ("choose.method=l1", "choose.budget=confidence:95"),
-        "choose.budget", "choose.method=mipp", "ratio, params or macs", "got confidence:95",
+        "choose.budget", "choose.method=mipp", "params, macs or latency", "got confidence:95",
     ],
     "confidence for a ranking": [
         ("choose.order=best-first", "choose.budget=confidence:95"),

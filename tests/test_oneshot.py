@@ -322,7 +322,7 @@ def test_budget_that_only_the_floors_meet_is_met(net, loader):
 
 
 def test_nats_are_refused_for_a_score(net, loader):
-    with pytest.raises(BudgetError, match=r"(?s)nats:1.*ratio, params or macs"):
+    with pytest.raises(BudgetError, match=r"(?s)nats:1.*ratio, params, macs or latency"):
         mipp.prune(net, loader, "nats:1", method="l1")
 
 
