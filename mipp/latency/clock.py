@@ -51,11 +51,11 @@ class Clock:
         """The graph with a measured table of times."""
         images = torch.rand((self.batch, *self.shape)).to(self.device, _dtype(self.model))
         parts = parts_of(self.model, graph, images)
-        curves = _curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
+        curves = build_curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
         whole = [(_uniform(graph, share), 0.0) for share in SHARES]
         repeats, warm_ups = self._effort(len(whole))
         times = latencies_ms(
-            [self._pruned(_first(graph, kept)) for kept, _ in whole],
+            [self._pruned(first_channels(graph, kept)) for kept, _ in whole],
             self.shape,
             batch=self.batch,
             repeats=repeats,
@@ -81,7 +81,9 @@ class Clock:
 
     def least_share(self, graph: ChannelGraph, floors: Mapping[str, int]) -> float:
         """`share` with every group at its floor; one channel where the floor is none."""
-        return self.share(_first(graph, {group: max(floor, 1) for group, floor in floors.items()}))
+        return self.share(
+            first_channels(graph, {group: max(floor, 1) for group, floor in floors.items()})
+        )
 
     def circumstances(self) -> dict[str, Any]:
         """Batch and device of the measurements."""
@@ -101,7 +103,7 @@ class Clock:
         return turns, 1 if once > SLOW else 3
 
 
-def _curves(parts: Mapping[str, Part], measure: Measure) -> dict[str, WidthCurve]:
+def build_curves(parts: Mapping[str, Part], measure: Measure) -> dict[str, WidthCurve]:
     """Times of every part over its grid of widths; parts alike are measured once."""
     distinct = {part.key(): part for part in parts.values()}
     found = {
@@ -171,7 +173,7 @@ def _uniform(graph: ChannelGraph, share: float) -> dict[str, int]:
     }
 
 
-def _first(graph: ChannelGraph, counts: Mapping[str, int]) -> Selection:
+def first_channels(graph: ChannelGraph, counts: Mapping[str, int]) -> Selection:
     """The first channels of every group: which they are does not matter for the time."""
     kept = {group: np.arange(count) for group, count in counts.items()}
     return Selection(kept, dict(graph.widths), "first")

@@ -15,20 +15,22 @@ from mipp.graph import ChannelGraph, ChannelGroup, IntArray, LayerCost, Member
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kinds import CONVS
 
-EDGES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 1)  # shares of a width at which both sides vary
-FINE = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)  # where one side does
+EDGES = (0, 1 / 4, 1 / 2, 3 / 4, 1)  # shares of a width where both sides vary; 0: one
+FINE = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)  # where one side does
 
 
 BLOCK = 16  # channels that kernels take at once
 
 
 def typical(width: int, full: int) -> int:
-    """The width in the middle of its block of channels, or the full width.
+    """The width in the middle of its block of channels; one and the full width as they are.
 
     A block costs what its last channel costs, whole or not, so that multiples are bargains; a
     line through the middles is right on average.
     """
-    return width if width == full or full <= BLOCK else min(width // BLOCK * BLOCK + 8, full)
+    if width in (1, full) or full <= BLOCK:
+        return width
+    return min(width // BLOCK * BLOCK + BLOCK // 2, full)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from mipp.selection.budget import spent
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
 
-CLOSE = 0.02  # relative error of the measured share that is good enough
+CLOSE = 0.03  # relative error of the measured share that is good enough
 TRIES = 5  # selections at most
 UNSURE = 0.1  # relative error within which the clock does not refuse a budget
 
@@ -107,33 +107,39 @@ def within_time(
         return select(graph, config), None
     budget = parse_budget(config.budget)
     wanted = budget.value if budget.kind == "latency" else None
-    if wanted is not None:
-        floors = floors_of(graph, config)
-        require_time(wanted, clock.least_share(graph, floors), floors)
-    graph = clock.measured(graph)
-    assert graph.latency is not None
+    tries: list[Try] = []
     if wanted is None:
+        graph = clock.measured(graph)
         outcome = select(graph, config)
-        return outcome, TimeReport(None, (), graph.latency, clock.circumstances())
-    outcome, tries = _search(select, selection_of, graph, config, clock)
+    else:
+        floors = floors_of(graph, config)
+        least = clock.least_share(graph, floors)
+        require_time(wanted, least, floors)
+        graph = clock.measured(graph)
+        ends = ((spent(graph, floors, "latency"), least), (1.0, 1.0))
+        outcome, tries = _search(
+            lambda asked: select(graph, asked), selection_of, graph, config, clock, ends
+        )
+    assert graph.latency is not None
     return outcome, TimeReport(wanted, tuple(tries), graph.latency, clock.circumstances())
 
 
 def _search(
-    select: Select[Outcome],
+    select: Callable[[ChooseConfig], Outcome],
     selection_of: Callable[[Outcome], Selection],
     graph: ChannelGraph,
     config: ChooseConfig,
     clock: Stopwatch,
+    ends: tuple[tuple[float, float], ...],
 ) -> tuple[Outcome, list[Try]]:
-    wanted = parse_budget(config.budget).value
-    least = spent(graph, floors_of(graph, config), "latency")
+    """The best outcome, and all tries; `ends` are predicted and measured of floors and dense."""
+    wanted, least = parse_budget(config.budget).value, ends[0][0]
     tries: list[Try] = []
     target = max(wanted, least)
     best: tuple[float, Outcome] | None = None
     while len(tries) < TRIES and target not in [t.target for t in tries]:
         budget = str(Budget("latency", target))
-        outcome = select(graph, config.model_copy(update={"budget": budget}))
+        outcome = select(config.model_copy(update={"budget": budget}))
         selection = selection_of(outcome)
         measured = clock.share(selection)
         tries.append(Try(target, spent(graph, selection.counts(), "latency"), measured))
@@ -142,21 +148,23 @@ def _search(
             best = error, outcome
         if error <= CLOSE * wanted:
             break
-        target = min(max(next_target(wanted, tries), least), 1.0)
+        known = [*ends, *((t.predicted, t.measured) for t in tries)]
+        target = min(max(next_target(wanted, known), least), 1.0)
     assert best is not None
     return best[1], tries
 
 
-def next_target(wanted: float, tries: list[Try]) -> float:
-    """The share to ask for, from what was asked for and measured before.
+def next_target(wanted: float, known: Sequence[tuple[float, float]]) -> float:
+    """The share to ask for, on the line between what was measured just below and just above.
 
-    Between the nearest tries on both sides where there are such, else in proportion.
+    Parameters
+    ----------
+    known : predicted and measured shares.
     """
-    below = [(t.measured, t.predicted) for t in tries if t.measured <= wanted]
-    above = [(t.measured, t.predicted) for t in tries if t.measured > wanted]
+    below = [(measured, predicted) for predicted, measured in known if measured <= wanted]
+    above = [(measured, predicted) for predicted, measured in known if measured > wanted]
     if not below or not above:
-        nearest = min(tries, key=lambda t: abs(t.measured - wanted))
-        return nearest.predicted * wanted / nearest.measured
+        return min(known)[0] if above else max(known)[0]
     (low, start), (high, stop) = max(below), min(above)
     return start + (stop - start) * (wanted - low) / (high - low)
 

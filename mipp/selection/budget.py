@@ -173,11 +173,16 @@ def spare_channels(
     """
     counts = dict(kept)
     spare: set[tuple[str, int]] = set()
+    full: set[str] = set()  # groups of which no channel fits, nor will: counts only grow
     for _, group, channel in sorted(dropped, key=lambda c: (-c.worth, c.group, c.channel)):
+        if group in full:
+            continue
         more = {**counts, group: counts[group] + 1}
         if fits(graph, more, budget):
             counts = more
             spare.add((group, channel))
+        else:
+            full.add(group)
     return spare
 
 
