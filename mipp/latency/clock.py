@@ -18,7 +18,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable, WidthCurve, rising
 from mipp.latency.widths import Part, parts_of, typical
-from mipp.metrics import latencies_ms
+from mipp.metrics import WARM_UPS, latencies_ms
 from mipp.progress import track
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
@@ -49,34 +49,17 @@ class Clock:
 
     def measured(self, graph: ChannelGraph) -> ChannelGraph:
         """The graph with a measured table of times."""
-        images = torch.rand((self.batch, *self.shape)).to(self.device, _dtype(self.model))
+        shape = (self.batch, *self.shape)
+        images = torch.full(shape, 0.5, dtype=_dtype(self.model), device=self.device)
         parts = parts_of(self.model, graph, images)
         curves = build_curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
-        whole = [(_uniform(graph, share), 0.0) for share in SHARES]
-        repeats, warm_ups = self._effort(len(whole))
-        times = latencies_ms(
-            [self._pruned(first_channels(graph, kept)) for kept, _ in whole],
-            self.shape,
-            batch=self.batch,
-            repeats=repeats,
-            device=self.device,
-            warm_ups=warm_ups,
-        )
-        kept = [widths for widths, _ in whole]
+        kept = [_uniform(graph, share) for share in SHARES]
+        times = self._in_turns([self._pruned(first_channels(graph, k)) for k in kept])
         return replace(graph, latency=fit_remainder(LatencyTable(curves), graph, kept, times))
 
     def share(self, selection: Selection) -> float:
         """Measured time of the network with a selection, as a share of the dense one's."""
-        pruned = self._pruned(selection)
-        repeats, warm_ups = self._effort(2)
-        dense, after = latencies_ms(
-            [self.model, pruned],
-            self.shape,
-            batch=self.batch,
-            repeats=repeats,
-            device=self.device,
-            warm_ups=warm_ups,
-        )
+        dense, after = self._in_turns([self.model, self._pruned(selection)])
         return after / dense
 
     def least_share(self, graph: ChannelGraph, floors: Mapping[str, int]) -> float:
@@ -94,13 +77,18 @@ class Clock:
         example = torch.zeros(1, *self.shape, device=self.device, dtype=dtype)
         return apply_selection(self.model, selection, example)
 
-    def _effort(self, networks: int) -> tuple[int, int]:
-        """Turns and warm-ups to time that many networks in."""
-        once = 1e-3 * latencies_ms(
-            [self.model], self.shape, batch=self.batch, repeats=1, device=self.device, warm_ups=1
-        )[0]  # fmt: skip
-        turns = min(max(round(SECONDS / (networks * once)), TURNS[0]), TURNS[1])
-        return turns, 1 if once > SLOW else 3
+    def _in_turns(self, networks: Sequence[nn.Module]) -> list[float]:
+        """Milliseconds of each, with as many turns as fit into the time for it."""
+        settings: dict[str, Any] = {"batch": self.batch, "device": self.device}
+        [once] = latencies_ms([self.model], self.shape, repeats=1, warm_ups=1, **settings)
+        turns = round(SECONDS / (len(networks) * 1e-3 * once))
+        return latencies_ms(
+            networks,
+            self.shape,
+            repeats=min(max(turns, TURNS[0]), TURNS[1]),
+            warm_ups=1 if 1e-3 * once > SLOW else WARM_UPS,
+            **settings,
+        )
 
 
 def build_curves(parts: Mapping[str, Part], measure: Measure) -> dict[str, WidthCurve]:

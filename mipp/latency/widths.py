@@ -83,7 +83,7 @@ class Part:
         return module
 
     def inputs_at(self, inputs: int, outputs: int, device: torch.device) -> list[_Arguments]:
-        """Random arguments of every call for a module of these widths."""
+        """Arguments of every call for a module of these widths."""
         axis = _channel_axis(self.module)
         own = self.cost.in_features if self.cost.inputs else None
         found = []
@@ -179,6 +179,5 @@ def _emptied(value: Any) -> Any:
 def _filled(value: Any, device: torch.device) -> Any:
     if not isinstance(value, Tensor):
         return value
-    if value.is_floating_point():
-        return torch.rand(value.shape, dtype=value.dtype, device=device)
-    return torch.zeros(value.shape, dtype=value.dtype, device=device)
+    content = 0.5 if value.is_floating_point() else 0
+    return torch.full(value.shape, content, dtype=value.dtype, device=device)
