@@ -31,11 +31,13 @@ BUDGETS: Mapping[str, tuple[float, float, str]] = {
     "ratio": (0.0, 1.0, "share of the units to remove"),
     "params": (0.0, 1.0, "share of the parameters to keep"),
     "macs": (0.0, 1.0, "share of the multiply-accumulates to keep"),
+    "latency": (0.0, 1.0, "share of the measured time to keep"),
     "nats": (0.0, float("inf"), "information under which a unit is dropped"),
     "confidence": (50.0, 100.0, "percent of being sure that a unit adds information"),
 }
 
 
+KEPT = ("params", "macs", "latency")  # whose value is what stays
 EXAMPLES = {"confidence": 95}
 
 
@@ -58,7 +60,7 @@ def parse_budget(text: str) -> Budget:
         value = float(number)
     except ValueError:
         value = float("nan")
-    lowest, highest = kind in ("ratio", "nats"), kind in ("params", "macs")  # bounds themselves
+    lowest, highest = kind in ("ratio", "nats"), kind in KEPT  # bounds themselves
     inside = low < value < high or (lowest and value == low) or (highest and value == high)
     if not inside:
         brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"
@@ -155,7 +157,7 @@ class ChooseConfig(Section):
     estimator: str = "gaussian"
     order: Literal["mi", "best-first"] = "mi"
     budget: str = "macs:0.5"
-    price: Literal["budget", "unit", "params", "macs"] = "budget"
+    price: Literal["budget", "unit", "params", "macs", "latency"] = "budget"
     scope: Literal["global", "layer"] = "global"
     batch_size: Count = 256
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35

@@ -40,6 +40,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def describe_device(device: torch.device) -> str:
+    """Name of the device, of a CPU the number of threads: what a measured time depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
 def _require_gpu(name: str, index: int) -> None:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index < count:

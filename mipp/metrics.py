@@ -145,7 +145,7 @@ def latency_ms(
     shape : one input without the batch axis.
     repeats : timed passes.
     """
-    return _median_ms([model], (batch, *shape), repeats, device)[0]
+    return latencies_ms([model], shape, batch=batch, repeats=repeats, device=device)[0]
 
 
 def latency_pair_ms(
@@ -158,31 +158,40 @@ def latency_pair_ms(
     device: torch.device,
 ) -> tuple[float, float]:
     """`latency_ms` of both networks, timed in turns so that drift of the machine hits both."""
-    first, second = _median_ms([dense, pruned], (batch, *shape), repeats, device)
+    first, second = latencies_ms(
+        [dense, pruned], shape, batch=batch, repeats=repeats, device=device
+    )
     return first, second
+
+
+def latencies_ms(
+    models: Sequence[nn.Module],
+    shape: tuple[int, ...],
+    *,
+    batch: int,
+    repeats: int,
+    device: torch.device,
+    warm_ups: int = WARM_UPS,
+) -> list[float]:
+    """`latency_ms` of several networks, timed in turns."""
+    pixels = torch.rand((batch, *shape), generator=torch.Generator().manual_seed(0))
+    images = pixels.to(device, _dtype_of(models[0]))
+    times: list[list[float]] = [[] for _ in models]
+    with ExitStack() as found, torch.inference_mode():
+        for model in models:
+            found.enter_context(_evaluating(model, device))
+        for turn in range(warm_ups + repeats):
+            for model, seconds in zip(models, times, strict=True):
+                elapsed = _time(model, images, device)
+                if turn >= warm_ups:
+                    seconds.append(elapsed)
+    return [1000 * statistics.median(seconds) for seconds in times]
 
 
 def peak_rss_mb() -> float:
     """Most memory this process has held at once so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
-
-
-def _median_ms(
-    models: Sequence[nn.Module], shape: tuple[int, ...], repeats: int, device: torch.device
-) -> list[float]:
-    pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    images = pixels.to(device, _dtype_of(models[0]))
-    times: list[list[float]] = [[] for _ in models]
-    with ExitStack() as found, torch.inference_mode():
-        for model in models:
-            found.enter_context(_evaluating(model, device))
-        for turn in range(WARM_UPS + repeats):
-            for model, seconds in zip(models, times, strict=True):
-                elapsed = _time(model, images, device)
-                if turn >= WARM_UPS:
-                    seconds.append(elapsed)
-    return [1000 * statistics.median(seconds) for seconds in times]
 
 
 def _time(model: nn.Module, images: Tensor, device: torch.device) -> float:

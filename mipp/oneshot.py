@@ -15,6 +15,7 @@ from mipp.activations.capture import Rows
 from mipp.config import (
     ChooseConfig,
     EstimateConfig,
+    EvaluateConfig,
     ExtractConfig,
     PruneConfig,
     parse_budget,
@@ -28,6 +29,7 @@ from mipp.information import gaussian
 from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import MomentSums
+from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
 from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
@@ -40,6 +42,7 @@ from mipp.surgery import apply_selection
 
 REPAIRS = ("refit", "recalibrate", "none")
 EXTRACT, ESTIMATE, PRUNE = ExtractConfig(), EstimateConfig(), PruneConfig()
+LATENCY_BATCH = EvaluateConfig().latency_batch
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class PruneReport:
     macs: int
     macs_dense: int
     seconds: float
+    latency: TimeReport | None = None  # where the budget or its price is time
 
     def __str__(self) -> str:
         lines = [
@@ -72,6 +76,10 @@ class PruneReport:
             f"MACs {self.macs_dense:,} -> {self.macs:,} "
             f"({100 * self.macs / self.macs_dense:.1f} %), {self.seconds:.1f} s"
         ]
+        best = self.latency.best() if self.latency else None
+        if self.latency and best:
+            where = "batch {batch} on {device}".format(**self.latency.circumstances)
+            lines.append(f"latency {100 * best.measured:.1f} % of the dense network's, {where}")
         lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
         lines += [f"  {name} left whole: {why}" for name, why in self.left_whole.items()]
         lines += [
@@ -105,6 +113,7 @@ def prune(
     ignore: Sequence[str] = (),
     keep_outputs: Sequence[str] = (),
     keep_inputs: Sequence[str] = (),
+    latency_batch: int = LATENCY_BATCH,
     seed: int = 0,
 ) -> Pruned:
     """A pruned copy of a network; the one given is left as it was.
@@ -113,9 +122,9 @@ def prune(
     ----------
     calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
         training data, such as a shuffled loader. The first `images` inputs are held in memory.
-    budget : `macs:S` and `params:S` keep the share S, `ratio:R` removes the share R of the
-        units, `nats:X` drops what adds less than X nats, `confidence:X` keeps what adds
-        information with more than X % confidence.
+    budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
+        the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
+        less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
     method : `mipp`, or a rival criterion of `mipp.criteria`.
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
         perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
@@ -128,6 +137,8 @@ def prune(
     limits : pattern of module names -> greatest share of such a group's units that may go.
     ignore, keep_outputs, keep_inputs : names of modules, or patterns with `*`, whose channels
         stay, on both sides or on one.
+    latency_batch : inputs at once when time is measured, for a budget of `latency`; what is
+        measured varies, so that two calls may differ.
     seed : of the sampled positions and of the random criterion.
 
     Returns
@@ -156,11 +167,14 @@ def prune(
         raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
     if images < 1:
         raise ConfigError(f"images: expected at least 1 calibration input, got {images}.")
+    if latency_batch < 1:
+        raise ConfigError(f"latency_batch: expected at least 1 input, got {latency_batch}.")
     batches = _collect(calibration, images, _device(model))
     example = batches[0][0][:1]
     graph = build_graph(model, example)
     check_reachable(graph, parse_budget(budget), floors_of(graph, config))
-    selection, information, near = _select(model, graph, batches, config, seed)
+    clock = Clock(model, tuple(example.shape[1:]), latency_batch, example.device)
+    selection, information, near, times = _select(clock, graph, batches, config, seed)
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
     report = PruneReport(
@@ -175,6 +189,7 @@ def prune(
         macs=count_macs(pruned, tuple(example.shape[1:])),
         macs_dense=count_macs(model, tuple(example.shape[1:])),
         seconds=time.perf_counter() - started,
+        latency=times,
     )
     return Pruned(pruned, selection, report)
 
@@ -225,16 +240,29 @@ def _require_shuffled(batches: list[Batch]) -> None:
 
 
 def _select(
-    model: nn.Module, graph: ChannelGraph, batches: list[Batch], config: ChooseConfig, seed: int
-) -> tuple[Selection, Mapping[str, float], list[str]]:
+    clock: Clock, graph: ChannelGraph, batches: list[Batch], config: ChooseConfig, seed: int
+) -> tuple[Selection, Mapping[str, float], list[str], TimeReport | None]:
     provenance = {"budget": config.budget, "order": config.order, "seed": str(seed)}
     if config.method == "mipp":
-        information = _information(model, graph, [x for x, _ in batches], config, seed)
-        choice = select_by_information(graph, information, config, provenance)
-        return choice.selection, choice.information, choice.near_collapsed()
-    given = CriterionInput(model, graph, lambda: _labelled(batches), seed)
-    selection = select_by_criterion(graph, CRITERIA[config.method](given), config, provenance)
-    return selection, {}, at_floor(selection, floors_of(graph, config))
+        information = _information(clock.model, graph, [x for x, _ in batches], config, seed)
+        choice, times = within_time(
+            lambda timed, asked: select_by_information(timed, information, asked, provenance),
+            lambda choice: choice.selection,
+            graph,
+            config,
+            clock,
+        )
+        return choice.selection, choice.information, choice.near_collapsed(), times
+    given = CriterionInput(clock.model, graph, lambda: _labelled(batches), seed)
+    scores = CRITERIA[config.method](given)
+    selection, times = within_time(
+        lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),
+        lambda selection: selection,
+        graph,
+        config,
+        clock,
+    )
+    return selection, {}, at_floor(selection, floors_of(graph, config)), times
 
 
 def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:

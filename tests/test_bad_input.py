@@ -55,6 +55,14 @@ REFUSED = {
     "order": ["choose.order=im", "choose.order", "'mi' or 'best-first'", "got 'im'"],
     "device": ["compute.device=gpu", "compute.device", "cpu, cuda or cuda:N", "'gpu'", "auto"],
     "budget above 1": ["choose.budget=macs:1.5", "choose.budget", "(0, 1]", "'1.5'", "macs:0.5"],
+    "budget of no time": [
+        "choose.budget=latency:0", "choose.budget", "(0, 1]", "'0'", "latency:0.5",
+    ],
+    "budget of more time": ["choose.budget=latency:1.5", "(0, 1]", "'1.5'", "measured time"],
+    "budget of time out of reach": [
+        "choose.budget=latency:0.0001", "choose.budget", "at least latency:", "measured with",
+        "relax the budget",
+    ],
     "budget kind": ["choose.budget=mac:0.5", "choose.budget", "KIND:VALUE", "did you mean macs"],
     "budget out of reach": [
         "choose.budget=macs:0.0001", "choose.budget", "at least macs:", "got macs:0.0001",
@@ -89,11 +97,11 @@ def test_run_refuses(case, tmp_path, capsys):
 REFUSED_TOGETHER = {
     "nats for a criterion": [
         ("choose.method=l1", "choose.budget=nats:0.1"),
-        "choose.budget", "ratio, params or macs", "got nats:0.1",
+        "choose.budget", "ratio, params, macs or latency", "got nats:0.1",
     ],
     "confidence for a criterion": [
         ("choose.method=l1", "choose.budget=confidence:95"),
-        "choose.budget", "choose.method=mipp", "ratio, params or macs", "got confidence:95",
+        "choose.budget", "choose.method=mipp", "params, macs or latency", "got confidence:95",
     ],
     "confidence for a ranking": [
         ("choose.order=best-first", "choose.budget=confidence:95"),

@@ -138,6 +138,8 @@ def test_missing_file_is_refused(tmp_path):
         ("ratio:0", Budget("ratio", 0.0)),
         ("params:1", Budget("params", 1.0)),
         ("macs:1e-2", Budget("macs", 0.01)),
+        ("latency:0.70", Budget("latency", 0.7)),
+        ("latency:1", Budget("latency", 1.0)),
         ("nats:0.02", Budget("nats", 0.02)),
         ("confidence:95", Budget("confidence", 95.0)),
         ("confidence:50.5", Budget("confidence", 50.5)),
@@ -148,14 +150,16 @@ def test_budget_parses(text, budget):
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.0001", "nan", "inf", "half", "", "0.5:0.5"])
-@pytest.mark.parametrize("kind", ["ratio", "params", "macs"])
+@pytest.mark.parametrize("kind", ["ratio", "params", "macs", "latency"])
 def test_budget_out_of_range_is_refused(kind, value):
     meaning = BUDGETS[kind][2]
     with pytest.raises(BudgetError, match=rf"(?s)out of range.*{meaning}.*got '{value}'"):
         parse_budget(f"{kind}:{value}")
 
 
-@pytest.mark.parametrize("text", ["ratio:1", "params:0", "macs:0", "macs", "nats:-1", "nats:inf"])
+@pytest.mark.parametrize(
+    "text", ["ratio:1", "params:0", "macs:0", "latency:0", "macs", "nats:-1", "nats:inf"]
+)
 def test_budget_at_the_wrong_end_of_its_range_is_refused(text):
     with pytest.raises(BudgetError, match="out of range"):
         parse_budget(text)

@@ -21,6 +21,7 @@ LADDER = (
         "mipp.metrics",
         "mipp.checkpoint",
         "mipp.export",
+        "mipp.latency",
         "mipp.refit",
         "mipp.surgery",
     },

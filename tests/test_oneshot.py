@@ -297,6 +297,8 @@ def unread():
         ({"order": "im"}, ConfigError, "order.*'im'"),
         ({"min_channels": -1}, ConfigError, "min_channels.*-1"),
         ({"images": -1}, ConfigError, "images.*-1"),
+        ({"latency_batch": 0}, ConfigError, "latency_batch.*at least 1.*got 0"),
+        ({"budget": "latency:1.5"}, BudgetError, r"(?s)out of range.*\(0, 1\].*'1\.5'"),
         ({"budget": "macs:1.5"}, BudgetError, r"(?s)out of range.*\(0, 1\].*'1\.5'"),
         ({"budget": "mac:0.5"}, BudgetError, "did you mean macs"),
     ],
@@ -322,7 +324,7 @@ def test_budget_that_only_the_floors_meet_is_met(net, loader):
 
 
 def test_nats_are_refused_for_a_score(net, loader):
-    with pytest.raises(BudgetError, match=r"(?s)nats:1.*ratio, params or macs"):
+    with pytest.raises(BudgetError, match=r"(?s)nats:1.*ratio, params, macs or latency"):
         mipp.prune(net, loader, "nats:1", method="l1")
 
 
@@ -354,6 +356,24 @@ def test_what_may_go_can_be_limited(net, loader, options, widths):
     for group, allowed in widths.items():
         assert len(pruned.selection.kept[group]) in allowed
     assert pruned.report.macs < pruned.report.macs_dense
+
+
+@pytest.mark.parametrize("method", ["mipp", "l1"])
+def test_budget_of_time_is_measured_and_reported(net, loader, method):
+    pruned = mipp.prune(net, loader, "latency:0.8", method=method, latency_batch=256)
+    times = pruned.report.latency
+    assert times.wanted == 0.8
+    assert times.circumstances["batch"] == 256
+    modules = [m for curve in times.to_json()["table"]["curves"] for m in curve["modules"]]
+    assert sorted(modules) == ["conv1", "conv2", "head", "norm"]
+    share = 100 * times.best().measured
+    assert f"latency {share:.1f} % of the dense network's" in str(pruned.report)
+    assert pruned.selection.provenance["budget"] == "latency:0.8"
+    assert times.best().predicted < 1 or pruned.selection.units_removed() == 0
+
+
+def test_other_budgets_report_no_time(net, loader):
+    assert mipp.prune(net, loader).report.latency is None
 
 
 @pytest.mark.parametrize("estimator", ["gaussian", "reconstruction"])

@@ -20,7 +20,7 @@ from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
-from mipp.stages.stage import Context
+from mipp.stages.stage import Context, needs_run
 
 TINY = (
     "model.name=lenet-300-100",
@@ -524,3 +524,27 @@ def test_pixels_leave_the_units_as_they_are(work):
     before = selection_in(work)
     mipp_run(work, "extract.inputs=pixels")
     assert selection_in(work) == before
+
+
+@pytest.mark.parametrize("method", ["mipp", "l1"])
+def test_budget_of_time_is_measured_with_the_batch_of_evaluate(tmp_path, method):
+    changes = ("choose.budget=latency:0.9", "evaluate.latency_batch=400")
+    metrics = mipp_run(tmp_path, *changes, f"choose.method={method}")
+    measured = json.loads((tmp_path / "choose/latency.json").read_text())
+    summary = json.loads((tmp_path / "choose/summary.json").read_text())["latency"]
+    assert measured["wanted"] == summary["wanted"] == 0.9
+    assert measured["batch"] == metrics["latency_batch"] == 400
+    assert measured["device"] == metrics["latency_device"]
+    assert {key: summary[key] for key in ("target", "predicted", "measured")} in measured["tries"]
+    modules = [m for curve in measured["table"]["curves"] for m in curve["modules"]]
+    assert sorted(modules) == ["fc1", "fc2", "fc3"]
+    assert Selection.from_json((tmp_path / "choose/selection.json").read_text()).method == method
+
+
+def test_other_batch_of_the_clock_reruns_the_choice(tmp_path):
+    mipp_run(tmp_path)
+    assert not (tmp_path / "choose/latency.json").exists()
+    changed = params_of("evaluate.latency_batch=9")
+    assert [name for name, stage in STAGES.items() if needs_run(stage, tmp_path, changed)] == [
+        "choose", "evaluate",
+    ]  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mipp.graph.latency import LatencyTable, Widths
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -100,6 +102,7 @@ class ChannelGraph:
     fixed_params: int
     norm_after: Mapping[str, str]  # conv or linear -> the batch-norm that reads its output
     widths: Mapping[str, int] = field(default_factory=dict)
+    latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:
         """The pairs whose upstream is this group."""
@@ -112,6 +115,21 @@ class ChannelGraph:
     def macs(self, kept: Mapping[str, int]) -> int:
         """Multiply-accumulates of one input when each group keeps that many channels."""
         return round(sum(cost.macs * _share(cost, self, kept) for cost in self.costs))
+
+    def features(self, kept: Mapping[str, int]) -> Widths:
+        """Input and output features of every module when each group keeps that many channels."""
+        return {
+            cost.module: (
+                _kept_features(cost.in_features, cost.inputs, self, kept),
+                _kept_features(cost.out_features, cost.outputs, self, kept),
+            )
+            for cost in self.costs
+        }
+
+    def milliseconds(self, kept: Mapping[str, int]) -> float:
+        """Predicted time of one batch, from the measured table, which must be there."""
+        assert self.latency is not None
+        return self.latency.milliseconds(self.features(kept))
 
 
 def _kept_features(

@@ -14,7 +14,7 @@ from mipp.config import Budget
 from mipp.errors import BudgetError
 from mipp.graph import ChannelGraph
 
-Price = Literal["unit", "params", "macs"]
+Price = Literal["unit", "params", "macs", "latency"]
 Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, higher means keep
 Outcome = TypeVar("Outcome")
 
@@ -23,12 +23,15 @@ DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
 STRIDE = 1.05  # least step towards larger thresholds
 STEPS = 40  # walks at most
 ROUNDING = 1e-9
+CHEAPEST = 0.05  # of the mean price: less is noise of the clock
 SLACK = 0.01  # a share of the budget that is not worth another walk: spare units fill it
 WIDTH = 0.005  # a bracket this narrow holds a jump: one channel more takes many with it
 
 
 def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
-    """Share of the dense network's units, parameters or MACs that remains."""
+    """Share of the dense network's units, parameters, MACs or predicted time that remains."""
+    if kind == "latency":
+        return graph.milliseconds(kept) / graph.milliseconds(graph.widths)
     if kind == "params":
         return graph.params(kept) / graph.params(graph.widths)
     if kind == "macs":
@@ -37,19 +40,25 @@ def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
 
 
 def allowance(budget: Budget) -> float:
-    """Share that may remain under a `ratio`, `params` or `macs` budget."""
+    """Share that may remain under a budget of size or time."""
     return (1 - budget.value if budget.kind == "ratio" else budget.value) + ROUNDING
 
 
 def fits(graph: ChannelGraph, kept: Mapping[str, int], budget: Budget) -> bool:
-    """Whether a `ratio`, `params` or `macs` budget is met, up to rounding of the shares."""
+    """Whether a budget of size or predicted time is met, up to rounding of the shares."""
     return spent(graph, kept, budget.kind) <= allowance(budget)
 
 
 def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
-    """What removing one channel of each group saves at full width, their mean being 1."""
+    """What removing one channel of each group saves at full width, their mean being 1.
+
+    Of time it is the mean over half of the group's channels, and `CHEAPEST` at least: the clock
+    resolves no single channel, and where it sees nothing at all nats would count without end.
+    """
     if price == "unit":
         return dict.fromkeys(graph.groups, 1.0)
+    if price == "latency":
+        return _time_prices(graph)
     count = graph.params if price == "params" else graph.macs
     full = count(graph.widths)
     saved = {g: full - count({**graph.widths, g: graph.widths[g] - 1}) for g in graph.groups}
@@ -58,14 +67,28 @@ def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
     return {group: saving / mean for group, saving in saved.items()}
 
 
+def _time_prices(graph: ChannelGraph) -> dict[str, float]:
+    full = graph.milliseconds(graph.widths)
+    saved = {}
+    for group, width in graph.widths.items():
+        half = (width + 1) // 2
+        saved[group] = full - graph.milliseconds({**graph.widths, group: width - half})
+        saved[group] /= half
+    units = sum(graph.widths.values())
+    mean = sum(saved[g] * graph.widths[g] for g in saved) / units
+    floored = {g: max(ms, CHEAPEST * mean, 1e-300) for g, ms in saved.items()}
+    mean = sum(floored[g] * graph.widths[g] for g in saved) / units
+    return {g: ms / mean for g, ms in floored.items()}
+
+
 def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, int]) -> None:
-    """Refuse a budget below what the floors of all groups cost.
+    """Refuse a budget below what the floors of all groups cost; of time once it is measured.
 
     Raises
     ------
     BudgetError : even with every group at its floor the budget is not met; names the least.
     """
-    if budget.kind in UNBOUNDED:
+    if budget.kind in UNBOUNDED or (budget.kind == "latency" and graph.latency is None):
         return
     if not fits(graph, floors, budget):
         reachable = spent(graph, floors, budget.kind)
@@ -150,11 +173,16 @@ def spare_channels(
     """
     counts = dict(kept)
     spare: set[tuple[str, int]] = set()
+    full: set[str] = set()  # groups of which no channel fits, nor will: counts only grow
     for _, group, channel in sorted(dropped, key=lambda c: (-c.worth, c.group, c.channel)):
+        if group in full:
+            continue
         more = {**counts, group: counts[group] + 1}
         if fits(graph, more, budget):
             counts = more
             spare.add((group, channel))
+        else:
+            full.add(group)
     return spare
 
 
@@ -218,8 +246,8 @@ def require_budget_for_scores(budget: Budget) -> None:
     if budget.kind in UNBOUNDED:
         raise BudgetError(
             f"budget {budget} (choose.budget) asks for information, which only choose."
-            f"method=mipp measures.\nExpected ratio, params or macs for a score, got {budget}; "
-            "write for example ratio:0.5."
+            "method=mipp measures.\nExpected ratio, params, macs or latency for a score, got "
+            f"{budget}; write for example ratio:0.5."
         )
 
 

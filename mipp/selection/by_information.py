@@ -81,7 +81,8 @@ def price_of(config: ChooseConfig, budget: Budget) -> Price:
     """What nats are divided by: `price`, or with `budget` whatever the budget counts."""
     if config.price != "budget":
         return config.price
-    return "params" if budget.kind == "params" else "macs" if budget.kind == "macs" else "unit"
+    counted: Mapping[str, Price] = {"params": "params", "macs": "macs", "latency": "latency"}
+    return counted.get(budget.kind, "unit")
 
 
 def select_by_information(

@@ -28,7 +28,14 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "choose",
             choose_units,
-            ("seed", "data", "extract.inputs", "estimate", "choose"),
+            (
+                "seed",
+                "data",
+                "extract.inputs",
+                "estimate",
+                "choose",
+                "evaluate.latency_batch",
+            ),
             ("train", "extract", "estimate"),
         ),
         Stage("prune", prune_network, ("seed", "data", "train.when", "prune"), ("train", "choose")),

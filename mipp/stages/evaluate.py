@@ -13,7 +13,7 @@ import torch
 from mipp.checkpoint import Checkpoint
 from mipp.config import EvaluateConfig, Params
 from mipp.data import DataSplits
-from mipp.device import resolve_device
+from mipp.device import describe_device, resolve_device
 from mipp.export import export_network
 from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms, peak_rss_mb
 from mipp.stages.inputs import (
@@ -112,14 +112,8 @@ def _latency(
         "latency_ms": after,
         "latency_dense_ms": before,
         "latency_batch": config.latency_batch,
-        "latency_device": _device_name(device),
+        "latency_device": describe_device(device),
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def _collapse(workdir: Path, splits: DataSplits, finetuned: float) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from mipp.errors import ConfigError
 from mipp.export import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.folds import LEAST
+from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
 from mipp.selection.budget import check_reachable
 from mipp.selection.limits import floors_of
 from mipp.stages.inputs import load_splits, model_spec
 from mipp.stages.training import config_after_pruning
 from mipp.training import require_trainable
-from mipp.workdir import require_writable
+from mipp.workdir import read_manifest, require_writable
 
 
 def preflight(workdir: Path, params: Params) -> None:
@@ -34,6 +35,7 @@ def preflight(workdir: Path, params: Params) -> None:
     require_choice(params.choose)
     require_exportable(params.evaluate.export)
     splits = load_splits(params)
+    channels, size, _ = splits.shape
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
@@ -44,6 +46,11 @@ def preflight(workdir: Path, params: Params) -> None:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
     check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))
+    if read_manifest(workdir, "train") is None:
+        clock = Clock(
+            model.to(device), (channels, size, size), params.evaluate.latency_batch, device
+        )
+        _require_time(params, graph, clock)
     require_writable(workdir)
 
 
@@ -54,6 +61,14 @@ def _require_epochs(config: TrainConfig) -> None:
             "trains.\nExpected at least 1 epoch, got 0 (`finetune` is not used then); set "
             "train.epochs=20, or train.when=before-pruning for given weights."
         )
+
+
+def _require_time(params: Params, graph: ChannelGraph, clock: Clock) -> None:
+    """Refuse a budget of time before anything is trained; later `choose` does."""
+    budget = parse_budget(params.choose.budget)
+    if budget.kind == "latency":
+        floors = floors_of(graph, params.choose)
+        require_time(budget.value, clock.least_share(graph, floors), floors)
 
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:

@@ -89,6 +89,16 @@ def nothing_removed(workdir):
     workdir.metrics["macs"] = workdir.metrics["macs_dense"]
 
 
+def time_budget_exceeded(workdir):
+    workdir.params["choose"]["budget"] = "latency:0.5"
+    workdir.metrics |= {"latency_ms": 0.56, "latency_dense_ms": 1.0}
+
+
+def time_budget_met(workdir, latency_ms):
+    workdir.params["choose"]["budget"] = "latency:0.5"
+    workdir.metrics |= {"latency_ms": latency_ms, "latency_dense_ms": 1.0}
+
+
 WARNINGS = [
     (near_collapse, "Near-collapse, only the floor keeps `fc1` (1 of 4 channels)"),
     (near_collapse_by_score, "Near-collapse, down to the floor: `fc1` (2 of 4 channels)"),
@@ -101,6 +111,7 @@ WARNINGS = [
     (finetuning_hurts, "Fine-tuning ended below the network without training: 90.00 → 80.00 %."),
     (untrained, "neither trained nor given weights"),
     (diverged, "Stage `train` diverged: no finite loss at epoch 2"),
+    (time_budget_exceeded, "exceeded: it allows 50.0 % of latency, 56.0 % remain"),
     (budget_exceeded, "exceeded: it allows 40.0 % of MACs, 50.0 % remain"),
 ]
 REMARKS = [
@@ -129,6 +140,12 @@ def test_remark_appears_when_the_data_calls_for_it(workdir, change, claim):
 def test_ordinary_run_gets_no_warning_and_no_needless_remark(workdir):
     lines = texts(workdir).splitlines()
     assert [line[:11] for line in lines] == ["Down to one", "One run, on", "Left whole:"]
+
+
+@pytest.mark.parametrize("latency_ms", [0.46, 0.54])
+def test_time_within_a_tenth_of_its_budget_gets_no_note(workdir, latency_ms):
+    time_budget_met(workdir, latency_ms)
+    assert "budget" not in texts(workdir)
 
 
 def test_pruning_at_initialisation_by_intent_gets_no_warning(workdir):

@@ -1,0 +1,188 @@
+"""Selection under a budget of time: predicted, pruned, measured, and corrected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+from mipp.config import Budget, ChooseConfig, parse_budget
+from mipp.errors import BudgetError
+from mipp.graph import ChannelGraph
+from mipp.graph.latency import LatencyTable
+from mipp.selection.budget import spent
+from mipp.selection.limits import floors_of
+from mipp.selection.selection import Selection
+
+CLOSE = 0.03  # relative error of the measured share that is good enough
+TRIES = 5  # selections at most
+UNSURE = 0.1  # relative error within which the clock does not refuse a budget
+
+
+def asks_for_time(config: ChooseConfig) -> bool:
+    """Whether a choice needs a table of measured times."""
+    priced = config.method == "mipp" and config.price == "latency"
+    return priced or parse_budget(config.budget).kind == "latency"
+
+
+class Stopwatch(Protocol):
+    """What measures; `Clock` does."""
+
+    def measured(self, graph: ChannelGraph) -> ChannelGraph: ...
+
+    def share(self, selection: Selection) -> float: ...
+
+    def least_share(self, graph: ChannelGraph, floors: Mapping[str, int]) -> float: ...
+
+    def circumstances(self) -> Mapping[str, Any]: ...
+
+
+Outcome = TypeVar("Outcome")
+Select = Callable[[ChannelGraph, ChooseConfig], Outcome]
+
+
+@dataclass(frozen=True)
+class Try:
+    """One selection: the share it was made for, and those predicted and measured of it."""
+
+    target: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class TimeReport:
+    """What was measured for a choice: the table, and every selection on the way to a budget.
+
+    Shares are of the dense network's time; nothing is wanted, and nothing tried, where time is
+    but the price.
+    """
+
+    wanted: float | None
+    tries: tuple[Try, ...]
+    table: LatencyTable
+    circumstances: Mapping[str, Any]
+
+    def best(self) -> Try | None:
+        """The selection that was taken: the one measured nearest to what was wanted."""
+        if self.wanted is None:
+            return None
+        wanted = self.wanted
+        return min(self.tries, key=lambda t: abs(t.measured - wanted))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **self.circumstances,
+            "wanted": self.wanted,
+            "tries": [asdict(t) for t in self.tries],
+            "table": self.table.to_json(),
+        }
+
+
+def within_time(
+    select: Select[Outcome],
+    selection_of: Callable[[Outcome], Selection],
+    graph: ChannelGraph,
+    config: ChooseConfig,
+    clock: Stopwatch,
+) -> tuple[Outcome, TimeReport | None]:
+    """What `select` gives, once the time of every module is measured if that is asked for.
+
+    Under a `latency` budget it is the selection whose measured time comes nearest: a prediction
+    errs, so each selection is pruned and timed beside the dense network, and the next is made
+    for a share corrected by what was measured. Two runs may differ, as their measurements do.
+
+    Parameters
+    ----------
+    select : outcome on a graph, perhaps with a table, under a configuration, perhaps with
+        another `latency` budget.
+
+    Raises
+    ------
+    BudgetError : even with every group at its floor the network takes longer.
+    """
+    if not asks_for_time(config):
+        return select(graph, config), None
+    budget = parse_budget(config.budget)
+    wanted = budget.value if budget.kind == "latency" else None
+    tries: list[Try] = []
+    if wanted is None:
+        graph = clock.measured(graph)
+        outcome = select(graph, config)
+    else:
+        floors = floors_of(graph, config)
+        least = clock.least_share(graph, floors)
+        require_time(wanted, least, floors)
+        graph = clock.measured(graph)
+        ends = ((spent(graph, floors, "latency"), least), (1.0, 1.0))
+        outcome, tries = _search(
+            lambda asked: select(graph, asked), selection_of, graph, config, clock, ends
+        )
+    assert graph.latency is not None
+    return outcome, TimeReport(wanted, tuple(tries), graph.latency, clock.circumstances())
+
+
+def _search(
+    select: Callable[[ChooseConfig], Outcome],
+    selection_of: Callable[[Outcome], Selection],
+    graph: ChannelGraph,
+    config: ChooseConfig,
+    clock: Stopwatch,
+    ends: tuple[tuple[float, float], ...],
+) -> tuple[Outcome, list[Try]]:
+    """The best outcome, and all tries; `ends` are predicted and measured of floors and dense."""
+    wanted, least = parse_budget(config.budget).value, ends[0][0]
+    tries: list[Try] = []
+    target = max(wanted, least)
+    best: tuple[float, Outcome] | None = None
+    while len(tries) < TRIES and target not in [t.target for t in tries]:
+        budget = str(Budget("latency", target))
+        outcome = select(config.model_copy(update={"budget": budget}))
+        selection = selection_of(outcome)
+        measured = clock.share(selection)
+        tries.append(Try(target, spent(graph, selection.counts(), "latency"), measured))
+        error = abs(measured - wanted)
+        if best is None or error < best[0]:
+            best = error, outcome
+        if error <= CLOSE * wanted:
+            break
+        known = [*ends, *((t.predicted, t.measured) for t in tries)]
+        target = min(max(next_target(wanted, known), least), 1.0)
+    assert best is not None
+    return best[1], tries
+
+
+def next_target(wanted: float, known: Sequence[tuple[float, float]]) -> float:
+    """The share to ask for, on the line between what was measured just below and just above.
+
+    Parameters
+    ----------
+    known : predicted and measured shares.
+    """
+    below = [(measured, predicted) for predicted, measured in known if measured <= wanted]
+    above = [(measured, predicted) for predicted, measured in known if measured > wanted]
+    if not below or not above:
+        return min(known)[0] if above else max(known)[0]
+    (low, start), (high, stop) = max(below), min(above)
+    return start + (stop - start) * (wanted - low) / (high - low)
+
+
+def require_time(wanted: float, least: float, floors: Mapping[str, int]) -> None:
+    """Refuse a share of the time that is clearly less than what is needed at all floors.
+
+    Raises
+    ------
+    BudgetError : names the least share, as measured.
+    """
+    if wanted * (1 + UNSURE) >= least:
+        return
+    named = min(1.0, math.ceil(least * 100) / 100)
+    raise BudgetError(
+        f"budget latency:{wanted:g} (choose.budget) cannot be reached in this network.\nExpected "
+        f"at least latency:{named:g}, measured with the {sum(floors.values())} units that choose."
+        f"min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
+        f"latency:{wanted:g}; relax the budget, or choose a larger evaluate.latency_batch, at "
+        "which widths count for more."
+    )
