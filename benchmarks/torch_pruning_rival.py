@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mipp.models.resnet_cifar import PaddedShortcut
 
-PROBES = 14  # bisections of the pruning ratio
+PROBES = 14  # bisections of the pruning ratio, at most
+CLOSE = 0.1  # of the slack: near enough to stop
 SPREAD = 1e-3  # between the ratios of two layers, so that widths fall one layer at a time
 WIDE = (nn.Conv2d, nn.Linear, PaddedShortcut)
 
@@ -164,6 +165,8 @@ def prune_to_goal(model: nn.Module, example: Tensor, rival: Rival, goal: Goal) -
         low, high = (ratio, high) if left > goal.target else (low, ratio)
         if abs(left - goal.target) < error:
             closest, error = RivalCut(pruned, seconds), abs(left - goal.target)
+        if error <= CLOSE * goal.slack:
+            break
     if error > goal.slack:
         raise GoalMissed(
             f"Torch-Pruning {rival.criterion}, {rival.scope}: expected {goal.target:.0f} to stay "
@@ -192,6 +195,7 @@ def _cut(model: nn.Module, example: Tensor, rival: Rival, ratio: float) -> nn.Mo
         copied.grad = parameter.grad  # deepcopy leaves gradients behind
     layers = {name: m for name, m in pruned.named_modules() if isinstance(m, WIDE)}
     chosen = [m for name, m in layers.items() if rival.prunes(name)]
+    units = sum(layer.weight.shape[0] for layer in chosen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner = tp.pruner.BasePruner(
@@ -199,7 +203,7 @@ def _cut(model: nn.Module, example: Tensor, rival: Rival, ratio: float) -> nn.Mo
             example,
             _WithFloor(CRITERIA[rival.criterion].build()),
             global_pruning=rival.scope == "global",
-            pruning_ratio=ratio,
+            pruning_ratio=min(ratio, 1 - (len(chosen) + 0.5) / units),  # a unit for each layer
             pruning_ratio_dict=_ratios(chosen, ratio) if rival.scope == "layer" else None,
             ignored_layers=[m for name, m in layers.items() if not rival.prunes(name)],
         )
