@@ -39,6 +39,7 @@ from mipp.errors import BudgetError, DataError
 from mipp.selection.budget import UNBOUNDED
 
 RESULTS = Path("benchmarks/results/accuracy.csv")
+TITLE = "{}, {}, images: {} calibration, {} dense, {} fine-tuning, {} test; epochs: {}"
 NAMES = [method.name for method in METHODS]
 
 
@@ -52,8 +53,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--epochs", type=int, default=2, help="of fine-tuning, 0 for none")
     options.add_argument("--methods", nargs="+", default=["*"], help="names, or patterns with *")
     options.add_argument("--images", type=int, default=2048, help="calibration images")
-    options.add_argument("--train-images", type=int, help="the first, for a quick trial")
+    options.add_argument("--train-images", type=int, help="of fine-tuning, the first")
     options.add_argument("--test-images", type=int, help="the first, for a quick trial")
+    options.add_argument("--dense-images", type=int, help="that train the dense network, the first")
     options.add_argument("--results", type=Path, default=RESULTS, help="CSV file of the points")
     options.add_argument(
         "--cache", type=Path, default=Path("runs/accuracy"), help="folder of dense networks"
@@ -87,16 +89,19 @@ def run(workload: Workload, options: argparse.Namespace) -> list[str]:
     BudgetError : a budget is none that all methods can meet.
     """
     budgets = checked(options.budgets or workload.budgets)
-    limits = options.train_images, options.test_images
-    first = load_images(workload, options.data_root, options.images, seed=0).limited(*limits)
-    dense = dense_network(workload, first, options.data_root, options.cache)
+    root = options.data_root
+    first = load_images(workload, root, options.images, seed=0).limited(options.dense_images, None)
+    dense = dense_network(workload, first, root, options.cache)
+    trained_on = len(first.training) if workload.training else 0
     methods = chosen(methods_for(dense, options.epochs), options.methods)
     known = set() if options.again else {key(point) for point in read(options.results)}
     missed = []
     for seed in options.seeds:
-        images = load_images(workload, options.data_root, options.images, seed).limited(*limits)
+        images = load_images(workload, root, options.images, seed)
+        images = images.limited(options.train_images, options.test_images)
         trial = Trial(workload, dense, images, seed)
-        for point, method in pending(trial, options, budgets, methods):
+        for point, method in every_point(trial, options, budgets, methods):
+            point["dense_images"] = trained_on
             if key(point) in known:
                 continue
             try:
@@ -134,7 +139,7 @@ def chosen(methods: Sequence[Method], patterns: Sequence[str]) -> list[Method]:
     return [m for m in methods if any(fnmatchcase(m.name, pattern) for pattern in patterns)]
 
 
-def pending(
+def every_point(
     trial: Trial, options: argparse.Namespace, budgets: Sequence[str], methods: Sequence[Method]
 ) -> Iterator[tuple[Point, Method]]:
     """The keys of all points of a trial, with the method of each."""

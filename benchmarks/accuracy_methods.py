@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import torch
@@ -37,7 +37,7 @@ from mipp.surgery import apply_selection
 from mipp.training import train
 
 BATCH = 256
-SLACK = 0.01  # of a budget of MACs or parameters
+SLACK = 0.02  # of a budget; a unit of ResNet-20's first stage costs 2.4 % of macs:0.3
 Scope = Literal["layer", "global"]
 SCOPES: tuple[Scope, ...] = ("global", "layer")
 Accumulate = Callable[[nn.Module, Iterable[tuple[Tensor, Tensor]]], None]
@@ -142,6 +142,7 @@ class Method:
     start: Literal["recalibrated", "refit", "nowhere"] = "recalibrated"
 
 
+@lru_cache(maxsize=1)  # two methods in a row differ in their fine-tuning alone
 def by_information(trial: Trial, budget: str) -> Cut:
     count = len(trial.images.calibration)
     found = prune(

@@ -55,7 +55,7 @@ def _origin(points: Sequence[Point], results: Path) -> list[str]:
     machines = dict.fromkeys(tuple(p[name] for name in MACHINE) for p in points)
     return [
         f"Written by `python -m benchmarks.accuracy --page` from `{results}`.",
-        *(f"Measured with {t} threads on {c} cores; {v}." for t, c, v in machines),
+        *(f"Measured with {v}; threads: {t}, cores: {c}." for t, c, v in machines),
     ]
 
 
@@ -70,9 +70,9 @@ def _section(points: Sequence[Point], names: Sequence[str]) -> list[str]:
         "",
         f"`{_command(points)}`",
         "",
-        f"{first['images']:,} calibration, {first['train_images']:,} training and "
-        f"{first['test_images']:,} test images, augmentation: {workload.augment}. "
-        + _told(workload),
+        f"Images: {first['images']:,} for calibration, {first['train_images']:,} for fine-tuning, "
+        f"{first['test_images']:,} for the test; augmentation: {workload.augment}. "
+        + _told(workload, first["dense_images"]),
         "",
         *_lines([filled, ["---"] * len(filled)]),
         *_lines([["" if row[t] is None else row[t] for t in filled] for row in rows]),
@@ -87,18 +87,20 @@ def _command(points: Sequence[Point]) -> str:
     seeds = " ".join(map(str, sorted({p["seed"] for p in points})))
     return (
         f"python -m benchmarks.accuracy --workload {first['workload']} --budgets "
-        f"{first['budget']} --seeds {seeds} --epochs {first['epochs']} --images {first['images']}"
+        f"{first['budget']} --seeds {seeds} --epochs {first['epochs']} --images {first['images']} "
+        f"--train-images {first['train_images']} --test-images {first['test_images']}"
+        + (f" --dense-images {first['dense_images']}" if first["dense_images"] else "")
     )
 
 
-def _told(workload: Workload) -> str:
+def _told(workload: Workload, images: int) -> str:
     """Where the dense network is from, and what Torch-Pruning may prune of it."""
     config = workload.training
     dense = (
         "The dense network is a checkpoint."
         if config is None
-        else f"The dense network was trained for {config.epochs} epochs, batches of "
-        f"{config.batch_size}, one-cycle learning rate up to {config.lr:g}, seed 0."
+        else f"The dense network was trained for {config.epochs} epochs on {images:,} images, "
+        f"batches of {config.batch_size}, one-cycle learning rate up to {config.lr:g}, seed 0."
     )
     layers = ", ".join(f"`{pattern}`" for pattern in workload.rival_layers)
     reason = (

@@ -9,7 +9,8 @@ from statistics import mean, stdev
 from typing import Any
 
 Point = dict[str, Any]
-SETTINGS = ("workload", "budget", "images", "train_images", "test_images", "epochs")
+IMAGES = ("images", "dense_images", "train_images", "test_images")
+SETTINGS = ("workload", "budget", *IMAGES, "epochs")
 KEY = (*SETTINGS, "method", "seed")
 SIZES = {"units": "units %", "macs": "MACs %", "params": "params %"}
 ACCURACIES = {
@@ -22,7 +23,7 @@ ACCURACIES = {
 SECONDS = {"seconds": "search s", "finetune_seconds": "fine-tuning s"}
 MACHINE = ("threads", "cores", "versions")
 COLUMNS = (*KEY, *SIZES, *ACCURACIES, *SECONDS, *MACHINE)
-COUNTS = {"images", "train_images", "test_images", "epochs", "seed", "threads", "cores"}
+COUNTS = {*IMAGES, "epochs", "seed", "threads", "cores"}
 NUMBERS = {*SIZES, *ACCURACIES, *SECONDS}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mipp.models.resnet_cifar import PaddedShortcut
 
 PROBES = 14  # bisections of the pruning ratio, at most
-CLOSE = 0.1  # of the slack: near enough to stop
+CLOSE = 0.05  # of the slack: near enough to stop
 SPREAD = 1e-3  # between the ratios of two layers, so that widths fall one layer at a time
 WIDE = (nn.Conv2d, nn.Linear, PaddedShortcut)
 

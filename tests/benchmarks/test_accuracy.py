@@ -42,6 +42,7 @@ def finished(tmp_path_factory):
 
 def point(**values):
     numbers = dict.fromkeys(COLUMNS) | {"images": 2048, "train_images": 50000, "epochs": 2}
+    numbers["dense_images"] = 0
     names = {"workload": "resnet20", "budget": "macs:0.3", "method": "mipp", "seed": 0}
     machine = {"test_images": 10000, "threads": 2, "cores": 2, "versions": "torch 2"}
     return {**numbers, **names, **machine, **values}
