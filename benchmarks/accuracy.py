@@ -24,6 +24,7 @@ from benchmarks.accuracy_results import (
     ACCURACIES,
     Point,
     add,
+    heading,
     key,
     read,
     settings_of,
@@ -39,7 +40,6 @@ from mipp.errors import BudgetError, DataError
 from mipp.selection.budget import UNBOUNDED
 
 RESULTS = Path("benchmarks/results/accuracy.csv")
-TITLE = "{}, {}, images: {} calibration, {} dense, {} fine-tuning, {} test; epochs: {}"
 NAMES = [method.name for method in METHODS]
 
 
@@ -181,9 +181,7 @@ def show(options: argparse.Namespace) -> None:
     points = [p for p in read(options.results) if p["workload"] == options.workload]
     tables = {}
     for settings in settings_of(points):
-        title = "{}, {}, {} calibration, {} training and {} test images, {} epochs".format(
-            *settings
-        )
+        title = heading(settings)
         own = under(points, settings)
         tables[title] = table(own, NAMES)
         print(f"\n{title}")

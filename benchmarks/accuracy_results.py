@@ -69,6 +69,11 @@ def settings_of(points: Iterable[Point]) -> list[tuple[Any, ...]]:
     return list(dict.fromkeys(tuple(point[name] for name in SETTINGS) for point in points))
 
 
+def heading(settings: tuple[Any, ...]) -> str:
+    """The settings of a table on one line."""
+    return ", ".join(f"{name} {value}" for name, value in zip(SETTINGS, settings, strict=True))
+
+
 def under(points: Iterable[Point], settings: tuple[Any, ...]) -> list[Point]:
     return [p for p in points if tuple(p[name] for name in SETTINGS) == settings]
 

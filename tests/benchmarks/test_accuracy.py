@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from benchmarks.accuracy import NAMES, arguments, checked, chosen, run
+from benchmarks.accuracy import NAMES, arguments, checked, chosen, run, show
 from benchmarks.accuracy_methods import METHODS, Trial, methods_for
 from benchmarks.accuracy_page import write_page
 from benchmarks.accuracy_results import COLUMNS, add, read, table, verdicts
@@ -146,6 +146,14 @@ def test_table_has_means_and_deviations_over_seeds():
     (row,) = table(points, NAMES)
     assert row["raw"] == f"83.00 ± {statistics.stdev([80, 82, 87]):.2f}" == "83.00 ± 3.61"
     assert (row["seeds"], row["MACs %"], row["refit"]) == (3, "30.0", None)
+
+
+def test_tables_are_shown_for_each_setting_by_name(finished, capsys):
+    show(options(finished))
+    shown = capsys.readouterr().out
+    assert "workload lenet5, budget ratio:0.5, images 64, dense_images 1437," in shown
+    assert "test_images 200, epochs 1\n" in shown
+    assert all(f"\n{name}  " in shown for name in ROWS)
 
 
 def test_of_a_point_computed_twice_the_last_counts(tmp_path):
