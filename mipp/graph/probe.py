@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup, IntArray
 from mipp.graph.cutting import cut_channels
+from mipp.graph.kept_statistics import KeptStatistics
+from mipp.graph.kinds import LAYER_NORMS, TOKENWISE
 
 TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
@@ -30,7 +32,8 @@ def find_unsound(
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
     A cut is right when the smaller network computes what the whole one computes with the cut
-    channels zero at the input of every consumer. Tried on random weights and input.
+    channels zero at the input of every consumer and each layer-norm's statistics taken over the
+    other channels only. Tried on random weights and input.
     """
     generator = torch.Generator().manual_seed(0)
     trial = copy.deepcopy(model).double().cpu()
@@ -115,13 +118,17 @@ def _fault(
 def _zeroed(
     model: nn.Module, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
 ) -> Iterator[None]:
-    """Dropped channels are zero at every consumer's input within the block."""
+    """Within the block, dropped channels are zero at every consumer's input.
+
+    Nor do they count in the statistics of any layer-norm.
+    """
     handles = []
+    gone: dict[str, list[IntArray]] = {}
     for name, group in groups.items():
         for member in group.consumers:
             module = model.get_submodule(member.module)
             features = torch.from_numpy(member.features[dropped[name]].ravel())
-            axis = -1 if isinstance(module, nn.Linear) else 1
+            axis = -1 if isinstance(module, TOKENWISE) else 1
 
             def zero(
                 module: nn.Module,
@@ -129,11 +136,18 @@ def _zeroed(
                 features: Tensor = features,
                 axis: int = axis,
             ) -> tuple[Any, ...]:
-                return (arguments[0].index_fill(axis, features, 0.0), *arguments[1:])
+                filled = arguments[0].index_fill(axis, features, 0.0)
+                same = 3 if isinstance(module, nn.MultiheadAttention) else 1  # query, key, value
+                return (filled,) * same + arguments[same:]
 
             handles.append(module.register_forward_pre_hook(zero))
+        for member in group.passengers:
+            if isinstance(model.get_submodule(member.module), LAYER_NORMS):
+                left_out = member.features[dropped[name]].ravel()
+                gone.setdefault(member.module, []).append(left_out)
     try:
-        yield
+        with KeptStatistics(model, {name: np.concatenate(parts) for name, parts in gone.items()}):
+            yield
     finally:
         for handle in handles:
             handle.remove()

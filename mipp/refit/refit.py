@@ -16,6 +16,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.kinds import NORMS
 from mipp.information import moments
+from mipp.models.attention import in_projection
 from mipp.progress import track
 from mipp.refit.least_squares import LayerFit, fit_layer
 from mipp.refit.watcher import Watcher
@@ -43,7 +44,8 @@ def refit(
 ) -> list[LayerFit]:
     """Replace consumers' weights, front to back and in place, by a least-squares map.
 
-    From the first conv or linear layer that lost inputs onward, each is fitted from its actual
+    From the first conv or linear layer that lost inputs onward, attentions' in-projections
+    among them, each is fitted from its actual
     inputs, in the pruned and so far refitted network, to the dense network's pre-activations
     on the rows it kept; a ridge pulls toward the weights it has. Where a layer's output is added
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
@@ -68,7 +70,7 @@ def refit(
     def fit(name: str, chunks: Iterable[tuple[Tensor, Tensor]]) -> LayerFit:
         norm = _norm_after(pruned, graph, name)
         sums = moments.stream(chunks)
-        return fit_layer(name, pruned.get_submodule(name), norm, sums, settings.ridge)
+        return fit_layer(name, _layer(pruned, name), norm, sums, settings.ridge)
 
     taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
@@ -139,7 +141,7 @@ def _dense_targets(
 
 def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
     """Inputs of each output of a layer; its name, so that no two layers are equal."""
-    weight = model.get_submodule(name).weight
+    weight = _layer(model, name).weight
     assert isinstance(weight, Tensor)
     return weight[0].numel(), name
 
@@ -158,6 +160,12 @@ def _kept_rows(pair: LayerPair, selection: Selection) -> Tensor:
     if pair.owner is None:
         return torch.arange(pair.targets)
     return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, selection.kept[pair.owner])))
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    """The layer of that name; of an attention its in-projection, which is not a module."""
+    module = model.get_submodule(name)
+    return in_projection(module) if isinstance(module, nn.MultiheadAttention) else module
 
 
 def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> nn.Module | None:
@@ -207,7 +215,7 @@ def _fit_in_one_pass(
             waiting[name] = (arguments, at, x)
             return None
         fits[name] = fit(name, [(x, targets[name].output[0])])
-        return pruned.get_submodule(name).forward(arguments)  # type: ignore[no-any-return]
+        return _layer(pruned, name).forward(arguments)  # type: ignore[no-any-return]
 
     def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
         if name not in waiting:
