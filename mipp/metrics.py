@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
+from mipp.inputs import Shape, call, zeros
 from mipp.models.attention import is_plain
 from mipp.progress import track
 
@@ -91,7 +92,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+def count_macs(model: nn.Module, shape: Shape) -> int:
     """Multiply-accumulates of convolutions, linear layers and attention's projections for an input.
 
     Nothing else is counted: no bias, norm, activation, pooling or attention product, and no
@@ -100,7 +101,8 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
     Parameters
     ----------
-    shape : one input without the batch axis, such as (c, h, w).
+    shape : one input without the batch axis, such as (c, h, w); a tuple of such, or a mapping,
+        where forward takes several.
     """
     macs = 0
 
@@ -128,7 +130,7 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
                 handles.append(module.register_forward_hook(count_projection))
         device = _device_of(model) or torch.device("cpu")
         with _evaluating(model, device), torch.no_grad():
-            model(torch.zeros(1, *shape, device=device, dtype=_dtype_of(model)))
+            call(model, zeros(shape, device=device, dtype=_dtype_of(model)))
     finally:
         for handle in handles:
             handle.remove()

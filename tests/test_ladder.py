@@ -11,7 +11,15 @@ SOURCES = sorted(path for top in ("mipp", "tasks", "flows") for path in (ROOT / 
 # From the bottom up. A module may import its own rung and those below; a new one needs a place.
 LADDER = (
     {"mipp.errors", "mipp.config"},
-    {"mipp.data", "mipp.models", "mipp.device", "mipp.vision", "mipp.progress", "mipp.evaluation"},
+    {
+        "mipp.data",
+        "mipp.models",
+        "mipp.device",
+        "mipp.vision",
+        "mipp.progress",
+        "mipp.evaluation",
+        "mipp.inputs",
+    },
     {"mipp.graph", "mipp.activations"},
     {"mipp.information"},
     {"mipp.selection"},

@@ -16,6 +16,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
 from mipp.graph.kinds import TOKENWISE
 from mipp.graph.pixels import thin_out
+from mipp.inputs import Inputs, call
 from mipp.models.attention import in_projection, tokens_of
 from mipp.models.resnet_cifar import PaddedShortcut
 
@@ -110,7 +111,7 @@ def _padded(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def capture_rows(
-    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Tensor], sampling: Sampling
+    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Inputs], sampling: Sampling
 ) -> Iterator[Rows]:
     """Sampled rows of every pair, one mapping per batch of inputs.
 
@@ -136,7 +137,7 @@ def capture_rows(
         for inputs in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
-                model(inputs)
+                call(model, inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
                 rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
             yield rows

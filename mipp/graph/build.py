@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
@@ -16,16 +16,18 @@ from mipp.graph.grouping import read_groups
 from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
 from mipp.graph.trail import Trail, run_once
+from mipp.inputs import Inputs, call
 from mipp.models.resnet_cifar import PaddedShortcut
 
 
-def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
+def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
     """Prunable channel groups of a network with their layer pairs and costs.
 
     Parameters
     ----------
-    model : any module that maps one tensor to one tensor; left as found.
-    example : one input, shape (1, ...), on the model's device.
+    model : any module that maps tensors to a tensor, or to tuples or dicts of them; left as found.
+    example : one input, shape (1, ...), on the model's device; a tuple or mapping of such where
+        forward takes several.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def build_graph(model: nn.Module, example: Tensor) -> ChannelGraph:
     return _assemble(model, trail, found, left_whole)
 
 
-def find_groups(model: nn.Module, example: Tensor) -> dict[str, ChannelGroup]:
+def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
     """The groups of `build_graph`, and perhaps some that it found to be unsound; much faster.
 
     Raises
@@ -57,11 +59,11 @@ def find_groups(model: nn.Module, example: Tensor) -> dict[str, ChannelGroup]:
 
 
 def _sound_groups(
-    model: nn.Module, trail: Trail, example: Tensor
+    model: nn.Module, trail: Trail, example: Inputs
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Groups by name, and the modules that stay whole with the reason."""
     with evaluating(model):
-        record = record_labels(model, lambda: model(example))
+        record = record_labels(model, lambda: call(model, example))
     found: dict[str, ChannelGroup] = {}
     left_whole: dict[str, str] = {}
     for group, reason in read_groups(model, record, trail.calls):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, TRANSPOSED
+from mipp.inputs import Inputs, call, tensors_of
 from mipp.models.attention import is_plain
 
 
@@ -27,7 +28,7 @@ class Trail:
         return list(self.calls).index(module)
 
 
-def run_once(model: nn.Module, example: Tensor) -> Trail:
+def run_once(model: nn.Module, example: Inputs) -> Trail:
     """Run a network on one input.
 
     Raises
@@ -77,11 +78,12 @@ def run_once(model: nn.Module, example: Tensor) -> Trail:
     handles += [module.register_forward_pre_hook(count(name)) for name, module in leaves]
     try:
         with evaluating(model), torch.no_grad():
-            model(example)
+            call(model, example)
     except Exception as error:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
         raise ModelError(
-            f"model {type(model).__name__} does not run on an input of shape "
-            f"{tuple(example.shape)}: {type(error).__name__}: {error}.\n"
+            f"model {type(model).__name__} does not run on an input of shape {shapes}: "
+            f"{type(error).__name__}: {error}.\n"
             "Give calibration inputs of the shape that the model expects."
         ) from error
     finally:

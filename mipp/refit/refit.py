@@ -16,13 +16,14 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.kinds import NORMS
 from mipp.information import moments
+from mipp.inputs import Inputs, call
 from mipp.models.attention import in_projection
 from mipp.progress import track
 from mipp.refit.least_squares import LayerFit, fit_layer
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
 
-Batches = Callable[[], Iterable[Tensor]]
+Batches = Callable[[], Iterable[Inputs]]
 SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
 
 
@@ -132,7 +133,7 @@ def _dense_targets(
     with evaluating(dense), torch.no_grad():
         for inputs in batches():
             with Watcher(dense, taps, graph.norm_after, on_output, on_sum):
-                dense(inputs)
+                call(dense, inputs)
     for targets in found.values():
         if len(targets.other) != len(targets.output):  # added more than once: no single sum
             targets.other.clear()
@@ -199,7 +200,7 @@ def _slope(norm: nn.Module) -> Tensor:
 
 def _fit_in_one_pass(
     pruned: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     graph: ChannelGraph,
     taps: Mapping[str, Tap],
     targets: Mapping[str, _Targets],
@@ -229,7 +230,7 @@ def _fit_in_one_pass(
         return output if norm is None else norm.forward(output)
 
     with Watcher(pruned, taps, graph.norm_after, on_output, on_sum):
-        pruned(inputs)
+        call(pruned, inputs)
     return [fits[name] for name in taps]
 
 
@@ -239,7 +240,7 @@ class _Reached(Exception):
 
 def _rows_of(
     pruned: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     graph: ChannelGraph,
     name: str,
     tap: Tap,
@@ -271,5 +272,5 @@ def _rows_of(
             contextlib.suppress(_Reached),
             Watcher(pruned, [name], graph.norm_after, on_output, on_sum),
         ):
-            pruned(inputs)
+            call(pruned, inputs)
         yield rows.pop()
