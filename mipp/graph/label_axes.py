@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mipp.graph.record import Labels
+from mipp.graph.record import NONE, Labels
 
 
 def along(labels: Labels, axis: int, tensor: Tensor) -> Labels:
@@ -25,8 +25,15 @@ def constant(labels: Labels, axis: int) -> bool:
 
 
 def varying_axes(labels: Labels) -> list[int]:
-    """Axes along which labels differ."""
-    return [axis for axis in range(labels.ndim) if not constant(labels, axis)]
+    """Axes along which labels differ; padding, which has none, tells nothing apart."""
+    return [axis for axis in range(labels.ndim) if _varies(labels, axis)]
+
+
+def _varies(labels: Labels, axis: int) -> bool:
+    if constant(labels, axis):
+        return False
+    most = labels.amax(axis, keepdim=True)
+    return bool(((labels != most) & (labels != NONE)).any())
 
 
 def on_cpu(value: Any) -> Any:

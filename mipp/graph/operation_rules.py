@@ -135,9 +135,8 @@ def _note_sizes(tracker: Tracker, moved: Labels, axis: int) -> None:
     if not tracker.scope or isinstance(tracker.scope[-1][1], KNOWN):
         return  # surgery knows the numbers that these keep
     name, module = tracker.scope[-1]
-    for others in reversed(range(moved.ndim)):
-        if others != axis:
-            moved = moved.narrow(others, 0, 1)
+    size = moved.shape[axis]
+    features = moved.movedim(axis, 0).reshape(size, -1).amax(1)
     for attribute in WIDTHS:
-        if module.__dict__.get(attribute) == moved.numel():
-            tracker.record.sizes.setdefault((name, attribute), []).append(moved.reshape(-1))
+        if module.__dict__.get(attribute) == size:
+            tracker.record.sizes.setdefault((name, attribute), []).append(features)

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
-from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, TRANSPOSED
+from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS, TRANSPOSED
 from mipp.inputs import Inputs, call, tensors_of
 from mipp.models.attention import is_plain
+
+LAYERS = (*CONVS, *NORMS, *LAYER_NORMS, nn.Linear)  # though a subclass may hold an activation
 
 
 @dataclass
@@ -59,10 +61,10 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
             if isinstance(module, (*CONVS, nn.Linear)):
                 makers[id(output)] = (name, output)
                 per_output = module.weight[0].numel()
-                trail.macs[name] = trail.macs.get(name, 0) + output[0].numel() * per_output
+                trail.macs[name] = trail.macs.get(name, 0) + output.numel() * per_output
             if isinstance(module, TRANSPOSED):
                 per_input = module.weight[0].numel()
-                trail.macs[name] = trail.macs.get(name, 0) + inputs[0][0].numel() * per_input
+                trail.macs[name] = trail.macs.get(name, 0) + inputs[0].numel() * per_input
             if isinstance(module, NORMS) and id(inputs[0]) in makers:
                 trail.norm_after[makers[id(inputs[0])][0]] = name
 
@@ -71,7 +73,9 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     leaves = [
         (name, module)
         for name, module in model.named_modules()
-        if is_plain(module) or not any(True for _ in module.children())
+        if is_plain(module)
+        or isinstance(module, LAYERS)
+        or not any(True for _ in module.children())
     ]
     handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
     # before it runs: an attention projects its input before the module within runs

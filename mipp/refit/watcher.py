@@ -88,7 +88,9 @@ class Watcher(TorchFunctionMode):
 
     def _norm_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._made[id(output)] = (name, output)
+            # timm's batch-norms hold an activation, after which the output is no side of a sum
+            if all(isinstance(part, nn.Identity) for part in module.children()):
+                self._made[id(output)] = (name, output)
 
         return hook
 
