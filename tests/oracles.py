@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from mipp.activations import Sampling, capture_rows
+from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Threshold
 from mipp.selection.terc import visit_once, visiting_order
+from mipp.surgery import apply_selection
 
 # Closed forms
 
@@ -281,6 +283,17 @@ def dropped_channels_zeroed(model, graph, selection):
     finally:
         for handle in handles:
             handle.remove()
+
+
+def assert_zeroing(model, graph, selection, images):
+    """The network without the dropped channels computes what the one with zeros does."""
+    cut = apply_selection(model, selection, images[:1])
+    with torch.no_grad(), evaluating(model), evaluating(cut):
+        with dropped_channels_zeroed(model, graph, selection):
+            expected = model(images)
+        found = cut(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    assert expected.std() > 0
 
 
 def normalised_anew(kept, module, inputs, output):
