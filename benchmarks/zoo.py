@@ -272,14 +272,15 @@ def page(results: Mapping[str, Mapping[str, Any]], budget: str) -> str:
     """docs/models.md."""
     return f"""# Networks that can be pruned
 
-{counted(results, "torchvision/")}; {counted(results, "timm/")}. Each was built at random weights (with lively
-batch-norm statistics) and pruned on random images by `mipp.prune(model, images,
-budget="{budget}", repair="none")`, with `method="l1"` where the column says so: the same graph
-and surgery, without the time that information takes in wide layers. A pass means: the pruned
-network runs; its share of MACs is within 0.02 of the budget; in double precision it computes
-what the dense network computes with the dropped channels zero where they are read and no
-layer-norm counting them in its statistics; saved and loaded it is the same bit by bit; exported
-by `mipp.export_network` and read back it computes the same; and it can be trained.
+{counted(results, "torchvision/")}; {counted(results, "timm/")}.
+
+Each was built at random weights (with lively batch-norm statistics) and pruned on random images
+by `mipp.prune(model, images, budget="{budget}", repair="none")`, with `method="l1"` where the
+column says so: the same graph and surgery, without the time that information takes in wide layers.
+A pass means: the pruned network runs; its share of MACs is within 0.02 of the budget; in double
+precision it computes what the dense network computes with the dropped channels zero where they are
+read and no layer-norm counting them in its statistics; saved and loaded it is the same bit by bit;
+exported by `mipp.export_network` and read back it computes the same; and it can be trained.
 
 {failures(results)}
 

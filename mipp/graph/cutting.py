@@ -13,6 +13,7 @@ from mipp.graph.channels import ChannelGroup, IntArray
 from mipp.graph.kinds import CONVS, LAYER_NORMS
 from mipp.models.attention import keep_heads, keep_inputs
 from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.models.window_attention import become_pruned, is_window_attention
 
 
 def cut_channels(
@@ -56,6 +57,10 @@ def cut_channels(
     for (name, attribute), features in shrunk.items():
         module = cut.get_submodule(name)
         setattr(module, attribute, getattr(module, attribute) - features)
+    for module in cut.modules():
+        # torchvision's own forward divides its input's features among the heads
+        if is_window_attention(module) and module.qkv.out_features != 3 * module.qkv.in_features:  # type: ignore[union-attr, operator]
+            become_pruned(module)
     for parameter in cut.parameters():
         parameter.grad = None
     return cut

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from torch import nn
 
-from mipp.graph.channels import ChannelGroup, IntArray, Member, SizeAttribute
+from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member, SizeAttribute
 from mipp.models.attention import has_fused_projection, is_plain
+from mipp.models.window_attention import is_window_attention
 
 
 def head_groups(
@@ -26,6 +27,8 @@ def head_groups(
             group, reason = _own_projection(name, module)
         elif has_fused_projection(module) and calls.get(f"{name}.qkv"):
             group, reason = _fused_projection(name, module), ""
+        elif is_window_attention(module) and calls.get(f"{name}.qkv"):
+            group, reason = _windowed(name, module), ""
         else:
             continue
         yield group, reason or _unsound(group, calls, tied)
@@ -48,6 +51,24 @@ def _fused_projection(name: str, module: nn.Module) -> ChannelGroup:
     if hasattr(module, "attn_dim"):
         sizes.append(SizeAttribute(name, "attn_dim", size))
     return ChannelGroup(name, heads, *members, sizes=tuple(sizes))
+
+
+def _windowed(name: str, module: nn.Module) -> ChannelGroup:
+    """Heads of torchvision's shifted windows, with what each head adds to its scores."""
+    heads = int(module.num_heads)  # type: ignore[arg-type]
+    makes, reads = _features(heads, module.qkv.out_features // 3 // heads)  # type: ignore[union-attr, operator, arg-type]
+    each = np.arange(heads)[:, None]
+    producers = [Member(f"{name}.qkv", makes)]
+    if hasattr(module, "cpb_mlp"):  # version 2 computes its position bias
+        producers.append(Member(f"{name}.cpb_mlp.2", each))
+    bare = [
+        BareParameter(f"{name}.{parameter}", axis, each)
+        for parameter, axis in (("relative_position_bias_table", 1), ("logit_scale", 0))
+        if isinstance(getattr(module, parameter, None), nn.Parameter)
+    ]
+    consumers = (Member(f"{name}.proj", reads),)
+    sizes = (SizeAttribute(name, "num_heads", 1),)
+    return ChannelGroup(name, heads, tuple(producers), (), consumers, tuple(bare), sizes)
 
 
 def _features(heads: int, size: int) -> tuple[IntArray, IntArray]:

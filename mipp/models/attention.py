@@ -6,7 +6,7 @@ its head size follows from the width of the embedding, so that no head could be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mipp.models.window_attention import HOME, attend_windows, is_window_attention
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -151,18 +153,21 @@ def _rows(parameter: nn.Parameter, rows: Tensor, axis: int = 0) -> nn.Parameter:
     return nn.Parameter(cut, requires_grad=parameter.requires_grad)
 
 
+def _twin(module: nn.Module) -> Callable[..., Any] | None:
+    """What computes the same as this module's own forward, and lets hooks run."""
+    if type(module) is nn.MultiheadAttention and is_plain(module):
+        return attend
+    own = type(module).__module__ == HOME  # not one that runs by its twin already
+    return attend_windows if own and is_window_attention(module) else None
+
+
 @contextmanager
 def opened_attention(model: nn.Module) -> Iterator[None]:
-    """Within the block, hooks on the output projections of attention modules run."""
-    opened = [
-        module
-        for module in model.modules()
-        if is_plain(module)
-        and type(module) is nn.MultiheadAttention
-        and "forward" not in module.__dict__
-    ]
+    """Within the block, hooks on the projections of attention modules run."""
+    opened = [module for module in model.modules() if "forward" not in module.__dict__]
+    opened = [module for module in opened if _twin(module) is not None]
     for module in opened:
-        module.forward = MethodType(attend, module)  # type: ignore[method-assign]
+        module.forward = MethodType(_twin(module), module)  # type: ignore[arg-type]
     try:
         yield
     finally:
