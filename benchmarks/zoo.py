@@ -1,4 +1,4 @@
-"""Every classification network of torchvision, pruned to half of its multiply-accumulates.
+"""Classification networks of torchvision and some of timm, pruned to half of their MACs.
 
 Each network runs in a process of its own, at random weights, on random images: what is measured
 is whether pruning works at all, not accuracy. Results are kept per network in a JSON file, so
@@ -8,6 +8,7 @@ that a run can be cut short and continued; `--write` makes docs/models.md from i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -39,19 +40,42 @@ PAGE = Path("docs/models.md")
 SMALLEST = {"inception_v3": 96, "maxvit": 224, "vit": 224}  # 64 elsewhere
 CLASSES = 10
 TOLERANCE = 1e-9  # of the largest output, in double precision
-CHECKS = ("forward", "budget", "identity", "checkpoint", "backward")
+CHECKS = ("forward", "budget", "identity", "checkpoint", "export", "backward")
+EXPORT_TOLERANCE = 1e-4  # of the largest output, in single precision
+TIMM = (
+    "convnext_atto",
+    "deit_tiny_patch16_224",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnetv2_rw_t",
+    "ghostnet_100",
+    "hrnet_w18_small",
+    "mixer_s32_224",
+    "mobilenetv3_small_100",
+    "mobilenetv4_conv_small",
+    "regnety_004",
+    "repvgg_a0",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "seresnet50",
+    "swin_tiny_patch4_window7_224",
+    "tf_efficientnetv2_b0",
+    "vit_small_patch32_224",
+    "vit_tiny_patch16_224",
+)  # one or two of a family; any other name can be given
 
 
 def arguments() -> argparse.Namespace:
     options = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
     options.add_argument(
-        "--models", nargs="+", default=[], help="names of torchvision; all if none"
+        "--models", nargs="+", default=[], help="torchvision/NAME or timm/NAME; all if none"
     )
     options.add_argument("--size", type=int, help="of the images; the smallest that works if none")
     options.add_argument("--budget", default="macs:0.5")
     options.add_argument("--method", default="mipp", help="or a rival: l1 takes seconds")
     options.add_argument("--images", type=int, default=64)
-    options.add_argument("--timeout", type=float, default=150.0, help="seconds per network")
+    options.add_argument("--timeout", type=float, default=300.0, help="seconds per network")
     options.add_argument("--again", action="store_true", help="also networks with a result")
     options.add_argument("--write", action="store_true", help="write docs/models.md")
     options.add_argument("--alone", action="store_true", help="one network, in this process")
@@ -62,7 +86,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Prune one network and try everything that people do with the result."""
     torch.set_num_threads(1)
     size, images, budget = options.size, options.images, options.budget
-    spec = ModelSpec(f"torchvision/{name}", CLASSES, 3, size)
+    spec = ModelSpec(name, CLASSES, 3, size)
     model = build_model(spec, seed=0).eval()
     enliven(model)
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -85,6 +109,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     row["forward"] = bool(found.model(inputs[:2]).isfinite().all())
     row["budget"] = abs(row["share"] - float(budget.partition(":")[2])) <= 0.02
     row["checkpoint"] = comes_back(found, spec)
+    row |= exported(found.model, inputs[:4])
     row["backward"] = trains(found.model, inputs[:2])
     row["identity"] = is_identity(model, graph, found.selection, inputs[:2])
     return row
@@ -131,6 +156,21 @@ def comes_back(found: mipp.Pruned, spec: ModelSpec) -> bool:
     return own.keys() == read.keys() and all(torch.equal(own[n], read[n]) for n in own)
 
 
+def exported(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
+    """Whether the program read back from disk computes the same, and why not."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            [entry] = mipp.export_network(model, inputs.shape[1:], Path(folder))
+        except MippError as error:
+            return {"export": False, "export_error": str(error).replace("\n", " ")[:300]}
+        run = torch.export.load(entry.path).module()
+        with torch.no_grad():
+            expected = model(inputs)
+            found = torch.cat([run(part) for part in inputs.split(entry.batch or len(inputs))])
+    off = (found - expected).abs().max() / expected.abs().max()
+    return {"export": bool(off <= EXPORT_TOLERANCE), "batch": entry.batch}
+
+
 def trains(model: nn.Module, inputs: Tensor) -> bool:
     """Whether every parameter that is used gets a finite gradient."""
     model.zero_grad()
@@ -154,7 +194,7 @@ def is_identity(
 
 def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """`measure` in a process of its own; how it ended where it gave no result."""
-    size = options.size or SMALLEST.get(name, SMALLEST.get(name.partition("_")[0], 64))
+    size = options.size or smallest(name)
     command = [
         *(sys.executable, "-m", "benchmarks.zoo", "--alone", "--models", name),
         *("--size", str(size), "--budget", options.budget, "--images", str(options.images)),
@@ -175,12 +215,29 @@ def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return row | {"wall": time.perf_counter() - started}
 
 
+def smallest(name: str) -> int:
+    """Image size that is enough for the network."""
+    library, _, bare = name.partition("/")
+    if library == "timm":
+        return 64  # those of a fixed size are told another
+    return SMALLEST.get(bare, SMALLEST.get(bare.partition("_")[0], 64))
+
+
+def names() -> list[str]:
+    """All that the page lists: torchvision's, and timm's if it is installed."""
+    found = [f"torchvision/{name}" for name in torchvision_names()]
+    if importlib.util.find_spec("timm") is not None:
+        found += [f"timm/{name}" for name in TIMM]
+    return found
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     """`pass`, or what did not work."""
     if "failed" in row or "refused" in row:
         return str(row.get("failed") or row["refused"]).splitlines()[0]
-    wrong = [check for check in CHECKS if not row[check]]
-    return "pass" if not wrong else "fails: " + ", ".join(wrong)
+    wrong = [check for check in CHECKS if not row.get(check, False)]
+    why = f" ({row['export_error']})" if "export" in wrong and "export_error" in row else ""
+    return "pass" if not wrong else "fails: " + ", ".join(wrong) + why
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -213,16 +270,19 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def page(results: Mapping[str, Mapping[str, Any]], budget: str) -> str:
     """docs/models.md."""
-    passed = sum(verdict(row) == "pass" for row in results.values())
-    return f"""# Networks of torchvision
+    return f"""# Networks that can be pruned
 
-{passed} of {len(results)} networks tried pass. Each was built at random weights (with lively
-batch-norm statistics) and pruned on random images by `mipp.prune(model, images,
-budget="{budget}", repair="none")`, with `method="l1"` where the column says so: the same graph
-and surgery, without the time that information takes in wide layers. A pass means: the pruned
-network runs; its share of MACs is within 0.02 of the budget; in double precision it computes
-what the dense network computes with the dropped channels zero where they are read; saved and
-loaded it is the same bit by bit; and it can be trained.
+{counted(results, "torchvision/")}; {counted(results, "timm/")}.
+
+Each was built at random weights (with lively batch-norm statistics) and pruned on random images
+by `mipp.prune(model, images, budget="{budget}", repair="none")`, with `method="l1"` where the
+column says so: the same graph and surgery, without the time that information takes in wide layers.
+A pass means: the pruned network runs; its share of MACs is within 0.02 of the budget; in double
+precision it computes what the dense network computes with the dropped channels zero where they are
+read and no layer-norm counting them in its statistics; saved and loaded it is the same bit by bit;
+exported by `mipp.export_network` and read back it computes the same; and it can be trained.
+
+{failures(results)}
 
 *least* is the share of MACs with one channel left in every group; *left whole* counts the modules
 whose outputs cannot be cut, with the reason (the classifier's own outputs are not listed). The
@@ -235,6 +295,20 @@ row (torch {torch.__version__}).
 """
 
 
+def counted(results: Mapping[str, Mapping[str, Any]], prefix: str) -> str:
+    """How many of a library's networks pass."""
+    rows = [row for name, row in results.items() if name.startswith(prefix)]
+    passed = sum(verdict(row) == "pass" for row in rows)
+    return f"{passed} of {len(rows)} networks of {prefix.rstrip('/')} pass"
+
+
+def failures(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The networks that do not pass, each with the reason."""
+    found = {name: verdict(row) for name, row in sorted(results.items())}
+    lines = [f"- `{name}`: {why}" for name, why in found.items() if why != "pass"]
+    return "\n".join(["Those that do not:", "", *lines]) if lines else "All that were tried pass."
+
+
 def main() -> None:
     options = arguments()
     if options.alone:
@@ -242,7 +316,7 @@ def main() -> None:
         print(json.dumps(measure(name, options)))
         return
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for name in options.models or torchvision_names():
+    for name in options.models or names():
         if name in results and not options.again:
             continue
         results[name] = measure_apart(name, options)

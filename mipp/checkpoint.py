@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mipp.errors import CheckpointError, SurgeryError
+from mipp.inputs import Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
@@ -30,7 +30,7 @@ class Checkpoint:
     model: nn.Module
     spec: ModelSpec | None
     selection: Selection | None
-    shape: tuple[int, ...]  # of one input, without the batch axis
+    shape: Shape  # of one input, without the batch axis, as `mipp.inputs.shape_of` gives it
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -39,7 +39,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "spec": dataclasses.asdict(checkpoint.spec) if checkpoint.spec else None,
         "selection": checkpoint.selection.to_json() if checkpoint.selection else None,
-        "shape": list(checkpoint.shape),
+        "shape": checkpoint.shape,
     }
     tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.model.state_dict().items()}
     # one metadata key: several would be written in no fixed order
@@ -66,12 +66,12 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
             "that makes the dense network, got none; call load_checkpoint(path, build=MyNet)."
         )
     model = build() if build is not None else build_model(spec, seed=0)  # type: ignore[arg-type]
-    shape = tuple(recipe["shape"])
+    shape = _shape(recipe["shape"])
     selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
     try:
         if selection is not None:
             dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
-            model = apply_selection(model.to(dtype), selection, torch.zeros(1, *shape, dtype=dtype))
+            model = apply_selection(model.to(dtype), selection, zeros(shape, dtype=dtype))
         state = OrderedDict(tensors)
         # versions of modules, which some (MNASNet) insist on and safetensors does not keep
         state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
@@ -82,6 +82,13 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
             "Use the build function of the network that was saved."
         ) from error
     return Checkpoint(model, spec, selection, shape)
+
+
+def _shape(found: Any) -> Shape:
+    """JSON's lists as the tuples that they were."""
+    if isinstance(found, dict):
+        return {name: tuple(part) for name, part in found.items()}
+    return tuple(tuple(part) if isinstance(part, list) else part for part in found)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
+from mipp.inputs import Inputs, Shape, call, filled, zeros
 from mipp.models.attention import is_plain
 from mipp.progress import track
 
@@ -91,7 +92,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+def count_macs(model: nn.Module, shape: Shape) -> int:
     """Multiply-accumulates of convolutions, linear layers and attention's projections for an input.
 
     Nothing else is counted: no bias, norm, activation, pooling or attention product, and no
@@ -100,7 +101,8 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
     Parameters
     ----------
-    shape : one input without the batch axis, such as (c, h, w).
+    shape : one input without the batch axis, such as (c, h, w); a tuple of such, or a mapping,
+        where forward takes several.
     """
     macs = 0
 
@@ -128,7 +130,7 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
                 handles.append(module.register_forward_hook(count_projection))
         device = _device_of(model) or torch.device("cpu")
         with _evaluating(model, device), torch.no_grad():
-            model(torch.zeros(1, *shape, device=device, dtype=_dtype_of(model)))
+            call(model, zeros(shape, device=device, dtype=_dtype_of(model)))
     finally:
         for handle in handles:
             handle.remove()
@@ -136,7 +138,7 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def latency_ms(
-    model: nn.Module, shape: tuple[int, ...], *, batch: int, repeats: int, device: torch.device
+    model: nn.Module, shape: Shape, *, batch: int, repeats: int, device: torch.device
 ) -> float:
     """Median milliseconds of a forward pass over one batch, after warm-up.
 
@@ -151,7 +153,7 @@ def latency_ms(
 def latency_pair_ms(
     dense: nn.Module,
     pruned: nn.Module,
-    shape: tuple[int, ...],
+    shape: Shape,
     *,
     batch: int,
     repeats: int,
@@ -166,7 +168,7 @@ def latency_pair_ms(
 
 def latencies_ms(
     models: Sequence[nn.Module],
-    shape: tuple[int, ...],
+    shape: Shape,
     *,
     batch: int,
     repeats: int,
@@ -174,8 +176,7 @@ def latencies_ms(
     warm_ups: int = WARM_UPS,
 ) -> list[float]:
     """`latency_ms` of several networks, timed in turns."""
-    pixels = torch.rand((batch, *shape), generator=torch.Generator().manual_seed(0))
-    images = pixels.to(device, _dtype_of(models[0]))
+    images = filled(shape, batch, 0.5, dtype=_dtype_of(models[0]), device=device)
     times: list[list[float]] = [[] for _ in models]
     with ExitStack() as found, torch.inference_mode():
         for model in models:
@@ -194,10 +195,10 @@ def peak_rss_mb() -> float:
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
-def _time(model: nn.Module, images: Tensor, device: torch.device) -> float:
+def _time(model: nn.Module, images: Inputs, device: torch.device) -> float:
     synchronize(device)
     start = time.perf_counter()
-    model(images)
+    call(model, images)
     synchronize(device)
     return time.perf_counter() - start
 

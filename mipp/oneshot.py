@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from mipp.information import gaussian
 from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import MomentSums
+from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
 from mipp.progress import track
@@ -122,6 +124,8 @@ def prune(
     ----------
     calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
         training data, such as a shuffled loader. The first `images` inputs are held in memory.
+        Where forward takes several tensors, the inputs are a tuple of them, as in
+        ((left, right), labels) or ((left, right), None), or a dict of them by keyword.
     budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
         the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
         less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
@@ -170,10 +174,10 @@ def prune(
     if latency_batch < 1:
         raise ConfigError(f"latency_batch: expected at least 1 input, got {latency_batch}.")
     batches = _collect(calibration, images, _device(model))
-    example = batches[0][0][:1]
+    example = each(batches[0][0], lambda tensor: tensor[:1])
     graph = build_graph(model, example)
     check_reachable(graph, parse_budget(budget), floors_of(graph, config))
-    clock = Clock(model, tuple(example.shape[1:]), latency_batch, example.device)
+    clock = Clock(model, shape_of(example), latency_batch, _device(model))
     selection, information, near, times = _select(clock, graph, batches, config, seed)
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
@@ -186,15 +190,15 @@ def prune(
         near_collapsed=tuple(near),
         params=count_params(pruned),
         params_dense=count_params(model),
-        macs=count_macs(pruned, tuple(example.shape[1:])),
-        macs_dense=count_macs(model, tuple(example.shape[1:])),
+        macs=count_macs(pruned, shape_of(example)),
+        macs_dense=count_macs(model, shape_of(example)),
         seconds=time.perf_counter() - started,
         latency=times,
     )
     return Pruned(pruned, selection, report)
 
 
-Batch = tuple[Tensor, Tensor | None]
+Batch = tuple[Inputs, Tensor | None]
 
 
 def _configured(**choices: Any) -> ChooseConfig:
@@ -211,22 +215,27 @@ def _device(model: nn.Module) -> torch.device:
 def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> list[Batch]:
     """The first inputs, with their labels where the loader gives them."""
     batches: list[Batch] = []
-    count = 0
+    found = 0
     for item in [calibration] if isinstance(calibration, Tensor) else calibration:
         x, y = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
-        x = x[: images - count].to(device)
-        y = y[: images - count].to(device) if isinstance(y, Tensor) else None
+        left = images - found
+        x = each(x, partial(_first, count=left, device=device))
+        y = y[:left].to(device) if isinstance(y, Tensor) else None
         batches.append((x, y))
-        count += len(x)
-        if count >= images:
+        found += count(x)
+        if found >= images:
             break
-    if not count:
+    if not found:
         raise DataError(
             "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
             "labels), got none; if it is a generator, it may have been used up: pass a loader."
         )
     _require_shuffled(batches)
     return batches
+
+
+def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:
+    return tensor[:count].to(device)
 
 
 def _require_shuffled(batches: list[Batch]) -> None:
@@ -265,7 +274,7 @@ def _select(
     return selection, {}, at_floor(selection, floors_of(graph, config)), times
 
 
-def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+def _labelled(batches: list[Batch]) -> Iterator[tuple[Inputs, Tensor]]:
     for x, y in batches:
         if y is None:
             raise DataError(
@@ -278,12 +287,12 @@ def _labelled(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
 def _information(
     model: nn.Module,
     graph: ChannelGraph,
-    inputs: list[Tensor],
+    inputs: list[Inputs],
     config: ChooseConfig,
     seed: int,
 ) -> dict[str, PairInformation]:
     """Answers for every pair, from one forward pass."""
-    sampling = Sampling(EXTRACT.rows, sum(len(x) for x in inputs), seed)
+    sampling = Sampling(EXTRACT.rows, sum(count(x) for x in inputs), seed)
     rows = capture_rows(model, graph.pairs, inputs, sampling)
     tested = parse_budget(config.budget).kind == "confidence"
     if config.estimator == "gaussian" and not tested:
@@ -337,14 +346,14 @@ def _repair(
     dense: nn.Module,
     graph: ChannelGraph,
     selection: Selection,
-    inputs: list[Tensor],
+    inputs: list[Inputs],
     repair: str,
     seed: int,
 ) -> None:
     if repair == "recalibrate":
         recalibrate(pruned, inputs)
     elif repair == "refit":
-        count = sum(len(x) for x in inputs)
-        settings = RefitSettings(PRUNE.ridge, Sampling(PRUNE.rows, count, seed))
-        whole = [torch.cat(inputs)]
+        total = sum(count(x) for x in inputs)
+        settings = RefitSettings(PRUNE.ridge, Sampling(PRUNE.rows, total, seed))
+        whole = [joined(inputs)]
         refit(pruned, dense, graph, selection, lambda: whole, settings)

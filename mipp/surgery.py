@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from mipp.errors import SurgeryError
 from mipp.graph import ChannelGroup
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kinds import output_width
+from mipp.inputs import Inputs
 from mipp.selection.selection import Selection
 
 
-def apply_selection(model: nn.Module, selection: Selection, example: Tensor) -> nn.Module:
+def apply_selection(model: nn.Module, selection: Selection, example: Inputs) -> nn.Module:
     """A smaller copy of the model without the dropped channels; weights of the rest as they were.
 
     The copy computes what the model computes when the dropped channels are zero at the input
-    of every consumer.
+    of every consumer and each layer-norm takes its statistics over the kept channels alone.
 
     Parameters
     ----------
-    example : one input, shape (1, ...), on the model's device.
+    example : one input, shape (1, ...), on the model's device, as `build_graph` takes it.
 
     Raises
     ------

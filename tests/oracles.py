@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from mipp.activations import Sampling, capture_rows
+from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Threshold
 from mipp.selection.terc import visit_once, visiting_order
+from mipp.surgery import apply_selection
 
 # Closed forms
 
@@ -252,23 +254,62 @@ def random_selection(graph, seed):
 
 @contextlib.contextmanager
 def dropped_channels_zeroed(model, graph, selection):
-    """The dense network with each dropped channel zero at the input of every consumer."""
+    """The dense network with each dropped channel zero at the input of every consumer.
+
+    Layer-norms take their statistics over the kept features alone, by the formula.
+    """
     handles = []
+    counted = {}  # layer-norm -> which of its features count
     for name, group in graph.groups.items():
         for member in group.consumers:
             gone = torch.from_numpy(member.features[selection.dropped(name)].ravel())
             module = model.get_submodule(member.module)
-            axis = -1 if isinstance(module, nn.Linear) else 1
+            axis = -1 if isinstance(module, (nn.Linear, nn.MultiheadAttention)) else 1
 
             def zero(module, inputs, gone=gone, axis=axis):
-                return (inputs[0].index_fill(axis, gone, 0.0),)
+                filled = inputs[0].index_fill(axis, gone, 0.0)
+                return (filled,) * len(inputs)  # an attention gets it three times
 
             handles.append(module.register_forward_pre_hook(zero))
+        for member in group.passengers:
+            module = model.get_submodule(member.module)
+            if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+                kept = counted.setdefault(module, torch.ones(module.normalized_shape).bool())
+                kept[member.features[selection.dropped(name)].ravel()] = False
+    for module, kept in counted.items():
+        handles.append(module.register_forward_hook(functools.partial(normalised_anew, kept)))
     try:
         yield model
     finally:
         for handle in handles:
             handle.remove()
+
+
+def assert_zeroing(model, graph, selection, images):
+    """The network without the dropped channels computes what the one with zeros does."""
+    cut = apply_selection(model, selection, images[:1])
+    with torch.no_grad(), evaluating(model), evaluating(cut):
+        with dropped_channels_zeroed(model, graph, selection):
+            expected = model(images)
+        found = cut(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    assert expected.std() > 0
+
+
+def normalised_anew(kept, module, inputs, output):
+    """A layer-norm's output from the formula, with mean and variance over the kept features."""
+    x = inputs[0]
+    last = not type(module).__name__.startswith("LayerNorm2d")  # those normalise axis 1
+    x = x if last else x.movedim(1, -1)
+    some = x[..., kept]
+    mean = some.mean(-1, keepdim=True) if isinstance(module, nn.LayerNorm) else 0.0
+    eps = torch.finfo(x.dtype).eps if module.eps is None else module.eps
+    y = (x - mean) / ((some - mean).square().mean(-1, keepdim=True) + eps).sqrt()
+    if module.weight is not None:
+        y = y * module.weight
+    if getattr(module, "bias", None) is not None:
+        y = y + module.bias
+    return y if last else y.movedim(-1, 1)
 
 
 # Networks that are small enough to see

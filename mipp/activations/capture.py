@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
+from mipp.graph.kinds import TOKENWISE
 from mipp.graph.pixels import thin_out
+from mipp.inputs import Inputs, call
+from mipp.models.attention import in_projection, tokens_of
 from mipp.models.resnet_cifar import PaddedShortcut
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
@@ -54,7 +57,7 @@ class _Positions:
 
 
 class Tap:
-    """Reads sampled rows at one conv, linear or shortcut module as it runs."""
+    """Reads sampled rows at one conv, linear, shortcut or attention module as it runs."""
 
     def __init__(self, module: nn.Module, sampling: Sampling, stream: int) -> None:
         self.module = module
@@ -62,14 +65,14 @@ class Tap:
 
     def draw(self, output: Tensor) -> Tensor:
         """Positions (images, per image) in the output map (or tokens) of one batch."""
-        linear = isinstance(self.module, nn.Linear)
+        linear = isinstance(self.module, TOKENWISE)
         count = output[0].numel() // output.shape[-1] if linear else output[0, 0].numel()
         return self._positions.draw(output.shape[0], count).to(output.device)
 
     def outputs(self, y: Tensor, at: Tensor) -> Tensor:
         """Target rows (n, targets)."""
         image = torch.arange(len(at), device=at.device)[:, None]
-        if isinstance(self.module, nn.Linear):
+        if isinstance(self.module, TOKENWISE):
             return y.reshape(y.shape[0], -1, y.shape[-1])[image, at].flatten(0, 1)
         row, column = at // y.shape[3], at % y.shape[3]
         return y.permute(0, 2, 3, 1)[image, row, column].flatten(0, 1)
@@ -77,7 +80,7 @@ class Tap:
     def inputs(self, x: Tensor, at: Tensor, y: Tensor) -> Tensor:
         """Feature rows (n, in features, kernel size); y is only asked for its shape."""
         image = torch.arange(len(at), device=at.device)[:, None]
-        if isinstance(self.module, nn.Linear):
+        if isinstance(self.module, TOKENWISE):
             return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
         pixels, inside = self._kernel_pixels(at, x, y)
         if not bool(inside.all()) and _fills_borders(self.module):
@@ -134,7 +137,7 @@ def _padded(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def capture_rows(
-    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Tensor], sampling: Sampling
+    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Inputs], sampling: Sampling
 ) -> Iterator[Rows]:
     """Sampled rows of every pair, one mapping per batch of inputs.
 
@@ -160,7 +163,7 @@ def capture_rows(
         for inputs in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
-                model(inputs)
+                call(model, inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
                 rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
             yield rows
@@ -173,8 +176,12 @@ def _catch(
     name: str, tap: Tap, caught: dict[str, tuple[Tensor, Tensor]]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        at = tap.draw(output)
-        x, y = tap.inputs(inputs[0], at, output), tap.outputs(output, at)
+        read, made = inputs[0], output
+        if isinstance(module, nn.MultiheadAttention):
+            read = tokens_of(module, read)
+            made = in_projection(module)(read)
+        at = tap.draw(made)
+        x, y = tap.inputs(read, at, made), tap.outputs(made, at)
         _require_finite(name, x, y)
         caught[name] = (x, y)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from mipp.graph import ChannelGraph, ChannelGroup
+from mipp.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CriterionInput:
 
     model: nn.Module
     graph: ChannelGraph
-    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]
+    batches: Callable[[], Iterable[tuple[Inputs, Tensor]]]
     seed: int
 
 

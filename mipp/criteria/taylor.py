@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mipp.criteria.criterion import CriterionInput, sum_over_producers
 from mipp.evaluation import evaluating
+from mipp.inputs import call
 from mipp.models.attention import is_plain
 from mipp.selection.budget import Scores
 
@@ -30,7 +31,7 @@ def score_taylor(given: CriterionInput) -> Scores:
         weight.requires_grad_(True)
     with evaluating(model), torch.enable_grad():
         for images, labels in given.batches():
-            loss = F.cross_entropy(model(images), labels)
+            loss = F.cross_entropy(call(model, images), labels)
             gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
                 if gradient is not None:

@@ -35,11 +35,21 @@ class BareParameter:
 
 
 @dataclass(frozen=True)
+class SizeAttribute:
+    """A number that a module keeps of the features that forward lays out, such as `hidden_dim`."""
+
+    module: str
+    attribute: str
+    block: int  # features of each channel
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """Channels that can only be removed together.
 
     Producers make the channels (conv and linear outputs), passengers carry them (batch-norm,
-    depthwise and grouped convolutions), consumers read them (conv and linear inputs).
+    layer-norm, depthwise and grouped convolutions), consumers read them (conv and linear inputs,
+    an attention's in-projection). A layer-norm takes its statistics over the kept channels alone.
     """
 
     name: str
@@ -48,6 +58,7 @@ class ChannelGroup:
     passengers: tuple[Member, ...]
     consumers: tuple[Member, ...]
     parameters: tuple[BareParameter, ...] = ()
+    sizes: tuple[SizeAttribute, ...] = ()
 
     def modules(self) -> list[str]:
         """Names of all modules that the group runs through."""
@@ -65,7 +76,7 @@ class LayerPair:
     name: str
     group: str
     consumer: str
-    kind: Literal["conv", "linear", "shortcut", "pixels"]
+    kind: Literal["conv", "linear", "shortcut", "attention", "pixels"]
     features: IntArray  # (channels, block of input features)
     targets: int
     positions: int  # of the output map, or tokens

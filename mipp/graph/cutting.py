@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from mipp.graph.channels import ChannelGroup, IntArray
-from mipp.graph.kinds import CONVS
-from mipp.models.attention import keep_heads
+from mipp.graph.kinds import CONVS, LAYER_NORMS
+from mipp.models.attention import keep_heads, keep_inputs
 from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.models.window_attention import become_pruned, is_window_attention
 
 
 def cut_channels(
@@ -27,6 +28,7 @@ def cut_channels(
     outputs: dict[str, list[IntArray]] = {}
     inputs: dict[str, list[IntArray]] = {}
     slices: dict[tuple[str, int], list[IntArray]] = {}
+    shrunk: dict[tuple[str, str], int] = {}
     for name, channels in dropped.items():
         if not len(channels):
             continue
@@ -37,6 +39,9 @@ def cut_channels(
             inputs.setdefault(member.module, []).append(member.features[channels].ravel())
         for bare in group.parameters:
             slices.setdefault((bare.module, bare.axis), []).append(bare.features[channels].ravel())
+        for size in group.sizes:
+            place = (size.module, size.attribute)
+            shrunk[place] = shrunk.get(place, 0) + len(channels) * size.block
     # what is replaced anyway is not copied: the new tensors are made from the old module's
     cut = copy.deepcopy(model)
     for name, gone in inputs.items():
@@ -49,6 +54,13 @@ def cut_channels(
         _replace(module, key, np.concatenate(gone), axis)
         if isinstance(module, nn.PReLU):
             module.num_parameters = module.weight.numel()
+    for (name, attribute), features in shrunk.items():
+        module = cut.get_submodule(name)
+        setattr(module, attribute, getattr(module, attribute) - features)
+    for module in cut.modules():
+        # torchvision's own forward divides its input's features among the heads
+        if is_window_attention(module) and module.qkv.out_features != 3 * module.qkv.in_features:  # type: ignore[union-attr, operator]
+            become_pruned(module)
     for parameter in cut.parameters():
         parameter.grad = None
     return cut
@@ -57,6 +69,10 @@ def cut_channels(
 def _cut_inputs(module: nn.Module, gone: IntArray) -> None:
     if isinstance(module, PaddedShortcut):
         module.drop_inputs(gone.tolist())
+        return
+    if isinstance(module, nn.MultiheadAttention):
+        kept = np.setdiff1d(np.arange(module.in_proj_weight.shape[1]), gone)
+        keep_inputs(module, torch.from_numpy(kept))
         return
     _replace(module, "weight", gone, 1)
     if isinstance(module, nn.Linear):
@@ -83,6 +99,8 @@ def _cut_outputs(module: nn.Module, gone: IntArray) -> None:
         if module.groups > 1:
             module.groups = module.groups * module.out_channels // before
             module.in_channels = module.groups * module.weight.shape[1]
+    elif isinstance(module, LAYER_NORMS):
+        module.normalized_shape = (module.normalized_shape[0] - len(gone),)
     else:
         assert isinstance(module, nn.modules.batchnorm._BatchNorm)
         module.num_features -= len(gone)

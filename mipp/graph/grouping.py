@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member
-from mipp.graph.kinds import CONSUMERS, CONVS, NORMS, output_width
+from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member, SizeAttribute
+from mipp.graph.heads import head_groups
+from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS
 from mipp.graph.record import Record, Touch
-from mipp.models.attention import is_plain
 from mipp.models.resnet_cifar import PaddedShortcut
 
 ROLES = ("producers", "passengers", "consumers")
@@ -35,6 +36,7 @@ def read_groups(
     order = {name: position for position, name in enumerate(calls)}
     modules = dict(model.named_modules())
     tied = _tied(model)
+    sizes = _sizes(record, component)
     found = []
     for touched, components in drafts.items():
         makers = [name for role, name in touched if role == "producers"]
@@ -44,13 +46,14 @@ def read_groups(
         root = min(roots, key=lambda name: order.get(name, len(order)))
         reason = next((reasons[one] for one in components if one in reasons), "")
         group, fault = _assemble(root, touched, components, sides, bare)
+        group = replace(group, sizes=_sizes_of(components, sizes))
         reason = reason or fault or _unsound(group, modules, calls, sides, tied)
         found.append((order.get(root, len(order)), group, reason))
     names: set[str] = set()
     for _, group, reason in sorted(found, key=lambda item: item[0]):
         yield group, reason or ("another group starts there" if group.name in names else "")
         names.add(group.name)
-    yield from _heads(model, calls)
+    yield from head_groups(model, calls, tied)
 
 
 def _drafts(
@@ -99,6 +102,27 @@ def _reasons(record: Record, component: IntArray) -> dict[int, str]:
         for one in np.unique(component[labels.numpy()]).tolist():
             reasons.setdefault(one, reason)
     return reasons
+
+
+def _sizes(record: Record, component: IntArray) -> dict[tuple[str, str], IntArray]:
+    """(module, attribute) -> component of each feature that it counts, where that is clear."""
+    found = {}
+    for key, listed in record.sizes.items():
+        owners = [np.where(x.numpy() >= 0, component[x.numpy()], -1) for x in listed]
+        if all(np.array_equal(np.unique(one), np.unique(owners[0])) for one in owners):
+            found[key] = owners[0]
+    return found
+
+
+def _sizes_of(
+    components: list[int], sizes: Mapping[tuple[str, str], IntArray]
+) -> tuple[SizeAttribute, ...]:
+    found = []
+    for (module, attribute), owners in sizes.items():
+        block, odd = divmod(int(np.isin(owners, components).sum()), len(components))
+        if block and not odd:
+            found.append(SizeAttribute(module, attribute, block))
+    return tuple(found)
 
 
 def _assemble(
@@ -179,34 +203,11 @@ def _unsound(
             return f"it covers only some channels of {member.module}"
     for member in group.passengers:
         module = modules[member.module]
-        if not isinstance(module, (*CONVS, *NORMS)):
+        if not isinstance(module, (*CONVS, *NORMS, *LAYER_NORMS)):
             return f"{member.module} ({type(module).__name__}) mixes or rescales its channels"
     if not group.consumers:
         return "no conv or linear layer reads it"
     return "it has a single channel" if group.width == 1 else ""
-
-
-def _heads(model: nn.Module, calls: Mapping[str, int]) -> Iterator[tuple[ChannelGroup, str]]:
-    """One group per attention module, a head per channel."""
-    tied = _tied(model)
-    for name, module in model.named_modules():
-        if name not in calls or not isinstance(module, nn.MultiheadAttention):
-            continue
-        inner = f"{name}.out_proj"
-        heads, size = module.num_heads, module.head_dim
-        read = np.arange(heads * size).reshape(heads, size)
-        made = np.concatenate([read + part * heads * size for part in range(3)], 1)
-        group = ChannelGroup(name, heads, (Member(name, made),), (), (Member(inner, read),))
-        reason = ""
-        if not is_plain(module):
-            reason = "its projections are apart or it adds keys of its own"
-        elif calls[name] > 1 or calls.get(inner, 0) != 1:
-            reason = f"{name} runs more than once"
-        elif {name, inner} & tied:
-            reason = f"{name} shares its weights with another module"
-        elif heads == 1 or output_width(module) != heads:
-            reason = "it has a single head"
-        yield group, reason
 
 
 def _tied(model: nn.Module) -> set[str]:

@@ -19,24 +19,28 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup, IntArray
 from mipp.graph.cutting import cut_channels
+from mipp.graph.kept_statistics import KeptStatistics
+from mipp.graph.kinds import LAYER_NORMS, TOKENWISE
+from mipp.graph.label_axes import tensors_in
+from mipp.inputs import Inputs, call, each
 
 TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
 
 def find_unsound(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], example: Tensor
+    model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs
 ) -> dict[str, str]:
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
     A cut is right when the smaller network computes what the whole one computes with the cut
-    channels zero at the input of every consumer. Tried on random weights and input.
+    channels zero at the input of every consumer and each layer-norm's statistics taken over the
+    other channels only. Tried on random weights and input.
     """
     generator = torch.Generator().manual_seed(0)
     trial = copy.deepcopy(model).double().cpu()
     _shake(trial, generator)
-    shape = (2, *example.shape[1:])
-    inputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    inputs = each(example, lambda tensor: _random_like(tensor, generator))
     if _first_fault(trial, groups, inputs) is None:
         return {}
     faults = {name: _first_fault(trial, {name: group}, inputs) for name, group in groups.items()}
@@ -47,8 +51,15 @@ def find_unsound(
     return found
 
 
+def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Two random inputs of this one's shape; numbers that are not real, such as indices, stay."""
+    if not tensor.is_floating_point():
+        return tensor.cpu().expand(2, *tensor.shape[1:])
+    return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=torch.float64)
+
+
 def _clashing(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Tensor
+    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
 ) -> dict[str, str]:
     """Groups that are right alone but not beside those before them."""
     kept: dict[str, ChannelGroup] = {}
@@ -63,7 +74,7 @@ def _clashing(
 
 
 def _first_fault(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Tensor
+    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
 ) -> str | None:
     """A fault of some random cut: one cut alone could share the symmetry of a faulty operation."""
     for seed in range(TRIALS):
@@ -94,14 +105,14 @@ def _fault(
     model: nn.Module,
     groups: Mapping[str, ChannelGroup],
     dropped: Mapping[str, IntArray],
-    inputs: Tensor,
+    inputs: Inputs,
 ) -> str | None:
     try:
         cut = cut_channels(model, groups, dropped)
         with torch.no_grad(), evaluating(cut), evaluating(model):
             with _zeroed(model, groups, dropped):
-                expected = _flat(model(inputs))
-            got = _flat(cut(inputs))
+                expected = _flat(call(model, inputs))
+            got = _flat(call(cut, inputs))
     except Exception as error:
         return f"cutting it fails: {type(error).__name__}: {str(error).splitlines()[0]}"
     if got.shape != expected.shape or not bool(
@@ -115,13 +126,17 @@ def _fault(
 def _zeroed(
     model: nn.Module, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
 ) -> Iterator[None]:
-    """Dropped channels are zero at every consumer's input within the block."""
+    """Within the block, dropped channels are zero at every consumer's input.
+
+    Nor do they count in the statistics of any layer-norm.
+    """
     handles = []
+    gone: dict[str, list[IntArray]] = {}
     for name, group in groups.items():
         for member in group.consumers:
             module = model.get_submodule(member.module)
             features = torch.from_numpy(member.features[dropped[name]].ravel())
-            axis = -1 if isinstance(module, nn.Linear) else 1
+            axis = -1 if isinstance(module, TOKENWISE) else 1
 
             def zero(
                 module: nn.Module,
@@ -129,11 +144,18 @@ def _zeroed(
                 features: Tensor = features,
                 axis: int = axis,
             ) -> tuple[Any, ...]:
-                return (arguments[0].index_fill(axis, features, 0.0), *arguments[1:])
+                filled = arguments[0].index_fill(axis, features, 0.0)
+                same = 3 if isinstance(module, nn.MultiheadAttention) else 1  # query, key, value
+                return (filled,) * same + arguments[same:]
 
             handles.append(module.register_forward_pre_hook(zero))
+        for member in group.passengers:
+            if isinstance(model.get_submodule(member.module), LAYER_NORMS):
+                left_out = member.features[dropped[name]].ravel()
+                gone.setdefault(member.module, []).append(left_out)
     try:
-        yield
+        with KeptStatistics(model, {name: np.concatenate(parts) for name, parts in gone.items()}):
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -141,7 +163,4 @@ def _zeroed(
 
 def _flat(output: Any) -> Tensor:
     """All tensors of an output in one row."""
-    if isinstance(output, Tensor):
-        return output.flatten()
-    parts = output.values() if isinstance(output, Mapping) else output
-    return torch.cat([_flat(part) for part in parts])
+    return torch.cat([tensor.flatten() for tensor in tensors_in(output)])

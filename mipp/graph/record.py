@@ -30,6 +30,7 @@ class Record:
     passengers: list[Touch] = field(default_factory=list)
     consumers: list[Touch] = field(default_factory=list)
     parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
+    sizes: dict[tuple[str, str], list[Labels]] = field(default_factory=dict)  # module, attribute
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
     count: int = 0

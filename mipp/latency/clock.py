@@ -17,6 +17,7 @@ from mipp.device import describe_device, synchronize
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable, WidthCurve, rising
+from mipp.inputs import Shape, filled, zeros
 from mipp.latency.widths import Part, parts_of, typical
 from mipp.metrics import WARM_UPS, latencies_ms
 from mipp.progress import track
@@ -43,14 +44,13 @@ class Clock:
     """
 
     model: nn.Module
-    shape: tuple[int, ...]
+    shape: Shape
     batch: int
     device: torch.device
 
     def measured(self, graph: ChannelGraph) -> ChannelGraph:
         """The graph with a measured table of times."""
-        shape = (self.batch, *self.shape)
-        images = torch.full(shape, 0.5, dtype=_dtype(self.model), device=self.device)
+        images = filled(self.shape, self.batch, 0.5, dtype=_dtype(self.model), device=self.device)
         parts = parts_of(self.model, graph, images)
         curves = build_curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
         kept = [_uniform(graph, share) for share in SHARES]
@@ -74,7 +74,7 @@ class Clock:
 
     def _pruned(self, selection: Selection) -> nn.Module:
         dtype = _dtype(self.model)
-        example = torch.zeros(1, *self.shape, device=self.device, dtype=dtype)
+        example = zeros(self.shape, device=self.device, dtype=dtype)
         return apply_selection(self.model, selection, example)
 
     def _in_turns(self, networks: Sequence[nn.Module]) -> list[float]:

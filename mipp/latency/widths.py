@@ -14,6 +14,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, ChannelGroup, IntArray, LayerCost, Member
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kinds import CONVS
+from mipp.inputs import Inputs, call
 
 EDGES = (0, 1 / 4, 1 / 2, 3 / 4, 1)  # shares of a width where both sides vary; 0: one
 FINE = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)  # where one side does
@@ -104,7 +105,7 @@ class Part:
 _Arguments = tuple[list[Any], dict[str, Any]]
 
 
-def parts_of(model: nn.Module, graph: ChannelGraph, images: Tensor) -> dict[str, Part]:
+def parts_of(model: nn.Module, graph: ChannelGraph, images: Inputs) -> dict[str, Part]:
     """Every module whose width some group changes, with what it is called with."""
     modules = dict(model.named_modules())
     costs = {
@@ -124,7 +125,7 @@ def parts_of(model: nn.Module, graph: ChannelGraph, images: Tensor) -> dict[str,
     handles = [module.register_forward_hook(watch, with_kwargs=True) for module in names]
     try:
         with evaluating(model), torch.inference_mode():
-            model(images)
+            call(model, images)
     finally:
         for handle in handles:
             handle.remove()

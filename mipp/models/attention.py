@@ -6,7 +6,7 @@ its head size follows from the width of the embedding, so that no head could be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mipp.models.window_attention import HOME, attend_windows, is_window_attention
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -24,6 +26,21 @@ def is_plain(module: nn.Module) -> bool:
         and module.bias_k is None
         and not module.add_zero_attn
     )
+
+
+def has_fused_projection(module: nn.Module | None) -> bool:
+    """Whether this looks like an attention that cuts one linear layer `qkv` into its heads.
+
+    Such are timm's, which read the number and the size of heads from their attributes. Whether
+    heads can really go is for the graph's probe to say.
+    """
+    parts = [getattr(module, name, None) for name in ("qkv", "proj")]
+    numbers = [getattr(module, name, None) for name in ("num_heads", "head_dim")]
+    if not all(isinstance(n, int) for n in numbers):
+        return False
+    width = int(numbers[0] or 0) * int(numbers[1] or 0)
+    widths = [(part.in_features, part.out_features) for part in parts if type(part) is nn.Linear]
+    return len(widths) == 2 and (widths[0][1], widths[1][0]) == (3 * width, width)
 
 
 def attend(
@@ -88,14 +105,14 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """Attention with some heads missing; a module becomes one when its heads are cut."""
+    """Attention that has lost heads, or features of the embedding that it reads."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         return attend(self, *args, **kwargs)
 
 
 def keep_heads(module: nn.MultiheadAttention, kept: Tensor) -> None:
-    """Cut the projections to these heads, in place."""
+    """Cut the in-projection to these heads, in place."""
     size = module.head_dim
     rows = (kept[:, None] * size + torch.arange(size)).flatten()
     blocks = torch.cat([part * module.num_heads * size + rows for part in range(3)])
@@ -103,27 +120,54 @@ def keep_heads(module: nn.MultiheadAttention, kept: Tensor) -> None:
     if module.in_proj_bias is not None:
         module.in_proj_bias = _rows(module.in_proj_bias, blocks)
     module.num_heads = len(kept)
+    _become_pruned(module)
+
+
+def keep_inputs(module: nn.MultiheadAttention, kept: Tensor) -> None:
+    """Cut the in-projection to these features of the embedding, in place."""
+    module.in_proj_weight = _rows(module.in_proj_weight, kept, axis=1)
+    module.embed_dim = module.kdim = module.vdim = len(kept)
+    _become_pruned(module)
+
+
+def in_projection(module: nn.MultiheadAttention) -> nn.Linear:
+    """The projection to query, key and value as a linear layer that holds the same parameters."""
+    rows, columns = module.in_proj_weight.shape
+    layer = nn.Linear(columns, rows, bias=module.in_proj_bias is not None, device="meta")
+    layer.weight, layer.bias = module.in_proj_weight, module.in_proj_bias
+    return layer
+
+
+def tokens_of(module: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """What an attention is given, as (images, tokens, embedding)."""
+    return x if module.batch_first or x.ndim == 2 else x.transpose(0, 1)
+
+
+def _become_pruned(module: nn.MultiheadAttention) -> None:
     module.__class__ = PrunedAttention
     module._qkv_same_embed_dim = False  # keeps torch's fused encoder layer away
 
 
-def _rows(parameter: nn.Parameter, rows: Tensor) -> nn.Parameter:
-    cut = parameter.detach()[rows.to(parameter.device)].clone()
+def _rows(parameter: nn.Parameter, rows: Tensor, axis: int = 0) -> nn.Parameter:
+    cut = parameter.detach().index_select(axis, rows.to(parameter.device))
     return nn.Parameter(cut, requires_grad=parameter.requires_grad)
+
+
+def _twin(module: nn.Module) -> Callable[..., Any] | None:
+    """What computes the same as this module's own forward, and lets hooks run."""
+    if type(module) is nn.MultiheadAttention and is_plain(module):
+        return attend
+    own = type(module).__module__ == HOME  # not one that runs by its twin already
+    return attend_windows if own and is_window_attention(module) else None
 
 
 @contextmanager
 def opened_attention(model: nn.Module) -> Iterator[None]:
-    """Within the block, hooks on the output projections of attention modules run."""
-    opened = [
-        module
-        for module in model.modules()
-        if is_plain(module)
-        and type(module) is nn.MultiheadAttention
-        and "forward" not in module.__dict__
-    ]
+    """Within the block, hooks on the projections of attention modules run."""
+    opened = [module for module in model.modules() if "forward" not in module.__dict__]
+    opened = [module for module in opened if _twin(module) is not None]
     for module in opened:
-        module.forward = MethodType(attend, module)  # type: ignore[method-assign]
+        module.forward = MethodType(_twin(module), module)  # type: ignore[arg-type]
     try:
         yield
     finally:

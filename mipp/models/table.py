@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mipp.errors import ModelError, did_you_mean
-from mipp.models import lenet, resnet_cifar, resnet_stem, vgg
+from mipp.models import lenet, resnet_cifar, resnet_stem, timm_models, vgg
 from mipp.models.torchvision_models import (
     build_torchvision_model,
     torchvision_names,
@@ -74,7 +74,8 @@ def build_model(spec: ModelSpec, *, seed: int | None = None) -> nn.Module:
 
     Raises
     ------
-    ModelError : the name is unknown, or the network does not take such images.
+    ModelError : the name is unknown, its package is not installed, or the network does not take
+        such images.
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -89,16 +90,21 @@ def preferred_input(name: str) -> tuple[int | None, int | None]:
 
     Raises
     ------
-    ModelError : the name is unknown.
+    ModelError : the name is unknown, or its package is not installed.
     """
     if name in MODELS:
         return None, MODELS[name].size
+    if name.startswith(timm_models.PREFIX):
+        return None, timm_models.timm_size(name.removeprefix(timm_models.PREFIX))
     return 3, torchvision_size(_torchvision_name(name))
 
 
 def _build(spec: ModelSpec) -> nn.Module:
     if spec.name in MODELS:
         return MODELS[spec.name].build(spec)
+    if spec.name.startswith(timm_models.PREFIX):
+        name = spec.name.removeprefix(timm_models.PREFIX)
+        return timm_models.build_timm_model(name, spec.classes, spec.channels, spec.size)
     return build_torchvision_model(_torchvision_name(spec.name), spec.classes, spec.channels)
 
 
@@ -109,7 +115,8 @@ def _torchvision_name(name: str) -> str:
         near = difflib.get_close_matches(bare.lower(), [*MODELS, *names], n=3, cutoff=0.5)
         raise ModelError(
             f"model {name!r} (model.name) is unknown; {did_you_mean(bare, {*MODELS, *near})}, "
-            f"or any classification network of torchvision as {_PREFIX}NAME."
+            f"any classification network of torchvision as {_PREFIX}NAME, or of timm as "
+            f"{timm_models.PREFIX}NAME."
         )
     return bare
 

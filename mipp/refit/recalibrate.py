@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mipp.evaluation import evaluating
+from mipp.inputs import Inputs, call
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate(model: nn.Module, batches: Iterable[Inputs]) -> None:
     """Replace every batch-norm's running statistics by those of these inputs, in place.
 
     Means and variances are averaged over batches with equal weight; a network without
@@ -26,7 +27,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = None  # cumulative average
             norm.training = True
         for inputs in batches:
-            model(inputs)
+            call(model, inputs)
         model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -16,12 +16,14 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.kinds import NORMS
 from mipp.information import moments
+from mipp.inputs import Inputs, call
+from mipp.models.attention import in_projection
 from mipp.progress import track
 from mipp.refit.least_squares import LayerFit, fit_layer
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
 
-Batches = Callable[[], Iterable[Tensor]]
+Batches = Callable[[], Iterable[Inputs]]
 SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
 
 
@@ -43,7 +45,8 @@ def refit(
 ) -> list[LayerFit]:
     """Replace consumers' weights, front to back and in place, by a least-squares map.
 
-    From the first conv or linear layer that lost inputs onward, each is fitted from its actual
+    From the first conv or linear layer that lost inputs onward, attentions' in-projections
+    among them, each is fitted from its actual
     inputs, in the pruned and so far refitted network, to the dense network's pre-activations
     on the rows it kept; a ridge pulls toward the weights it has. Where a layer's output is added
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
@@ -68,7 +71,7 @@ def refit(
     def fit(name: str, chunks: Iterable[tuple[Tensor, Tensor]]) -> LayerFit:
         norm = _norm_after(pruned, graph, name)
         sums = moments.stream(chunks)
-        return fit_layer(name, pruned.get_submodule(name), norm, sums, settings.ridge)
+        return fit_layer(name, _layer(pruned, name), norm, sums, settings.ridge)
 
     taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
@@ -130,7 +133,7 @@ def _dense_targets(
     with evaluating(dense), torch.no_grad():
         for inputs in batches():
             with Watcher(dense, taps, graph.norm_after, on_output, on_sum):
-                dense(inputs)
+                call(dense, inputs)
     for targets in found.values():
         if len(targets.other) != len(targets.output):  # added more than once: no single sum
             targets.other.clear()
@@ -139,7 +142,7 @@ def _dense_targets(
 
 def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
     """Inputs of each output of a layer; its name, so that no two layers are equal."""
-    weight = model.get_submodule(name).weight
+    weight = _layer(model, name).weight
     assert isinstance(weight, Tensor)
     return weight[0].numel(), name
 
@@ -158,6 +161,12 @@ def _kept_rows(pair: LayerPair, selection: Selection) -> Tensor:
     if pair.owner is None:
         return torch.arange(pair.targets)
     return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, selection.kept[pair.owner])))
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    """The layer of that name; of an attention its in-projection, which is not a module."""
+    module = model.get_submodule(name)
+    return in_projection(module) if isinstance(module, nn.MultiheadAttention) else module
 
 
 def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> nn.Module | None:
@@ -191,7 +200,7 @@ def _slope(norm: nn.Module) -> Tensor:
 
 def _fit_in_one_pass(
     pruned: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     graph: ChannelGraph,
     taps: Mapping[str, Tap],
     targets: Mapping[str, _Targets],
@@ -207,7 +216,7 @@ def _fit_in_one_pass(
             waiting[name] = (arguments, at, x)
             return None
         fits[name] = fit(name, [(x, targets[name].output[0])])
-        return pruned.get_submodule(name).forward(arguments)  # type: ignore[no-any-return]
+        return _layer(pruned, name).forward(arguments)  # type: ignore[no-any-return]
 
     def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
         if name not in waiting:
@@ -221,7 +230,7 @@ def _fit_in_one_pass(
         return output if norm is None else norm.forward(output)
 
     with Watcher(pruned, taps, graph.norm_after, on_output, on_sum):
-        pruned(inputs)
+        call(pruned, inputs)
     return [fits[name] for name in taps]
 
 
@@ -231,7 +240,7 @@ class _Reached(Exception):
 
 def _rows_of(
     pruned: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     graph: ChannelGraph,
     name: str,
     tap: Tap,
@@ -263,5 +272,5 @@ def _rows_of(
             contextlib.suppress(_Reached),
             Watcher(pruned, [name], graph.norm_after, on_output, on_sum),
         ):
-            pruned(inputs)
+            call(pruned, inputs)
         yield rows.pop()

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mipp.models.attention import in_projection, tokens_of
+
 OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
 OnSum = Callable[[str, Tensor, str], Tensor | None]
 
@@ -20,7 +22,8 @@ class Watcher(TorchFunctionMode):
     ----------
     layers : names of the modules to watch.
     norm_after : layer -> the batch-norm that reads its output.
-    on_output : (layer, its input, its output) -> what takes the output's place, or None.
+    on_output : (layer, its input, its output) -> what takes the output's place, or None. Of an
+        attention it is the in-projection's output, and is not replaced.
     on_sum : called when a layer's output, normalised where a batch-norm follows, is added to
         another tensor of its shape, such as a skip connection: (layer, the other tensor, the
         layer that made it or "") -> what takes the place of the layer's side, or None.
@@ -43,6 +46,9 @@ class Watcher(TorchFunctionMode):
     def __enter__(self) -> Watcher:
         for name in self._layers:
             layer = self._model.get_submodule(name)
+            if isinstance(layer, nn.MultiheadAttention):
+                self._handles.append(layer.register_forward_pre_hook(self._attention_hook(name)))
+                continue
             self._handles.append(layer.register_forward_hook(self._layer_hook(name)))
             if name in self._norm_after:
                 norm = self._model.get_submodule(self._norm_after[name])
@@ -71,9 +77,20 @@ class Watcher(TorchFunctionMode):
 
         return hook
 
+    def _attention_hook(self, name: str) -> Any:
+        """Before an attention runs, since its in-projection is not called as a module."""
+
+        def hook(module: nn.MultiheadAttention, inputs: tuple[Tensor, ...]) -> None:
+            tokens = tokens_of(module, inputs[0])
+            self._on_output(name, tokens, in_projection(module)(tokens))
+
+        return hook
+
     def _norm_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._made[id(output)] = (name, output)
+            # timm's batch-norms hold an activation, after which the output is no side of a sum
+            if all(isinstance(part, nn.Identity) for part in module.children()):
+                self._made[id(output)] = (name, output)
 
         return hook
 

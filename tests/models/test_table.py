@@ -1,6 +1,7 @@
 """Every network by name: sizes known from outside, seeds, refusals."""
 
 import dataclasses
+import importlib.util
 import json
 
 import pytest
@@ -219,3 +220,10 @@ def test_images_too_small_for_the_network_are_refused_when_it_is_built(name, siz
 @pytest.mark.parametrize(("name", "size"), [("lenet5", 12), ("lenet5-caffe", 16)])
 def test_smallest_size_named_in_the_refusal_works(name, size):
     assert build_model(ModelSpec(name, 10, 3, size))(torch.zeros(1, 3, size, size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("ask", [preferred_input, lambda n: build_model(ModelSpec(n, 10, 3, 32))])
+def test_package_that_is_missing_is_named_with_its_command(ask, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"(?s)cannot be built.*pip install 'timm>=1.0.20'"):
+        ask("timm/resnet18")

@@ -1,0 +1,58 @@
+"""Arrays of labels: along which axes they differ, and where they lie among nested values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mipp.graph.record import NONE, Labels
+
+
+def along(labels: Labels, axis: int, tensor: Tensor) -> Labels:
+    """Labels (features,) laid out along one axis of a tensor, the same along the others."""
+    shape = [1] * tensor.ndim
+    shape[axis] = -1
+    return labels.view(shape).expand(tensor.shape)
+
+
+def constant(labels: Labels, axis: int) -> bool:
+    """Whether labels are the same all along an axis."""
+    if labels.shape[axis] < 2 or labels.stride(axis) == 0:
+        return True
+    return bool((labels == labels.narrow(axis, 0, 1)).all())
+
+
+def varying_axes(labels: Labels) -> list[int]:
+    """Axes along which labels differ; padding, which has none, tells nothing apart."""
+    return [axis for axis in range(labels.ndim) if _varies(labels, axis)]
+
+
+def _varies(labels: Labels, axis: int) -> bool:
+    if constant(labels, axis):
+        return False
+    most = labels.amax(axis, keepdim=True)
+    return bool(((labels != most) & (labels != NONE)).any())
+
+
+def on_cpu(value: Any) -> Any:
+    """The same nested value with its tensors where labels are."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, (list, tuple)):
+        return type(value)(on_cpu(part) for part in value)
+    if isinstance(value, dict):
+        return {key: on_cpu(part) for key, part in value.items()}
+    return value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested sequences and mappings."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for part in value.values() for t in tensors_in(part)]
+    if isinstance(value, (list, tuple)):
+        return [t for part in value for t in tensors_in(part)]
+    return []

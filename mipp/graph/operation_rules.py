@@ -1,0 +1,142 @@
+"""What operations without a module do to labels: move, join, average, pool, couple or mix them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.graph.kinds import LAYER_NORMS
+from mipp.graph.label_axes import constant, on_cpu, tensors_in, varying_axes
+from mipp.graph.operations import VIEWS, WIDTHS
+from mipp.graph.record import NONE, Labels
+from mipp.graph.tracker import KNOWN, Tracker
+
+
+def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> None:
+    """Labels go where the elements go."""
+    name = func.overloadpacket.__name__
+    if any(tracker.labels_of(t) is not None for t in tensors_in((args[1:], kwargs))):
+        tracker.fix(tensors_in((args, kwargs)), output, name)
+        return
+    labels = tracker.labels_of(args[0])
+    assert labels is not None
+    if name == "as_strided":
+        tracker.fix([args[0]], output, name)
+        return
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout")}
+    moved = func(labels.contiguous(), *on_cpu(args[1:]), **on_cpu(kwargs))
+    if name in VIEWS:
+        varying = varying_axes(moved)
+        if len(varying) > len(varying_axes(labels)):  # its sizes may not follow a cut
+            tracker.record.fix(labels, f"{tracker.where(name)} splits its channels")
+        elif len(varying) == 1:
+            _note_sizes(tracker, moved, varying[0])
+    for tensor, label in zip(tensors_in(output), tensors_in(moved), strict=True):
+        tracker.put(tensor, label.reshape(tensor.shape))
+
+
+def join(tracker: Tracker, name: str, func: Any, args: Any, kwargs: Any, output: Tensor) -> None:
+    """Concatenation and padding keep every label."""
+    if name == "constant_pad_nd":
+        labels = tracker.labels_of(args[0])
+        tracker.put(output, func(labels, args[1], NONE))
+        return
+    parts = [tracker.labelled(tensor) for tensor in args[0]]
+    tracker.put(output, func(parts, *args[1:], **kwargs))
+
+
+def keep(tracker: Tracker, args: Any, output: Any) -> None:
+    """Element for element the same."""
+    for tensor in tensors_in(output):
+        same = tensor.shape == args[0].shape
+        tracker.put(tensor, tracker.labels_of(args[0]) if same else None)
+
+
+def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
+    """A mean, maximum or the like, if no axis that it runs along tells labels apart."""
+    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if isinstance(dims, (float, Tensor)):
+        return False
+    if len(args) > 2 and isinstance(args[2], (list, tuple)):  # norm(x, p, dims)
+        dims = args[2]
+    x = args[0]
+    dims = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    dims = [d % x.ndim for d in dims] or list(range(x.ndim))
+    labels = tracker.labels_of(x)
+    if labels is None or not all(tracker.is_constant(x, d) for d in dims):
+        return False
+    for d in dims:
+        labels = labels.narrow(d, 0, 1)
+    for tensor in tensors_in(output):
+        tracker.put(tensor, labels.reshape(tensor.shape))
+    return True
+
+
+def pool(tracker: Tracker, x: Tensor, output: Any, axes: int) -> None:
+    """Pooling and resampling over the last axes."""
+    if not all(tracker.is_constant(x, -axis) for axis in range(1, axes + 1)):
+        tracker.fix([x], output, "pooling")
+        return
+    labels = tracker.labelled(x)
+    for axis in range(1, axes + 1):
+        labels = labels.narrow(-axis, 0, 1)
+    tracker.put(tensors_in(output)[0], labels.expand(tensors_in(output)[0].shape))
+
+
+def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
+    """Element-wise operations couple the labels that meet."""
+    shape = tensors_in(output)[0].shape
+    rank = len(shape)
+    sides = []
+    for tensor in operands:
+        if _is_cut_with_its_layer(tracker, tensor):
+            continue
+        labels = tracker.labelled(tensor)
+        if tensor.numel() > 1 or tracker.labels_of(tensor) is not None:
+            sides.append(labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
+    varying = [{a for a in range(rank) if s.shape[a] > 1 and not constant(s, a)} for s in sides]
+    result = _couple(tracker, sides, set().union(*varying), shape)
+    for tensor in tensors_in(output):
+        tracker.put(tensor, result if bool((result >= 0).any()) else None)
+
+
+def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: torch.Size) -> Labels:
+    where = tracker.where()
+    result = torch.full(shape, NONE)
+    met = []
+    for side in sides:
+        if any(side.shape[axis] == 1 for axis in varying):  # one value for many channels
+            tracker.record.fix(side, f"{where} spreads it over other channels")
+            continue
+        whole = side.expand(shape)
+        tracker.record.couple(result, whole)
+        result = torch.where(result >= 0, result, whole)
+        met.append(whole)
+    for whole in met:
+        lost = (whole < 0) & (result >= 0)
+        tracker.record.fix(result[lost], f"{where} joins it with what cannot be cut")
+    return result
+
+
+def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
+    """Some layers add their bias, or multiply by their weight, apart."""
+    holder = tracker.holder(tensor)
+    if holder is None:
+        return False
+    module = holder[1]
+    bias = isinstance(module, nn.Linear) and getattr(module, "bias", None) is tensor
+    return bias or isinstance(module, LAYER_NORMS)
+
+
+def _note_sizes(tracker: Tracker, moved: Labels, axis: int) -> None:
+    """Attributes from which the running module may have read the size of this axis."""
+    if not tracker.scope or isinstance(tracker.scope[-1][1], KNOWN):
+        return  # surgery knows the numbers that these keep
+    name, module = tracker.scope[-1]
+    size = moved.shape[axis]
+    features = moved.movedim(axis, 0).reshape(size, -1).amax(1)
+    for attribute in WIDTHS:
+        if module.__dict__.get(attribute) == size:
+            tracker.record.sizes.setdefault((name, attribute), []).append(features)

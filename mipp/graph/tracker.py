@@ -1,0 +1,129 @@
+"""What is known, while a network runs, about the labels of its tensors and who owns its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.graph.kinds import CONVS, LAYER_NORMS, NORMS, TRANSPOSED
+from mipp.graph.label_axes import constant, tensors_in
+from mipp.graph.record import NONE, Labels, Record
+
+# Modules whose own parameters the rules know; those of others are bare.
+KNOWN = (*CONVS, *TRANSPOSED, *NORMS, *LAYER_NORMS, nn.Linear, nn.MultiheadAttention)
+
+
+class Tracker:
+    """Labels by tensor, weights by module, and the stack of modules that are running."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.record = Record()
+        self.scope: list[tuple[str, nn.Module]] = []
+        self.alike: list[bool] = []  # per module in scope: query, key and value are one tensor
+        self._labels: dict[int, tuple[Tensor, Labels]] = {}  # the tensor is kept alive
+        self._owners: dict[int, tuple[str, nn.Module, Tensor]] = {}
+        self._bare: dict[int, tuple[str, Tensor]] = {}
+        for name, module in model.named_modules():
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                self._owners.setdefault(id(tensor), (name, module, tensor))
+            if isinstance(module, KNOWN):
+                continue
+            for key, parameter in module.named_parameters(recurse=False):
+                self._bare[id(parameter)] = (f"{name}.{key}" if name else key, parameter)
+
+    def labels_of(self, tensor: Any) -> Labels | None:
+        """The tensor's labels, None if it carries none; a bare parameter gets its own."""
+        if not isinstance(tensor, Tensor):
+            return None
+        found = self._labels.get(id(tensor))
+        if found is not None:
+            return found[1]
+        if id(tensor) in self._bare:
+            name, _ = self._bare[id(tensor)]
+            labels = self.record.fresh(tensor.shape)
+            self.record.parameters[name] = labels
+            self.put(tensor, labels)
+            return labels
+        return None
+
+    def put(self, tensor: Any, labels: Labels | None) -> None:
+        """From here on the tensor carries these labels."""
+        if isinstance(tensor, Tensor):
+            if labels is None:
+                self._labels.pop(id(tensor), None)
+            else:
+                assert labels.shape == tensor.shape, (labels.shape, tensor.shape)
+                self._labels[id(tensor)] = (tensor, labels)
+
+    def labelled(self, tensor: Tensor) -> Labels:
+        """The tensor's labels, `NONE` everywhere if it carries none."""
+        labels = self.labels_of(tensor)
+        return torch.full(tensor.shape, NONE) if labels is None else labels
+
+    def is_constant(self, x: Tensor, axis: int) -> bool:
+        """Whether labels are the same all along an axis."""
+        labels = self.labels_of(x)
+        return labels is None or constant(labels, axis)
+
+    def read(self, x: Tensor, axis: int) -> Labels | None:
+        """Label of each feature along an axis, (features,).
+
+        Where another axis tells a feature's elements apart, such as a class token among the
+        positions of an image, they are coupled: whoever reads a feature reads it at every
+        position, also where padding has no label. None where positions hold features in
+        different orders.
+        """
+        labels = self.labels_of(x)
+        if labels is None:
+            return None
+        others = [a for a in range(x.ndim) if a != axis % x.ndim]
+        for a in others:
+            if constant(labels, a):
+                labels = labels.narrow(a, 0, 1)
+        table = labels.movedim(axis, 0).reshape(x.shape[axis], -1)  # (features, positions)
+        first = table.max(1, keepdim=True).values  # `NONE` is less than any label
+        if table.shape[1] > 1:
+            columns = torch.arange(len(table))[:, None].expand(table.shape)
+            held = torch.unique(torch.stack([table, columns], 2)[table >= 0], dim=0)
+            if len(torch.unique(held[:, 0])) != len(held):
+                return None
+            self.record.couple(first.expand(table.shape), table)
+        return first.reshape(-1)
+
+    def owner(self, weight: Any) -> tuple[str, nn.Module | None]:
+        """The module that holds a weight; the running one if none does."""
+        found = self.holder(weight)
+        if found is not None:
+            return found
+        return (self.scope[-1][0], self.scope[-1][1]) if self.scope else ("the network", None)
+
+    def holder(self, weight: Any) -> tuple[str, nn.Module] | None:
+        """The module that holds a weight, if one does."""
+        found = self._owners.get(id(weight))
+        return None if found is None else (found[0], found[1])
+
+    def hand_on_owner(self, name: str, args: tuple[Any, ...], output: Any) -> None:
+        """A view or a copy of a weight is still that weight."""
+        passed = name in ("t", "_to_copy", "detach", "alias", "transpose", "clone")
+        if passed and args and isinstance(output, Tensor):
+            owner = self._owners.get(id(args[0]))
+            if owner is not None:
+                self._owners[id(output)] = (owner[0], owner[1], output)
+
+    def fix(self, operands: list[Tensor], output: Any, what: str) -> None:
+        """Channels of the operands are mixed: they cannot go, and the output carries none."""
+        for tensor in operands:
+            self.record.fix(self.labels_of(tensor), f"{self.where(what)} mixes its channels")
+        for tensor in tensors_in(output):
+            self.put(tensor, None)
+
+    def where(self, what: str = "") -> str:
+        """The place in the network that is running, in words."""
+        if not self.scope or not self.scope[-1][0]:
+            return f"{what or 'an operation'} in forward"
+        name, module = self.scope[-1]
+        leaf = not any(True for _ in module.children())
+        kind = type(module).__name__
+        return f"{name} ({kind})" if leaf or not what else f"{what} in {name} ({kind})"

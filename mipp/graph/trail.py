@@ -1,0 +1,96 @@
+"""What one forward pass shows of a network's layers: their order, positions and costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.errors import ModelError
+from mipp.evaluation import evaluating
+from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS, TRANSPOSED
+from mipp.inputs import Inputs, call, tensors_of
+from mipp.models.attention import is_plain
+
+LAYERS = (*CONVS, *NORMS, *LAYER_NORMS, nn.Linear)  # though a subclass may hold an activation
+
+
+@dataclass
+class Trail:
+    """What one forward pass saw: calls per module in order, MACs, tensors' makers."""
+
+    calls: dict[str, int] = field(default_factory=dict)
+    macs: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    norm_after: dict[str, str] = field(default_factory=dict)
+
+    def position(self, module: str) -> int:
+        return list(self.calls).index(module)
+
+
+def run_once(model: nn.Module, example: Inputs) -> Trail:
+    """Run a network on one input.
+
+    Raises
+    ------
+    ModelError : it does not run.
+    """
+    trail = Trail()
+    makers: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> its maker, kept alive
+
+    def count(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            trail.calls[name] = trail.calls.get(name, 0) + 1
+
+        return hook
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if isinstance(module, nn.MultiheadAttention) and inputs:
+                tokens = inputs[0].numel() // inputs[0].shape[-1]
+                trail.positions[name] = tokens
+                per_token = module.in_proj_weight.numel()
+                trail.macs[name] = trail.macs.get(name, 0) + tokens * per_token
+            if not inputs or not isinstance(output, Tensor):
+                return
+            if isinstance(module, CONSUMERS):
+                width = output.shape[-1 if isinstance(module, nn.Linear) else 1]
+                trail.positions[name] = output[0].numel() // width
+            if isinstance(module, (*CONVS, nn.Linear)):
+                makers[id(output)] = (name, output)
+                per_output = module.weight[0].numel()
+                trail.macs[name] = trail.macs.get(name, 0) + output.numel() * per_output
+            if isinstance(module, TRANSPOSED):
+                per_input = module.weight[0].numel()
+                trail.macs[name] = trail.macs.get(name, 0) + inputs[0].numel() * per_input
+            if isinstance(module, NORMS) and id(inputs[0]) in makers:
+                trail.norm_after[makers[id(inputs[0])][0]] = name
+
+        return hook
+
+    leaves = [
+        (name, module)
+        for name, module in model.named_modules()
+        if is_plain(module)
+        or isinstance(module, LAYERS)
+        or not any(True for _ in module.children())
+    ]
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    # before it runs: an attention projects its input before the module within runs
+    handles += [module.register_forward_pre_hook(count(name)) for name, module in leaves]
+    try:
+        with evaluating(model), torch.no_grad():
+            call(model, example)
+    except Exception as error:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
+        raise ModelError(
+            f"model {type(model).__name__} does not run on an input of shape {shapes}: "
+            f"{type(error).__name__}: {error}.\n"
+            "Give calibration inputs of the shape that the model expects."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return trail

@@ -1,0 +1,93 @@
+"""torchvision's shifted-window attention with projections that run as modules, and fewer heads.
+
+torchvision hands the weights of both projections to one function, so that hooks on them never run,
+and takes the size of a head from the width of its input, so that neither could lose channels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HOME = "torchvision.models.swin_transformer"
+NAMES = ("ShiftedWindowAttention", "ShiftedWindowAttentionV2")
+
+
+def is_window_attention(module: nn.Module | None) -> bool:
+    """Whether `attend_windows` computes what this module computes; known without torchvision."""
+    return any(base.__module__ == HOME and base.__name__ in NAMES for base in type(module).__mro__)
+
+
+def attend_windows(module: Any, x: Tensor) -> Tensor:
+    """`ShiftedWindowAttention.forward`, with both projections called as modules.
+
+    They are called on whole maps (n, h, w, c) instead of windows, which is the same, since a
+    linear layer treats every position alone.
+    """
+    window, (height, width) = module.window_size, x.shape[1:3]
+    x = F.pad(x, (0, 0, 0, -width % window[1], 0, -height % window[0]))
+    size = list(x.shape[1:3])
+    sides = zip(module.shift_size, window, size, strict=True)
+    shift = [s if w < edge else 0 for s, w, edge in sides]
+    projected = torch.roll(module.qkv(x), [-s for s in shift], (1, 2))
+    parts = torch.unflatten(_windows(projected, window), -1, (3, module.num_heads, -1))
+    q, k, v = parts.permute(2, 0, 3, 1, 4)  # (windows, heads, positions, features of a head)
+    scores = _scores(module, q, k) + module.get_relative_position_bias()
+    if any(shift):
+        mask = _mask(size, window, shift, x)
+        scores = (torch.unflatten(scores, 0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
+    shares = F.dropout(scores.softmax(-1), module.attention_dropout, module.training)
+    mixed = _map((shares @ v).transpose(1, 2).flatten(2), size, window)
+    mixed = torch.roll(mixed, shift, (1, 2))[:, :height, :width]
+    return F.dropout(module.proj(mixed), module.dropout, module.training)
+
+
+def become_pruned(module: nn.Module) -> None:
+    """Let the module run by `attend_windows` from here on."""
+    kind: Any = type(module)
+    module.__class__ = _pruned_class(kind)
+
+
+@functools.cache
+def _pruned_class(kind: Any) -> Any:
+    return type(f"Pruned{kind.__name__}", (kind,), {"forward": attend_windows})
+
+
+def _windows(x: Tensor, window: list[int]) -> Tensor:
+    """Maps (n, h, w, c) -> windows (n * windows, positions, c)."""
+    x = torch.unflatten(torch.unflatten(x, 2, (-1, window[1])), 1, (-1, window[0]))
+    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+
+def _map(x: Tensor, size: list[int], window: list[int]) -> Tensor:
+    """Windows (n * windows, positions, c) -> maps (n, h, w, c)."""
+    x = torch.unflatten(x, 1, (window[0], window[1]))
+    x = torch.unflatten(x, 0, (-1, size[0] // window[0], size[1] // window[1]))
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _scores(module: Any, q: Tensor, k: Tensor) -> Tensor:
+    scale = getattr(module, "logit_scale", None)
+    if scale is None:
+        scaled: Tensor = q * q.shape[-1] ** -0.5
+        return scaled @ k.transpose(-2, -1)
+    if module.qkv.bias is not None:  # version 2 has none on its keys
+        k = k - module.qkv.bias.chunk(3)[1].view(k.shape[1], 1, -1)
+    cosines = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+    return cosines * torch.clamp(scale, max=math.log(100.0)).exp()
+
+
+def _mask(size: list[int], window: list[int], shift: list[int], like: Tensor) -> Tensor:
+    """-100 between positions that only the shift brought into one window, (windows, l, l)."""
+    zones = [
+        (torch.arange(edge) >= edge - w).long() + (torch.arange(edge) >= edge - s).long() * (s > 0)
+        for edge, w, s in zip(size, window, shift, strict=True)
+    ]
+    zone = _windows((3 * zones[0][:, None] + zones[1])[None, :, :, None], window)[..., 0]
+    apart = zone[:, None] != zone[:, :, None]
+    return apart.to(like.device, like.dtype) * -100.0
