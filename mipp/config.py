@@ -184,7 +184,7 @@ class PruneConfig(Section):
     ridge: Annotated[float, Field(gt=0)] = 1e-2
     images: Count = 1024
     batch_size: Count = 1024
-    rows: Count = 16384
+    rows: Count = 32768
 
 
 class FinetuneConfig(OptimConfig):

@@ -76,3 +76,14 @@ def zeros(shape: Shape, **options: Any) -> Inputs:
 def filled(shape: Shape, batch: int, value: float, **options: Any) -> Inputs:
     """A batch of inputs that all hold one value; parameters as for `zeros`."""
     return each(zeros(shape, **options), lambda one: one.new_full((batch, *one.shape[1:]), value))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested sequences and mappings."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]

@@ -18,9 +18,8 @@ from torch import nn
 from mipp.activations import Sampling
 from mipp.activations.capture import Tap
 from mipp.graph import build_graph
-from mipp.information import moments
 from mipp.refit import RefitSettings, recalibrate, refit, watcher
-from mipp.refit.least_squares import fit_layer
+from mipp.refit.least_squares import Rows, fit_layer
 from mipp.selection.selection import Selection, keep_all
 from mipp.surgery import apply_selection
 
@@ -119,7 +118,7 @@ def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
         norm = graph_of(name).norm_after.get(layer)
         norm = model.get_submodule(norm) if norm else None
         mean = norm.running_mean.clone() if norm else None
-        fit = fit_layer(layer, module, norm, moments.of_rows(*caught[0]), 1e-2)
+        fit = fit_layer(layer, module, norm, [Rows(*caught[0])], 1e-2)
     assert_same_state(module, before, rtol=0, atol=1e-6)
     assert norm is None or torch.allclose(norm.running_mean, mean, atol=1e-6)
     assert max(fit.error_before, fit.error_after) < 1e-12
@@ -133,9 +132,9 @@ def test_fit_matches_stacked_least_squares(bias, seed):
     layer = nn.Linear(5, 3, bias=bias).double()
     old = layer.weight.detach().numpy().T.copy()
     weights, offset = ridge_twin(x, y, old, 0.3, offset=bias)
-    sums = moments.of_rows(torch.from_numpy(x), torch.from_numpy(y))
+    rows = Rows(torch.from_numpy(x), torch.from_numpy(y))
     with torch.no_grad():
-        fit = fit_layer("layer", layer, None, sums, 0.3)
+        fit = fit_layer("layer", layer, None, [rows], 0.3)
     np.testing.assert_allclose(layer.weight.detach().numpy().T, weights, atol=1e-10)
     if bias:
         np.testing.assert_allclose(layer.bias.detach().numpy(), offset, atol=1e-10)
@@ -215,7 +214,7 @@ def residual_error(form, batches, seed, *, sums=True, monkeypatch=None):
         dense, images, pre=[0, 1, 4, 6], stem=[0, 1, 3, 4, 5], up=[0, 2, 3, 5]
     )
     if not sums:
-        monkeypatch.setattr(watcher, "_is_plain_sum", lambda *_: False)
+        monkeypatch.setattr(watcher, "is_plain_sum", lambda *_: False)
     refit(pruned, dense, graph, selection, lambda: images.split(batches), EVERY_ROW)
     kept = selection.kept["stem"] if form != "two layers" else slice(None)
     with torch.no_grad():

@@ -88,8 +88,8 @@ class Part:
         axis = _channel_axis(self.module)
         own = self.cost.in_features if self.cost.inputs else None
         found = []
-        for call in self.calls:
-            args = list(call.args)
+        for made in self.calls:
+            args = list(made.args)
             if axis is not None:
                 shape = list(args[0].shape)
                 if own is not None:
@@ -97,7 +97,7 @@ class Part:
                 elif self.cost.outputs and _carries(self.module):
                     shape[axis] = shape[axis] * outputs // self.cost.out_features
                 args[0] = torch.empty(shape, dtype=args[0].dtype, device="meta")
-            kwargs = {key: _filled(value, device) for key, value in call.kwargs.items()}
+            kwargs = {key: _filled(value, device) for key, value in made.kwargs.items()}
             found.append(([_filled(value, device) for value in args], kwargs))
         return found
 

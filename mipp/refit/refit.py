@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from mipp.activations.capture import Sampling, Tap
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
-from mipp.graph.kinds import NORMS
-from mipp.information import moments
-from mipp.inputs import Inputs, call
+from mipp.inputs import Inputs, call, each
 from mipp.models.attention import in_projection
 from mipp.progress import track
 from mipp.refit.least_squares import LayerFit, fit_layer
+from mipp.refit.rectified import rectified_layers, rows_to_fit
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
 
 Batches = Callable[[], Iterable[Inputs]]
-SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,9 @@ def refit(
     inputs, in the pruned and so far refitted network, to the dense network's pre-activations
     on the rows it kept; a ridge pulls toward the weights it has. Where a layer's output is added
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
-    do not pile up along a residual stream. The change of the mean goes to the bias, or to the
-    batch-norm that follows.
+    do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
+    that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
+    follows.
 
     Parameters
     ----------
@@ -68,10 +67,15 @@ def refit(
     taps = {n: Tap(dense.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     targets = _dense_targets(dense, graph, selection, taps, batches)
 
-    def fit(name: str, chunks: Iterable[tuple[Tensor, Tensor]]) -> LayerFit:
+    rectified = rectified_layers(dense, names, graph.norm_after, _first(batches))
+
+    def fit(name: str, chunks: Iterable[_Seen]) -> LayerFit:
         norm = _norm_after(pruned, graph, name)
-        sums = moments.stream(chunks)
-        return fit_layer(name, _layer(pruned, name), norm, sums, settings.ridge)
+        rows = [
+            rows_to_fit(x, output, norm, sides, rectified=name in rectified)
+            for x, output, sides in chunks
+        ]
+        return fit_layer(name, _layer(pruned, name), norm, rows, settings.ridge)
 
     taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
@@ -84,7 +88,14 @@ def refit(
         ]
 
 
-Fit = Callable[[str, Iterable[tuple[Tensor, Tensor]]], LayerFit]
+# rows of a layer's inputs, of the dense network's outputs, and of a sum's other side, then and now
+_Seen = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+Fit = Callable[[str, Iterable[_Seen]], LayerFit]
+
+
+def _first(batches: Batches) -> Inputs:
+    """A single calibration input."""
+    return each(next(iter(batches())), lambda tensor: tensor[:1])
 
 
 @dataclass
@@ -174,30 +185,6 @@ def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> nn.Module |
     return model.get_submodule(follower) if follower else None
 
 
-def _wanted(norm: nn.Module | None, output: Tensor, other: Tensor, other_now: Tensor) -> Tensor:
-    """What a layer should put out so that its sum with the skip connection is the dense one.
-
-    Parameters
-    ----------
-    output, other : rows of the dense network's two sides.
-    other_now : rows of the pruned network's other side.
-    """
-    missing = other - other_now
-    if norm is not None:
-        slope = _slope(norm)
-        small = slope.abs() < SMALL * slope.square().mean().sqrt()
-        missing = torch.where(small, 0.0, missing / slope.masked_fill(small, 1.0))
-    return output + missing
-
-
-def _slope(norm: nn.Module) -> Tensor:
-    """What a batch-norm multiplies its inputs by, (channels,)."""
-    assert isinstance(norm, NORMS)
-    assert norm.running_var is not None
-    slope = (norm.running_var + norm.eps).rsqrt()
-    return slope * norm.weight if norm.affine else slope
-
-
 def _fit_in_one_pass(
     pruned: nn.Module,
     inputs: Inputs,
@@ -215,7 +202,7 @@ def _fit_in_one_pass(
         if targets[name].other:
             waiting[name] = (arguments, at, x)
             return None
-        fits[name] = fit(name, [(x, targets[name].output[0])])
+        fits[name] = fit(name, [(x, targets[name].output[0], None)])
         return _layer(pruned, name).forward(arguments)  # type: ignore[no-any-return]
 
     def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
@@ -224,8 +211,8 @@ def _fit_in_one_pass(
         arguments, at, x = waiting.pop(name)
         norm = _norm_after(pruned, graph, name)
         other_now = taps[name].outputs(other, at)
-        wanted = _wanted(norm, targets[name].output[0], targets[name].other[0], other_now)
-        fits[name] = fit(name, [(x, wanted)])
+        sides = (targets[name].other[0], other_now)
+        fits[name] = fit(name, [(x, targets[name].output[0], sides)])
         output: Tensor = pruned.get_submodule(name).forward(arguments)
         return output if norm is None else norm.forward(output)
 
@@ -245,24 +232,22 @@ def _rows_of(
     name: str,
     tap: Tap,
     targets: _Targets,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of one layer's inputs and of what it should put out, batch by batch."""
-    rows: list[tuple[Tensor, Tensor]] = []
+) -> Iterator[_Seen]:
+    """Rows of one layer and of what decides about its outputs, batch by batch."""
+    rows: list[_Seen] = []
     seen: list[tuple[Tensor, Tensor]] = []  # rows of the input, positions
 
     def on_output(_: str, arguments: Tensor, output: Tensor) -> None:
         at = tap.draw(output)
         x = tap.inputs(arguments, at, output)
         if not targets.other:
-            rows.append((x, dense[0]))
+            rows.append((x, dense[0], None))
             raise _Reached
         seen.append((x, at))
 
     def on_sum(_: str, other: Tensor, __: str) -> None:
         x, at = seen.pop()
-        norm = _norm_after(pruned, graph, name)
-        other_now = tap.outputs(other, at)
-        rows.append((x, _wanted(norm, dense[0], dense[1], other_now)))
+        rows.append((x, dense[0], (dense[1], tap.outputs(other, at))))
         raise _Reached
 
     others = targets.other or [torch.empty(0)] * len(targets.output)

@@ -97,7 +97,7 @@ class Watcher(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if _is_plain_sum(function, args, kwargs):
+        if is_plain_sum(function, args, kwargs):
             for mine, other in (args[:2], args[1::-1]):
                 name, partner = self._maker(mine), self._maker(other)
                 changed = self._on_sum(name, other, partner) if name else None
@@ -110,7 +110,8 @@ class Watcher(TorchFunctionMode):
         return self._made[id(tensor)][0] if id(tensor) in self._made else ""
 
 
-def _is_plain_sum(function: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+def is_plain_sum(function: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+    """Whether a call adds two tensors of one shape."""
     return (
         getattr(function, "__name__", "") in ("add", "add_")
         and not kwargs

@@ -24,7 +24,7 @@ STRIDE = 1.05  # least step towards larger thresholds
 STEPS = 40  # walks at most
 ROUNDING = 1e-9
 CHEAPEST = 0.05  # of the mean price: less is noise of the clock
-SLACK = 0.01  # a share of the budget that is not worth another walk: spare units fill it
+SLACK = 0.03  # a share of the budget that is not worth another walk: spare units fill it
 WIDTH = 0.005  # a bracket this narrow holds a jump: one channel more takes many with it
 
 

@@ -1,0 +1,114 @@
+"""What a ReLU leaves free: which layers, which outputs, and what the refit gains by it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from oracles import Net
+from torch import nn
+
+from mipp.refit.least_squares import Rows, fit_layer
+from mipp.refit.rectified import rectified_layers, rows_to_fit
+
+NORMS = {"first": "norm", "other": "second_norm"}
+
+
+def layers():
+    return {
+        "first": nn.Conv2d(3, 4, 3, padding=1),
+        "norm": nn.BatchNorm2d(4),
+        "other": nn.Conv2d(3, 4, 3, padding=1),
+        "second_norm": nn.BatchNorm2d(4),
+        "act": nn.ReLU(inplace=True),
+        "head": nn.Linear(4, 2),
+    }
+
+
+def head(net, x):
+    return net.head(x.mean((2, 3)))
+
+
+FORWARDS = {
+    "a function": (lambda net, x: head(net, F.relu(net.norm(net.first(x)))), {"first"}),
+    "a module in place": (lambda net, x: head(net, net.act(net.norm(net.first(x)))), {"first"}),
+    "in place by name": (lambda net, x: head(net, net.norm(net.first(x)).relu_()), {"first"}),
+    "its shape is read": (
+        lambda net, x: head(net, F.relu((y := net.norm(net.first(x))).view(y.shape))),
+        set(),  # the view is read, and what a view does nobody follows
+    ),
+    "a sum": (
+        lambda net, x: head(net, F.relu(net.norm(net.first(x)) + net.second_norm(net.other(x)))),
+        {"first", "other"},
+    ),
+    "a skip beside it": (
+        lambda net, x: head(net, F.relu(y := net.norm(net.first(x))) + y),
+        set(),
+    ),
+    "another activation": (lambda net, x: head(net, F.gelu(net.norm(net.first(x)))), set()),
+    "the network's output": (
+        lambda net, x: (head(net, F.relu(y := net.norm(net.first(x)))), y),
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_layer_is_rectified_where_a_relu_alone_reads_it(name):
+    forward, expected = FORWARDS[name]
+    net = Net(forward, **layers()).eval()
+    images = torch.randn(2, 3, 6, 6)
+    assert rectified_layers(net, ["first", "other", "head"], NORMS, images) == expected
+
+
+def norm_of(seed, channels=5):
+    generator = torch.Generator().manual_seed(seed)
+    norm = nn.BatchNorm1d(channels).double().eval()
+    norm.weight.data = torch.randn(channels, generator=generator).double()  # of both signs
+    norm.bias.data = torch.randn(channels, generator=generator).double()
+    norm.running_mean = torch.randn(channels, generator=generator).double()
+    return norm
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("normed", [False, True])
+def test_outputs_inside_of_the_interval_pass_the_relu_as_the_dense_ones_do(seed, normed, summed):
+    generator = torch.Generator().manual_seed(seed)
+    output, then, now = torch.randn(3, 400, 5, generator=generator).double()
+    norm = norm_of(seed) if normed else None
+    sides = (then, now) if summed else None
+    rows = rows_to_fit(torch.zeros(400, 1), output, norm, sides, rectified=True)
+
+    def passed(outputs, side):
+        outputs = outputs if norm is None else norm(outputs)
+        return F.relu(outputs + side if summed else outputs)
+
+    free = rows.low != rows.high
+    assert 0.2 < free.double().mean() < 0.8
+    for step in (0.0, 0.3, 7.0):
+        inner = torch.where(rows.low.isinf(), rows.high - step, rows.low + step)
+        found = passed(torch.where(free, inner, rows.wanted), now)
+        torch.testing.assert_close(found, passed(output, then), rtol=0, atol=1e-9)
+    assert (rows.low <= rows.wanted + 1e-9).all()
+    assert (rows.wanted <= rows.high + 1e-9).all()
+
+
+def test_refit_that_knows_of_the_relu_errs_less_behind_it(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(600, 8))
+    y = x @ rng.normal(size=(8, 4)) + np.maximum(x[:, :4], 0) - 0.5  # not linear in the kept five
+    kept = torch.from_numpy(x[:, :5])
+
+    def error_behind_relu(rows):
+        layer = nn.Linear(5, 4).double()
+        with torch.no_grad():
+            fit = fit_layer("layer", layer, None, [rows], 1e-6)
+            found = layer(kept).numpy()
+        return ((np.maximum(found, 0) - np.maximum(y, 0)) ** 2).sum(), fit
+
+    plain, _ = error_behind_relu(Rows(kept, torch.from_numpy(y)))
+    rows = rows_to_fit(kept, torch.from_numpy(y), None, None, rectified=True)
+    knowing, fit = error_behind_relu(rows)
+    assert knowing < 0.97 * plain
+    # where the dense output passes, any error counts, on both sides of zero: never less
+    assert fit.error_after * ((y - y.mean(0)) ** 2).sum() >= knowing * (1 - 1e-9)
+    assert fit.error_after <= fit.error_before
