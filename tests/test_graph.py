@@ -7,6 +7,7 @@ from oracles import (
     MIXERS,
     OWN_INPUT,
     OWN_NETWORKS,
+    Net,
     build_own,
     build_small,
     dropped_channels_zeroed,
@@ -260,3 +261,24 @@ def test_model_is_left_as_found():
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
     assert [name for name, module in model.named_modules() if not module.training] == ["bn1"]
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_group_whose_size_forward_spells_out_leaves_the_others_be(looks):
+    def forward(net, x):
+        x = net.first(x).relu()
+        x = net.second(x.reshape(len(x), 6, 6, 6)).relu()
+        if looks and float(x.sum()) < 0:  # does not run on shapes alone
+            return x
+        return net.head(net.third(x).relu().mean((2, 3)))
+
+    net = Net(
+        forward,
+        first=nn.Conv2d(3, 6, 3),
+        second=nn.Conv2d(6, 5, 3),
+        third=nn.Conv2d(5, 4, 3),
+        head=nn.Linear(4, 2),
+    )
+    graph = build_graph(net, torch.zeros(1, 3, 8, 8))
+    assert list(graph.groups) == ["third", "second"]
+    assert "cutting it fails: RuntimeError: shape '[2, 6, 6, 6]'" in graph.left_whole["first"]

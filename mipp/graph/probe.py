@@ -8,8 +8,9 @@ wrong without an error, so every group is tried before it is offered.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,12 @@ def find_unsound(
     trial = copy.deepcopy(model).double().cpu()
     _shake(trial, generator)
     inputs = each(example, lambda tensor: _random_like(tensor, generator))
-    if _first_fault(trial, groups, inputs) is None:
+    found = _breaking(trial, groups, inputs)
+    left = {name: group for name, group in groups.items() if name not in found}
+    faulty = _apart(left, partial(_first_fault, trial, inputs=inputs))
+    if not found and not faulty:
         return {}
-    faults = {name: _first_fault(trial, {name: group}, inputs) for name, group in groups.items()}
-    found = {name: fault for name, fault in faults.items() if fault is not None}
+    found |= faulty
     sound = {name: group for name, group in groups.items() if name not in found}
     if sound and _first_fault(trial, sound, inputs) is not None:
         found |= _clashing(trial, sound, inputs)
@@ -56,6 +59,41 @@ def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.cpu().expand(2, *tensor.shape[1:])
     return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=torch.float64)
+
+
+def _breaking(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
+) -> dict[str, str]:
+    """Groups without which forward fails: shapes alone tell, which costs next to nothing."""
+    shapes, given = copy.deepcopy(model).to("meta"), each(inputs, lambda x: x.to("meta"))
+
+    def fails(some: Mapping[str, ChannelGroup]) -> str | None:
+        dropped = {name: np.arange(group.width // 2) for name, group in some.items()}
+        try:
+            cut = cut_channels(shapes, some, dropped)
+            with torch.no_grad(), evaluating(cut):
+                call(cut, given)
+        except Exception as error:
+            return _cutting_fails(error)
+        return None
+
+    # A network that looks at its values does not run on shapes; then nothing is known yet.
+    return {} if fails({}) else _apart(groups, fails)
+
+
+def _apart(
+    groups: Mapping[str, ChannelGroup],
+    fault_of: Callable[[Mapping[str, ChannelGroup]], str | None],
+) -> dict[str, str]:
+    """Groups that are wrong alone, found by halving: a half without a fault is tried only once."""
+    fault = fault_of(groups) if groups else None
+    if fault is None:
+        return {}
+    if len(groups) == 1:
+        return dict.fromkeys(groups, fault)
+    names, middle = list(groups), len(groups) // 2
+    halves = ({name: groups[name] for name in part} for part in (names[:middle], names[middle:]))
+    return {name: why for half in halves for name, why in _apart(half, fault_of).items()}
 
 
 def _clashing(
@@ -110,16 +148,21 @@ def _fault(
     try:
         cut = cut_channels(model, groups, dropped)
         with torch.no_grad(), evaluating(cut), evaluating(model):
+            got = _flat(call(cut, inputs))  # first: where it fails it mostly does so early
             with _zeroed(model, groups, dropped):
                 expected = _flat(call(model, inputs))
-            got = _flat(call(cut, inputs))
     except Exception as error:
-        return f"cutting it fails: {type(error).__name__}: {str(error).splitlines()[0]}"
+        return _cutting_fails(error)
     if got.shape != expected.shape or not bool(
         (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
     ):
         return "its channels are mixed or moved on the way to the layers that read them"
     return None
+
+
+def _cutting_fails(error: Exception) -> str:
+    first = (str(error).splitlines() or ["no message"])[0]
+    return f"cutting it fails: {type(error).__name__}: {first}"
 
 
 @contextmanager
