@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mipp
 from mipp.errors import BudgetError, CheckpointError, ConfigError, DataError, InputError
+from mipp.models import ModelSpec, build_model
 
 
 class Net(nn.Module):
@@ -383,3 +384,20 @@ def test_confidence_needs_no_ratio(net, loader, estimator):
     )
     assert strict.selection.units_removed() >= loose.selection.units_removed()
     assert 0 < strict.selection.units_removed() < 1
+
+
+def test_number_of_threads_does_not_change_the_choice(seed):
+    torch.manual_seed(seed)
+    model = build_model(ModelSpec("resnet20", 10, 3, 32), seed=seed).eval()
+    images = torch.randn(96, 3, 32, 32)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(mipp.prune(model, images, "macs:0.5", repair="none").selection.kept)
+    finally:
+        torch.set_num_threads(threads)
+    assert {group: kept.tolist() for group, kept in found[0].items()} == {
+        group: kept.tolist() for group, kept in found[1].items()
+    }

@@ -1,0 +1,133 @@
+"""How the closed form's cost grows: with a layer's width, and with the number of rows.
+
+Synthetic rows of one layer pair, 3x3 kernels, as many targets as channels. A width or a number of
+rows is measured in a process of its own, so that its peak memory is its own too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.workload import finish, parser, print_table
+from mipp.config import EstimateConfig
+from mipp.information import gaussian
+from mipp.information.moments import MomentSums
+from mipp.metrics import peak_rss_mb
+from mipp.selection.stopping import Threshold
+from mipp.selection.terc import visit_once, visiting_order
+
+BLOCK = 9
+BATCH = 1024  # rows that come at once
+NOTE = """\
+sums: rows into moments, in chunks; prepare: one factorisation; walk: one visit of every channel of
+which half go. Only the sums depend on the number of rows. Memory: above the process before."""
+
+
+def arguments() -> argparse.Namespace:
+    options = parser("scaling", __doc__ or "")
+    options.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
+    options.add_argument("--rows", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
+    options.add_argument("--width", type=int, default=128, help="while rows vary")
+    options.add_argument("--count", type=int, default=8192, help="rows while widths vary")
+    options.add_argument("--repetitions", type=int, default=3)
+    options.add_argument("--alone", type=int, nargs=2, metavar=("CHANNELS", "ROWS"))
+    return options.parse_args()
+
+
+def measure(channels: int, rows: int) -> dict[str, Any]:
+    """Seconds of each step and the memory that they took."""
+    before = peak_rss_mb()
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(channels, channels, generator=generator) / channels**0.5
+    sums, seconds = MomentSums(), 0.0
+    for _ in range(-(-rows // BATCH)):
+        x = torch.randn(BATCH, channels, BLOCK, generator=generator)
+        y = torch.relu(x.mean(2) @ mix)
+        started = time.perf_counter()
+        sums.add(x, y)
+        seconds += time.perf_counter() - started
+    started = time.perf_counter()
+    config = EstimateConfig()
+    state = gaussian.prepare(
+        sums.moments(), channels, ridge=config.ridge, resolution=config.resolution
+    )
+    prepared = time.perf_counter()
+    targets = torch.arange(channels)
+    single = state.single(targets)
+    walk = state.eliminate(targets, visiting_order(single))
+    rule = _HalfGo(channels)
+    visit_once([walk], single, rule, 1)
+    return {
+        "channels": channels,
+        "rows": rows,
+        "sums": seconds,
+        "prepare": prepared - started,
+        "walk": time.perf_counter() - prepared,
+        "MiB": peak_rss_mb() - before,
+    }
+
+
+class _HalfGo(Threshold):
+    """Every second channel goes, whatever it adds: the cost is what counts here."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(0.0)
+        object.__setattr__(self, "turn", iter(range(channels)))
+
+    def judge(self, eliminations: Sequence[Any], channel: int) -> Any:
+        judgement = super().judge(eliminations, channel)
+        return judgement._replace(stays=bool(next(self.turn) % 2))  # type: ignore[attr-defined]
+
+
+def measured_alone(options: argparse.Namespace, channels: int, rows: int) -> dict[str, Any]:
+    """Medians over processes of their own."""
+    command = [sys.executable, "-m", "benchmarks.scaling", "--alone", str(channels), str(rows)]
+    command += ["--threads", str(options.threads)]
+    runs = []
+    for _ in range(options.repetitions):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    return {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+
+
+def exponent(rows: Sequence[dict[str, Any]], over: str, step: str) -> float:
+    """Slope of the logarithm of a step's cost over that of the size."""
+    size, cost = (np.log([max(row[key], 1e-9) for row in rows]) for key in (over, step))
+    return float(np.polyfit(size, cost, 1)[0])
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    if options.alone:
+        print(json.dumps(measure(*options.alone)))
+        return
+    wide = [measured_alone(options, width, options.count) for width in options.widths]
+    print_table(wide)
+    steps = ("sums", "prepare", "walk", "MiB")
+    over_width = {step: exponent(wide, "channels", step) for step in steps}
+    print("exponent of the width: " + _listed(over_width))
+    long = [measured_alone(options, options.width, rows) for rows in options.rows]
+    print_table(long)
+    over_rows = {step: exponent(long, "rows", step) for step in steps}
+    print("exponent of the rows: " + _listed(over_rows))
+    print(NOTE)
+    results = {"wide": wide, "long": long, "over_width": over_width, "over_rows": over_rows}
+    finish("scaling", results, options.out)
+
+
+def _listed(exponents: dict[str, float]) -> str:
+    return ", ".join(f"{step} {value:.2f}" for step, value in exponents.items())
+
+
+if __name__ == "__main__":
+    main()
