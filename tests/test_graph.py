@@ -266,10 +266,9 @@ def test_model_is_left_as_found():
 @pytest.mark.parametrize("looks", [True, False])
 def test_group_whose_size_forward_spells_out_leaves_the_others_be(looks):
     def forward(net, x):
-        x = net.first(x).relu()
-        x = net.second(x.reshape(len(x), 6, 6, 6)).relu()
-        if looks and float(x.sum()) < 0:  # does not run on shapes alone
+        if looks and not float(x.sum()) < 1e9:  # cannot be told from shapes alone
             return x
+        x = net.second(net.first(x).relu().reshape(len(x), 6, 6, 6)).relu()
         return net.head(net.third(x).relu().mean((2, 3)))
 
     net = Net(
