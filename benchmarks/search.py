@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
-from benchmarks.torch_pruning_rival import (
-    accumulate_gradients,
-    score_groups,
-    trace_dependencies,
-)
+from benchmarks.search_steps import Cost, Search, repetition
 from benchmarks.workload import (
     example_of,
     finish,
@@ -29,22 +20,11 @@ from benchmarks.workload import (
     parser,
     print_table,
 )
-from mipp.activations import Sampling, capture_rows, open_store, write_store
-from mipp.activations.store import ActivationStore
-from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
-from mipp.data import ImageSplit
-from mipp.graph import ChannelGraph, build_graph
-from mipp.information.estimators import prepare_gaussian
-from mipp.information.gaussian import PairState
-from mipp.information.moments import MomentSums
-from mipp.selection.by_information import select_by_information
-from mipp.stages.estimate import pair_data
-from mipp.stages.extract import add_up
-from mipp.stages.inputs import images_of
+from mipp.config import ExtractConfig
+from mipp.graph import build_graph
 
 TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
-Cost = npt.NDArray[np.float64]  # wall and CPU seconds
-CPU = torch.device("cpu")
+Times = npt.NDArray[np.float64]  # of the wall and of the CPU
 
 
 def arguments() -> argparse.Namespace:
@@ -58,69 +38,6 @@ def arguments() -> argparse.Namespace:
     return options.parse_args()
 
 
-@dataclass(frozen=True)
-class Search:
-    """One network's steps, each a method without arguments; images are decoded beforehand."""
-
-    model: nn.Module
-    graph: ChannelGraph
-    split: ImageSplit
-    options: argparse.Namespace
-    store: Path
-
-    def forward(self) -> None:
-        with torch.inference_mode():
-            for images in images_of(self.split, self.options.batch_size, CPU):
-                self.model(images)
-
-    def extract(self) -> dict[str, MomentSums]:
-        batches = images_of(self.split, self.options.batch_size, CPU)
-        sampling = Sampling(self.options.rows, len(self.split), seed=0)
-        counts = {
-            pair.name: len(self.split) * sampling.per_image(pair.positions)
-            for pair in self.graph.pairs
-        }
-        sums: dict[str, MomentSums] = {}
-        rows = capture_rows(self.model, self.graph.pairs, batches, sampling)
-        write_store(self.store, add_up(rows, counts, sums), {})
-        return sums
-
-    def estimate(self, sums: dict[str, MomentSums]) -> dict[str, PairState]:
-        store = open_store(self.store)
-        return {name: self.prepare(store, name, sums.pop(name, None)) for name in store.pairs}
-
-    def prepare(self, store: ActivationStore, name: str, sums: MomentSums | None) -> PairState:
-        data = pair_data(store, name, CPU)
-        if sums is not None:
-            data = replace(data, sums=sums.moments)
-        return prepare_gaussian(data, EstimateConfig(), 0)
-
-    def choose(self, states: dict[str, PairState]) -> None:
-        select_by_information(self.graph, states, ChooseConfig(budget=self.options.budget), {})
-
-
-def repetition(search: Search) -> dict[str, Cost]:
-    """Cost of every step, once."""
-    dependencies, rival = trace_dependencies(search.model, example_of(search.split))
-    labelled = search.split.batches(search.options.batch_size)
-    costs = {"forward": _cost(search.forward)[0]}
-    costs["extract"], sums = _cost(search.extract)
-    costs["estimate"], states = _cost(lambda: search.estimate(sums))
-    costs["choose"] = _cost(lambda: search.choose(states))[0]
-    costs["taylor backward"] = _cost(lambda: accumulate_gradients(rival, labelled))[0]
-    costs["taylor importance"] = _cost(lambda: score_groups(dependencies))[0]
-    shutil.rmtree(search.store)
-    costs["search"] = costs["extract"] + costs["estimate"] + costs["choose"]
-    costs["taylor"] = costs["taylor backward"] + costs["taylor importance"]
-    return costs
-
-
-def _cost(call: Callable[[], Any]) -> tuple[Cost, Any]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    answer = call()
-    return np.array([time.perf_counter() - wall, time.process_time() - cpu]), answer
-
-
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
@@ -128,7 +45,10 @@ def main() -> None:
     model = load_network(options.data_root, options.model, split.preparation.size)
     graph = build_graph(model, example_of(split))
     with tempfile.TemporaryDirectory() as folder:
-        search = Search(model, graph, split, options, Path(folder) / "activations.zarr")
+        store = Path(folder) / "activations.zarr"
+        search = Search(
+            model, graph, split, store, options.rows, options.batch_size, options.budget
+        )
         search.forward()  # decodes the images and warms up
         runs = [repetition(search) for _ in range(options.repetitions)]
     report(runs, options)
@@ -137,14 +57,17 @@ def main() -> None:
 def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
     """Medians over repetitions; every ratio is taken inside one of them."""
 
-    def ratio(step: str, reference: str) -> Cost:
-        return np.median([run[step] / run[reference] for run in runs], axis=0)
+    def times(run: dict[str, Cost], step: str) -> Times:
+        return np.array([run[step].wall, run[step].cpu])
+
+    def ratio(step: str, reference: str) -> Times:
+        return np.median([times(run, step) / times(run, reference) for run in runs], axis=0)
 
     rows = []
     for step in runs[0]:
-        wall, cpu = map(float, np.median([run[step] for run in runs], axis=0))
-        times = float(ratio(step, "forward")[0])
-        rows.append({"step": step, "seconds": wall, "CPU seconds": cpu, "forward passes": times})
+        wall, cpu = map(float, np.median([times(run, step) for run in runs], axis=0))
+        passes = float(ratio(step, "forward")[0])
+        rows.append({"step": step, "seconds": wall, "CPU seconds": cpu, "forward passes": passes})
     print(f"{options.model}, {options.images} images: medians of {len(runs)} repetitions")
     print_table(rows)
     forwards, rivals = ratio("search", "forward"), ratio("search", "taylor")
@@ -158,7 +81,7 @@ def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
     )
     results = {
         "steps": rows,
-        "runs": [{step: cost.tolist() for step, cost in run.items()} for run in runs],
+        "runs": [{step: astuple(cost) for step, cost in run.items()} for run in runs],
         "search_over_forward": forwards.tolist(),
         "search_over_taylor": rivals.tolist(),
     }

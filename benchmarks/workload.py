@@ -25,7 +25,7 @@ from mipp.models import ModelSpec, build_model, load_weights, preferred_input
 
 IMAGES = "cifar10-jpeg"
 CHECKPOINTS = {"resnet20": "checkpoints/resnet20-cifar10-jpeg.pt"}
-PACKAGES = ("torch", "numpy", "zarr", "torch-pruning", "mipp-pruning")
+PACKAGES = ("torch", "torchvision", "numpy", "zarr", "torch-pruning", "mipp-pruning")
 MIB = 2**20
 
 Rows = Sequence[Mapping[str, Any]]
@@ -67,10 +67,14 @@ def load_calibration(root: str | None, model: str, images: int, seed: int = 0) -
         return load_splits(root, model, images, seed).calibration
     except DataError as error:
         print(f"note: random images, because {str(error).splitlines()[0]}", file=sys.stderr)
-    size = preferred_input(model)[1] or 32
+    return random_calibration(images, preferred_input(model)[1] or 32, classes=10, seed=seed)
+
+
+def random_calibration(images: int, size: int, *, classes: int, seed: int = 0) -> ImageSplit:
+    """Random colour images with random labels, in memory."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(10, (images,), generator=generator)
+    labels = torch.randint(classes, (images,), generator=generator)
     preparation = Preparation(3, size, *default_normalisation(3))
     return ImageSplit(part_in_memory("random", pixels, labels), torch.arange(images), preparation)
 
@@ -113,9 +117,9 @@ def _text(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def finish(name: str, results: Mapping[str, Any], out: Path | None) -> None:
-    """Print the circumstances of a measurement, and write both where asked to."""
-    circumstances = {
+def finish(name: str, results: Mapping[str, Any], out: Path | None) -> Mapping[str, Any]:
+    """Print the circumstances of a measurement, write both where asked to, and return them."""
+    circumstances: dict[str, Any] = {
         "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
@@ -132,3 +136,4 @@ def finish(name: str, results: Mapping[str, Any], out: Path | None) -> None:
     )
     if out is not None:
         out.write_text(json.dumps({**results, **circumstances}, indent=1))
+    return circumstances

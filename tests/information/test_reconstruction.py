@@ -295,3 +295,25 @@ def test_divergence_while_training_again_is_refused(lr):
 def test_constant_targets_have_no_information_and_do_not_diverge(seed):
     x, y = linear_pair(seed)
     assert estimated(x, 0 * y + 3, small(seed)).joint(ALL) == pytest.approx(0, abs=1e-3)
+
+
+def test_indices_of_rows_lie_where_the_rows_do():
+    x, y = torch.empty(60, 3, 2, device="meta"), torch.empty(60, 4, device="meta")
+    rows = pair_rows(x, y, ReconstructionSettings(), "up--down")
+    everything = (rows.x, rows.y, rows.train, rows.held_out)
+    assert {tensor.device.type for tensor in everything} == {"meta"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_reconstruction_on_the_gpu_answers_near_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 3, 1, generator=generator)
+    y = x[:, :2, 0] + 0.1 * torch.randn(600, 2, generator=generator)
+    settings, every, found = ReconstructionSettings(epochs=20), torch.arange(2), []
+    for device in ("cpu", "cuda"):
+        rows = pair_rows(x.to(device), y.to(device), settings, "up--down")
+        state = reconstruction.prepare(rows, settings)
+        elimination = Reconstruction(state, lambda rows=rows: rows, settings).eliminate(every)
+        found.append([elimination.loss(channel) for channel in range(3)])
+    assert found[1] == pytest.approx(found[0], abs=0.1)
