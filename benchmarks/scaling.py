@@ -48,7 +48,7 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
     before = peak_rss_mb()
     generator = torch.Generator().manual_seed(0)
     mix = torch.randn(channels, channels, generator=generator) / channels**0.5
-    sums, seconds = MomentSums(), 0.0
+    sums, seconds = MomentSums("rows"), 0.0
     for _ in range(-(-rows // BATCH)):
         x = torch.randn(BATCH, channels, BLOCK, generator=generator)
         y = torch.relu(x.mean(2) @ mix)

@@ -328,7 +328,7 @@ def _from_moments(
             if gaussian.prefers_dual(counts[name], x[0].numel()):
                 few.setdefault(name, []).append((x, y))
             else:
-                sums.setdefault(name, MomentSums()).add(x, y)
+                sums.setdefault(name, MomentSums("rows")).add(x, y)
     settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {

@@ -94,30 +94,31 @@ class _GrowingStore:
 
 
 class _Growing:
-    """An array whose rows wait in one buffer until they fill a chunk."""
+    """An array whose rows wait until they fill a chunk; they are copied once, on the way out."""
 
     def __init__(self, root: zarr.Group, name: str, first: FloatArray, chunk: int) -> None:
         self._root, self._name = root, name
         self._array: zarr.Array[Any] | None = None
-        rows = max(1, chunk // max(first[0].nbytes, 1))
-        self._buffer = np.empty((rows, *first.shape[1:]), first.dtype)
-        self._filled = 0
+        self._chunk = max(1, chunk // max(first[0].nbytes, 1))  # rows
+        self._waiting: list[FloatArray] = []
+        self._count = 0
 
     def append(self, values: FloatArray) -> None:
         while len(values):
-            part = values[: len(self._buffer) - self._filled]
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
+            part = values[: self._chunk - self._count]
+            self._waiting.append(part)
+            self._count += len(part)
             values = values[len(part) :]
-            if self._filled == len(self._buffer):
+            if self._count == self._chunk:
                 self._write()
 
     def close(self) -> None:
-        if self._filled:
+        if self._count:
             self._write()
 
     def _write(self) -> None:
-        values, self._filled = self._buffer[: self._filled], 0
+        values = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._waiting, self._count = [], 0
         if self._array is None:
             self._array = self._root.create_array(
                 self._name,

@@ -38,7 +38,7 @@ class PairData:
 
     def moments(self) -> Moments:
         """Moments of all rows."""
-        return self.sums() if self.sums else moments.stream(self.chunks())
+        return self.sums() if self.sums else moments.stream(self.chunks(), "rows")
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """All rows at once."""

@@ -65,11 +65,11 @@ def add_up(
     Parameters
     ----------
     counts : rows that each pair will have.
-    sums : filled for pairs whose sums, (d, d) in float64, take no more room than their rows,
-        (n, d) in float32.
+    sums : filled for pairs whose sums, half of (d, d) in float64, take no more room than their
+        rows, (n, d) in float32.
     """
     for batch in rows:
         for name, (x, y) in batch.items():
-            if 2 * x[0].numel() <= counts[name]:
-                sums.setdefault(name, MomentSums()).add(x, y)
+            if x[0].numel() <= counts[name]:
+                sums.setdefault(name, MomentSums("rows")).add(x, y)
         yield batch

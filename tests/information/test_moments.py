@@ -73,3 +73,23 @@ def test_single_rows_can_be_streamed():
 def test_moments_of_no_rows_are_refused():
     with pytest.raises(ValueError, match="expected at least one chunk"):
         moments.stream([])
+
+
+@pytest.mark.parametrize("d", [6, 100, 700])  # one strip, several, several wide ones
+def test_moments_come_back_from_a_file_bit_by_bit(d):
+    rng = np.random.default_rng(0)
+    found = moments.of_rows(*(torch.from_numpy(rng.normal(size=(20, k))) for k in (d, 3)))
+    tensors = found.tensors()
+    assert tensors["xx"].numel() < 0.6 * d * d or d < 500
+    read = moments.from_tensors(tensors)
+    assert read.n == found.n
+    assert all(torch.equal(getattr(read, field), getattr(found, field)) for field in FIELDS)
+
+
+def test_products_in_the_precision_of_the_rows_are_off_by_their_rounding(seed):
+    x, y = draw(seed, 3000, dtype=torch.float32)
+    exact, found = (moments.stream([(x, y)], products) for products in ("float64", "rows"))
+    scale = exact.xx.diagonal().sqrt()
+    error = ((found.xx - exact.xx) / torch.outer(scale, scale)).abs().max()
+    assert 0 < error < 1e-6
+    assert found.xx.dtype == torch.float64
