@@ -293,7 +293,8 @@ def _information(
 ) -> dict[str, PairInformation]:
     """Answers for every pair, from one forward pass."""
     sampling = Sampling(EXTRACT.rows, sum(count(x) for x in inputs), seed)
-    rows = capture_rows(model, graph.pairs, inputs, sampling)
+    batches = track(inputs, total=len(inputs), label="extract")
+    rows = capture_rows(model, graph.pairs, batches, sampling)
     tested = parse_budget(config.budget).kind == "confidence"
     if config.estimator == "gaussian" and not tested:
         return _from_moments(graph, rows, sampling)
@@ -333,7 +334,7 @@ def _from_moments(
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
         name: gaussian.prepare(sums.pop(name).moments(), channels[name], **settings)
-        for name in list(sums)
+        for name in track(list(sums), total=len(sums), label="estimate")
     }
     for name, chunks in few.items():
         x, y = _pair_data(name, chunks).whole()
