@@ -53,8 +53,8 @@ class MomentSums:
     Parameters
     ----------
     products : precision of the products within a chunk; sums are always float64. "rows" takes
-        that of the rows, but no less than float32: there a sum is off by about 1e-7 of its diagonal, for half of the
-        time, which no selection measured has noticed.
+        that of the rows, but no less than float32: there a sum is off by about 1e-7 of its
+        diagonal, for half of the time, which no selection measured has noticed.
     """
 
     def __init__(self, products: Products = "float64") -> None:
