@@ -159,7 +159,7 @@ def write_page(options: argparse.Namespace) -> None:
         "",
         f"Written by `python -m benchmarks.choices` from `{RESULTS}`: {MODEL} on CIFAR-10-JPEG at "
         f"`{BUDGET}`, {options.images:,} calibration images, no training, percent of all test "
-        f"images, seeds {', '.join(map(str, seeds))} (the defaults were chosen on seed 0). One "
+        f"images, seed {' and '.join(map(str, seeds))} (the defaults were chosen on seed 0). One "
         "thing is changed at a time; *recalibrated* has batch-norm statistics of the calibration "
         "images and no refit. A difference of 0.5 points is noise.",
         "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -45,14 +44,3 @@ def on_cpu(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: on_cpu(part) for key, part in value.items()}
     return value
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested sequences and mappings."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [t for part in value.values() for t in tensors_in(part)]
-    if isinstance(value, (list, tuple)):
-        return [t for part in value for t in tensors_in(part)]
-    return []

@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.graph import module_rules, operation_rules
-from mipp.graph.label_axes import tensors_in
 from mipp.graph.operations import (
     BATCH_NORMS,
     JOINS,
@@ -32,6 +31,7 @@ from mipp.graph.operations import (
 )
 from mipp.graph.record import Record
 from mipp.graph.tracker import Tracker
+from mipp.inputs import tensors_in
 
 
 def record_labels(model: nn.Module, run: Any) -> Record:

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from mipp.graph.kinds import CONVS, LAYER_NORMS, NORMS
-from mipp.graph.label_axes import along, tensors_in
+from mipp.graph.label_axes import along
 from mipp.graph.record import Labels, Touch
 from mipp.graph.tracker import Tracker
+from mipp.inputs import tensors_in
 from mipp.models.attention import is_plain
 from mipp.models.resnet_cifar import PaddedShortcut
 

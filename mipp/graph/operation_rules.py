@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mipp.graph.kinds import LAYER_NORMS
-from mipp.graph.label_axes import constant, on_cpu, tensors_in, varying_axes
+from mipp.graph.label_axes import constant, on_cpu, varying_axes
 from mipp.graph.operations import VIEWS, WIDTHS
 from mipp.graph.record import NONE, Labels
 from mipp.graph.tracker import KNOWN, Tracker
+from mipp.inputs import tensors_in
 
 
 def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> None:

@@ -22,8 +22,7 @@ from mipp.graph.channels import ChannelGroup, IntArray
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kept_statistics import KeptStatistics
 from mipp.graph.kinds import LAYER_NORMS, TOKENWISE
-from mipp.graph.label_axes import tensors_in
-from mipp.inputs import Inputs, call, each
+from mipp.inputs import Inputs, call, each, tensors_in
 
 TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision

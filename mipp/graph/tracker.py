@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mipp.graph.kinds import CONVS, LAYER_NORMS, NORMS, TRANSPOSED
-from mipp.graph.label_axes import constant, tensors_in
+from mipp.graph.label_axes import constant
 from mipp.graph.record import NONE, Labels, Record
+from mipp.inputs import tensors_in
 
 # Modules whose own parameters the rules know; those of others are bare.
 KNOWN = (*CONVS, *TRANSPOSED, *NORMS, *LAYER_NORMS, nn.Linear, nn.MultiheadAttention)
