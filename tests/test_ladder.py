@@ -34,7 +34,16 @@ LADDER = (
         "mipp.surgery",
     },
     {"mipp.report", "mipp.experiments", "mipp.workdir"},
-    {"mipp.stages", "mipp.cli", "mipp.oneshot", "mipp", "mipp.__init__", "mipp.__main__"},
+    {
+        "mipp.stages",
+        "mipp.cli",
+        "mipp.calibration",
+        "mipp.in_memory",
+        "mipp.oneshot",
+        "mipp",
+        "mipp.__init__",
+        "mipp.__main__",
+    },
     {"tasks"},
     {"flows"},
 )
