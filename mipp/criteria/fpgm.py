@@ -11,17 +11,20 @@ from mipp.selection.budget import Scores
 
 
 def score_fpgm(given: CriterionInput) -> Scores:
-    """Sum of the Euclidean distances from a filter to all others, added up over coupled layers.
+    """Sum of the Euclidean distances from a filter to all others, as a share of the group's mean.
 
     The filter nearest the layer's geometric median, which the others can replace, goes first. A
-    linear layer's filters are the rows of its weight.
+    linear layer's filters are the rows of its weight; those of coupled layers are added up.
 
-    Source: arXiv:1811.00250v3 section 3.3, eq. (6).
+    Source: arXiv:1811.00250v3 section 3.3, eq. (6). Departs: divided by the mean, so that layers
+    of different sizes compare (the paper prunes every layer by the same ratio; within a layer
+    the order is the same).
     """
-    return {
+    sums = {
         name: sum_over_producers(group, given.model, _distances)
         for name, group in given.graph.groups.items()
     }
+    return {name: values / (values.mean() or 1.0) for name, values in sums.items()}
 
 
 def _distances(module: nn.Module) -> Tensor | None:

@@ -126,6 +126,15 @@ def test_l2_is_that_of_torch_pruning_without_consumers_and_norms(seed):
     assert_agree(model, "l2", {group: np.sqrt(values) for group, values in squares.items()})
 
 
+def test_torch_pruning_counts_what_reads_a_unit_and_l2_does_not():
+    model = linear_chain([[3.0, 0.0], [0.0, 1.0]], [[1.0, 4.0]])
+    assert CRITERIA["l2"](given_for(model, normal(4, 2)))["0"].tolist() == [3, 1]
+    dependencies = tp.DependencyGraph().build_dependency(model, normal(1, 2))
+    group = dependencies.get_pruning_group(model[0], tp.prune_linear_out_channels, [0, 1])
+    magnitude = tp.importance.GroupMagnitudeImportance(2, group_reduction="sum", normalizer=None)
+    assert magnitude(group).tolist() == [3**2 + 1**2, 1**2 + 4**2]
+
+
 def test_bn_scale_is_that_of_torch_pruning_without_its_normaliser(seed):
     model = build_small("resnet20", seed=seed)
     importance = tp.importance.BNScaleImportance(normalizer=None)
@@ -137,14 +146,14 @@ def test_fpgm_is_that_of_torch_pruning_where_no_weight_is_negative(seed):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.abs_()
-    importance = tp.importance.FPGMImportance(1, group_reduction="sum", normalizer=None)
+    importance = tp.importance.FPGMImportance(1)
     assert_agree(model, "fpgm", rivals(model, importance, makes))
 
 
 def test_fpgm_tells_a_filter_from_its_negative_as_torch_pruning_does_not():
     model = linear_chain([[3.0, 4.0], [-3.0, -4.0]], [[1.0, 1.0]])
     given = given_for(model, normal(4, 2))
-    assert CRITERIA["fpgm"](given)["0"].tolist() == [10, 10]
+    assert CRITERIA["fpgm"](given)["0"].tolist() == [1, 1]
     dependencies = tp.DependencyGraph().build_dependency(model, normal(1, 2))
     group = dependencies.get_pruning_group(model[0], tp.prune_linear_out_channels, [0, 1])
     group._group = [item for item in group._group if makes(item.dep.pruning_fn)]
@@ -157,7 +166,8 @@ def test_fpgm_matches_distances_in_numpy(seed):
         filters = given.model.get_submodule(group).weight.detach().numpy()
         flat = filters.reshape(len(filters), -1)
         distances = np.linalg.norm(flat[:, None] - flat[None], axis=2)
-        np.testing.assert_allclose(scores, distances.sum(1), rtol=1e-9)
+        expected = distances.sum(1) / distances.sum(1).mean()
+        np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
 
 def test_l1_l2_and_fpgm_each_drop_another_filter():
@@ -307,6 +317,14 @@ def test_he2017_lets_a_copy_leave_before_what_it_copies():
     model = linear_chain(np.eye(3)[[0, 0, 1, 2]].tolist(), [[2.0, 1.0, 1.0, 0.5]])
     scores = CRITERIA["he2017"](given_for(model, normal(64, 3)))["0"]
     assert order_of(scores) == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["thinet", "he2017"])
+def test_units_that_put_nothing_out_leave_first(name):
+    model = linear_chain([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[1.0] * 4])
+    assert order_of(CRITERIA[name](given_for(model, normal(64, 2)))["0"])[:2] == [1, 3]
+    silent = linear_chain([[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]])
+    assert order_of(CRITERIA[name](given_for(silent, normal(64, 2)))["0"]) == [0, 1]
 
 
 def test_thinet_drops_what_is_small_and_he2017_what_the_others_can_stand_in_for():
