@@ -50,7 +50,7 @@ REFUSED = {
     "no value": ["train.epochs", "train.epochs", "section.key=value", "no '='"],
     "model": ["model.name=lenet-300-10", "model.name", "did you mean lenet-300-100"],
     "data set": ["data.name=digit", "data.name", "did you mean digits", "choose from cifar10"],
-    "criterion": ["choose.method=L1", "choose.method", "did you mean l1", "mipp, random"],
+    "criterion": ["choose.method=L1", "choose.method", "did you mean l1", "mipp, mrmr"],
     "estimator": ["choose.estimator=gausian", "choose.estimator", "did you mean gaussian"],
     "order": ["choose.order=im", "choose.order", "'mi' or 'best-first'", "got 'im'"],
     "device": ["compute.device=gpu", "compute.device", "cpu, cuda or cuda:N", "'gpu'", "auto"],
