@@ -50,7 +50,7 @@ REFUSED = {
     "no value": ["train.epochs", "train.epochs", "section.key=value", "no '='"],
     "model": ["model.name=lenet-300-10", "model.name", "did you mean lenet-300-100"],
     "data set": ["data.name=digit", "data.name", "did you mean digits", "choose from cifar10"],
-    "criterion": ["choose.method=L1", "choose.method", "did you mean l1", "mipp, random"],
+    "criterion": ["choose.method=L1", "choose.method", "did you mean l1", "mipp, mrmr"],
     "estimator": ["choose.estimator=gausian", "choose.estimator", "did you mean gaussian"],
     "targets": ["extract.targets=after", "extract.targets", "'pre-activation' or 'activation'"],
     "order": ["choose.order=im", "choose.order", "'mi' or 'best-first'", "got 'im'"],

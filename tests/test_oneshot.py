@@ -301,7 +301,7 @@ def unread():
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"method": "L1"}, ConfigError, r"'L1' .*is unknown; did you mean l1\? choose from"),
+        ({"method": "L1"}, ConfigError, r"'L1' .*is unknown; did you mean l1, l2\? choose from"),
         ({"repair": "refti"}, ConfigError, r"'refti' is unknown; did you mean refit\?"),
         ({"targets": "activations"}, ConfigError, r"targets .*did you mean activation"),
         ({"order": "im"}, ConfigError, "order.*'im'"),
