@@ -33,8 +33,16 @@ LADDER = (
         "mipp.refit",
         "mipp.surgery",
     },
-    {"mipp.report", "mipp.experiments", "mipp.workdir"},
-    {"mipp.stages", "mipp.cli", "mipp.oneshot", "mipp", "mipp.__init__", "mipp.__main__"},
+    {"mipp.report", "mipp.workdir"},
+    {
+        "mipp.stages",
+        "mipp.experiments",
+        "mipp.cli",
+        "mipp.oneshot",
+        "mipp",
+        "mipp.__init__",
+        "mipp.__main__",
+    },
     {"tasks"},
     {"flows"},
 )
