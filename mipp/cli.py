@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError, MippError
+from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
+        if options.command == "sweep":
+            code, line = sweep(options)
+            print(line)
+            return code
         _run(options)
     except InputError as error:
         return _fail(error, 2)
@@ -98,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         name: commands.add_parser(name, help=(stage.body.__doc__ or "").splitlines()[0])
         for name, stage in STAGES.items()
     }
+    add_sweep(commands)
     for command in (run, *stages.values()):
         command.add_argument(
             "--workdir",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -78,11 +78,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Parsed = TypeVar("Parsed", bound=Section)
+
+
 class DataConfig(Section):
     """Which images, where they are, how they are split and prepared."""
 
     name: str = "digits"
     root: str | None = None
+    limit: Count | None = None
     calibration: Count = 1024
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     size: Annotated[int, Field(ge=8)] | None = None
@@ -252,10 +256,10 @@ def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     ConfigError : the file is missing or no YAML mapping; a key is unknown; a value has the
         wrong type or is out of range.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
+    values = read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
         _apply_override(values, override)
-    return _validate(values, str(path) if path is not None else "the defaults")
+    return parse_section(Params, values, str(path) if path is not None else "the defaults")
 
 
 def dump_params(params: Section) -> dict[str, Any]:
@@ -270,10 +274,16 @@ def write_params(params: Params, path: Path) -> None:
 
 def parse_params(values: Mapping[str, Any]) -> Params:
     """Parameters from the mapping that `dump_params` gave."""
-    return _validate(dict(values), "the given mapping")
+    return parse_section(Params, dict(values), "the given mapping")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, unchecked.
+
+    Raises
+    ------
+    ConfigError : the file is missing or no YAML mapping.
+    """
     if not path.is_file():
         raise ConfigError(
             f"parameter file {path} does not exist.\n"
@@ -317,21 +327,31 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         ) from error
 
 
-def _validate(values: dict[str, Any], source: str) -> Params:
+def parse_section(kind: type[Parsed], values: Mapping[str, Any], source: str) -> Parsed:
+    """A section, or any other group of parameters, from a mapping.
+
+    Parameters
+    ----------
+    source : where the mapping is from, for the error.
+
+    Raises
+    ------
+    ConfigError, BudgetError : a key is unknown; a value has the wrong type or is out of range.
+    """
     try:
-        return Params.model_validate(values)
+        return kind.model_validate(values)
     except BudgetError:
         raise
     except ValidationError as error:
-        lines = [_explain(dict(detail)) for detail in error.errors()]
+        lines = [_explain(kind, dict(detail)) for detail in error.errors()]
         raise ConfigError(f"parameters from {source} are refused.\n" + "\n".join(lines)) from error
 
 
-def _explain(detail: dict[str, Any]) -> str:
+def _explain(kind: type[BaseModel], detail: dict[str, Any]) -> str:
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location)
     if detail["type"] == "extra_forbidden":
-        fields: type[BaseModel] = Params
+        fields: type[BaseModel] = kind
         for part in location[:-1]:
             annotation = fields.model_fields[part].annotation
             assert isinstance(annotation, type)

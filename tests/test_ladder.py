@@ -33,9 +33,10 @@ LADDER = (
         "mipp.refit",
         "mipp.surgery",
     },
-    {"mipp.report", "mipp.experiments", "mipp.workdir"},
+    {"mipp.report", "mipp.workdir"},
     {
         "mipp.stages",
+        "mipp.experiments",
         "mipp.cli",
         "mipp.calibration",
         "mipp.in_memory",

@@ -48,8 +48,8 @@ def load_data(
 
     Returns
     -------
-    Train and validation divide the training images. Calibration is a random sample of train, in
-    random order; a larger one contains a smaller one of the same seed.
+    Train and validation divide the training images; `config.limit` cuts train. Calibration is a
+    random sample of train, in random order; a larger one contains a smaller one of the same seed.
 
     Raises
     ------
@@ -63,6 +63,7 @@ def load_data(
         )
     images = _load(config, seed)
     validation, train = _divide(len(images.train.labels), config.validation, seed)
+    train = train[: config.limit]
     _check_counts(config, len(train), len(images.test.labels))
     preparation = _preparation(config, images, channels, config.size or size)
 

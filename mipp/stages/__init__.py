@@ -11,7 +11,14 @@ from mipp.stages.extract import extract_activations
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
-from mipp.stages.stage import OnEpoch, Stage, needs_run, require_current, run_stage
+from mipp.stages.stage import (
+    OnEpoch,
+    Stage,
+    needs_run,
+    require_current,
+    run_stage,
+    stage_params,
+)
 from mipp.stages.training import epochs_after_pruning, finetune_pruned, train_dense
 
 STAGES: Mapping[str, Stage] = {
@@ -102,4 +109,5 @@ __all__ = [
     "run_all",
     "run_one",
     "run_stage",
+    "stage_params",
 ]

@@ -60,7 +60,7 @@ def run_stage(
     WorkdirError : a stage that it reads is missing or was made with other parameters.
     """
     inputs = _inputs(stage, workdir)
-    chosen = _params(stage, params)
+    chosen = stage_params(stage, params)
     key = fingerprint([stage.name, chosen, inputs, versions()])
     manifest = read_manifest(workdir, stage.name)
     if manifest is not None and is_current(workdir, manifest, key):
@@ -76,7 +76,9 @@ def run_stage(
 
 def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
     """Whether `run_stage` would do any work."""
-    key = fingerprint([stage.name, _params(stage, params), _inputs(stage, workdir), versions()])
+    key = fingerprint(
+        [stage.name, stage_params(stage, params), _inputs(stage, workdir), versions()]
+    )
     return not is_current(workdir, read_manifest(workdir, stage.name), key)
 
 
@@ -114,7 +116,8 @@ def _inputs(stage: Stage, workdir: Path) -> dict[str, str]:
     return digests
 
 
-def _params(stage: Stage, params: Params) -> dict[str, Any]:
+def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
+    """The parameters that a stage's outputs depend on, by dotted key."""
     everything = dump_params(params)
     chosen = {key: _lookup(everything, key) for key in stage.params}
     for key in stage.files:

@@ -1,0 +1,1 @@
+"""Experiments: grids of points over the pipeline's stages, their results and what these show."""

@@ -1,0 +1,107 @@
+"""One point: shared stages linked, its own stages run, one JSON file left, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mipp.experiments.controls import DRAWN_ANEW, RANDOM_CHOICE, WIDTHS, for_equal_compute
+from mipp.experiments.methods import searches
+from mipp.experiments.points import Point
+from mipp.experiments.shared import link, locked, run_shared
+from mipp.stages import STAGES, epochs_after_pruning, run_stage
+from mipp.stages.inputs import load_selection, load_splits, read_json
+from mipp.workdir import read_timing, versions
+
+NETWORKS = ("dense", "pruned", "recalibrated", "refit", "finetuned")
+
+
+def result_file(root: Path, point: Point) -> Path:
+    """Where a point's result lies once it is complete."""
+    return root / "points" / f"{point.name}.json"
+
+
+def run_point(root: Path, point: Point) -> Path:
+    """Result file of a point; one that is there is not computed again.
+
+    A kill in between leaves shared stages, each complete or absent, and a work directory that
+    the next call goes on with. That directory is removed once the result is there.
+    """
+    file, workdir = result_file(root, point), root / "work" / point.name
+    with locked(root, point.name):
+        if not file.exists():
+            write_whole(file, json.dumps(_compute(root, workdir, point), indent=1, sort_keys=True))
+        shutil.rmtree(workdir, ignore_errors=True)
+    return file
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that appears complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
+    """All columns of a point's row."""
+    folders = run_shared(root, point.params)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if point.method == "random-same-widths":
+        link(workdir / WIDTHS, {"choose": folders["choose"]})
+        link(workdir, {name: folder for name, folder in folders.items() if name != "choose"})
+        run_stage(RANDOM_CHOICE, workdir, point.params)
+    else:
+        link(workdir, folders)
+    counts = load_selection(workdir).counts()
+    metrics = _metrics(workdir, point) if all(counts.values()) else _collapsed(workdir, point)
+    return {
+        **point.identity(),
+        **metrics,
+        "widths": counts,
+        "widths_dense": dict(load_selection(workdir).width),
+        "seconds_search": sum(
+            read_timing(folders[stage].parent, stage)["seconds"] for stage in searches(point.method)
+        ),
+        "host": platform.node(),
+        "versions": versions(),
+    }
+
+
+def _metrics(workdir: Path, point: Point) -> dict[str, Any]:
+    """Prune, train and evaluate; the numbers of `evaluate`, and epochs after pruning."""
+    params = point.params
+    anew = point.method in ("re-initialised", "small-dense")
+    run_stage(DRAWN_ANEW if anew else STAGES["prune"], workdir, params)
+    if point.method == "small-dense":
+        params = for_equal_compute(workdir, params)
+    for stage in ("finetune", "evaluate"):
+        run_stage(STAGES[stage], workdir, params)
+    metrics: dict[str, Any] = read_json(workdir / "evaluate/metrics.json")
+    return {**metrics, "epochs_after_pruning": epochs_after_pruning(workdir)}
+
+
+def _collapsed(workdir: Path, point: Point) -> dict[str, Any]:
+    """What is known of a network that cannot be: it has lost a whole group, and answers one class.
+
+    No size is given; accuracy is that of the best constant answer.
+    """
+    selection = load_selection(workdir)
+    labels = load_splits(point.params).test.labels.numpy()
+    chance = float(np.bincount(labels).max() / len(labels))
+    return {
+        **{f"accuracy_{name}": chance for name in NETWORKS if name != "dense"},
+        "test_images": len(labels),
+        "units_removed": selection.units_removed(),
+        "collapsed": True,
+        "collapsed_groups": [group for group, count in selection.counts().items() if not count],
+        "near_collapsed_groups": [],
+        "pruned_when": point.start,
+        "epochs_after_pruning": 0,
+    }

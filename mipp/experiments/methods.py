@@ -1,0 +1,51 @@
+"""What a point's method may be: mipp, a criterion, or a control, and what a control changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mipp.criteria import CRITERIA
+from mipp.errors import ConfigError, did_you_mean
+
+# Control -> what is set beside the experiment's own parameters. Each has the widths of mipp's
+# selection under the same parameters, but `dense`, which keeps every unit.
+CONTROLS: Mapping[str, Mapping[str, Any]] = {
+    "dense": {"choose.method": "l1", "choose.budget": "ratio:0"},
+    "random-same-widths": {},
+    "re-initialised": {"prune.refit": False, "prune.recalibrate": False},
+    "small-dense": {"prune.refit": False, "prune.recalibrate": False},
+}
+DENSE_BUDGET = "ratio:0"
+
+
+def known_methods() -> tuple[str, ...]:
+    """All names, mipp first."""
+    return ("mipp", *CRITERIA, *CONTROLS)
+
+
+def require_method(name: str) -> None:
+    """Refuse a method that does not exist.
+
+    Raises
+    ------
+    ConfigError : names the methods there are.
+    """
+    if name not in known_methods():
+        raise ConfigError(
+            f"method {name!r} (methods) is unknown; {did_you_mean(name, known_methods())}."
+        )
+
+
+def settings_of(method: str) -> Mapping[str, Any]:
+    """Parameters that a method sets."""
+    return CONTROLS.get(method, {"choose.method": method})
+
+
+def searches(method: str) -> tuple[str, ...]:
+    """Stages whose seconds are the method's search: only mipp and its controls need activations."""
+    if method == "dense":
+        return ()
+    if method in CRITERIA:
+        return ("choose",)
+    return ("extract", "estimate", "choose")

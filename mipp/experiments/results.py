@@ -1,0 +1,59 @@
+"""The tidy table of a sweep: one row per complete point, always rebuilt from the points."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mipp.experiments.engine import result_file
+from mipp.experiments.points import Point
+
+Row = dict[str, Any]
+TABLE = "results.parquet"
+IDENTITY = ("start", "variant", "budget_kind", "budget_value", "method", "seed")
+TIMED = ("seconds", "latency", "peak_rss", "host", "versions")  # beginnings of measured columns
+
+
+def read_rows(root: Path, points: Iterable[Point]) -> list[Row]:
+    """Rows of the points that are complete, nested values as JSON text."""
+    files = (result_file(root, point) for point in points)
+    rows = [json.loads(file.read_text()) for file in files if file.exists()]
+    flat = [{k: _flat(v) for k, v in row.items()} for row in rows]
+    return sorted(flat, key=lambda row: tuple(row[column] for column in IDENTITY))
+
+
+def write_table(rows: Sequence[Row], file: Path, about: Mapping[str, str]) -> None:
+    """Write rows as Parquet that appears complete; every row has every column, null where unknown.
+
+    Parameters
+    ----------
+    about : what the rows have in common, kept in the file's metadata.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    arrays = {column: [row.get(column) for row in rows] for column in columns}
+    table = pa.table(arrays).replace_schema_metadata(dict(about))
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    pq.write_table(table, temporary)
+    os.replace(temporary, file)
+
+
+def read_table(file: Path) -> tuple[list[Row], dict[str, str]]:
+    """Rows, and what they have in common."""
+    table = pq.read_table(file)
+    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    return table.to_pylist(), about
+
+
+def untimed(row: Row) -> Row:
+    """A row without what no two runs measure alike."""
+    return {k: v for k, v in row.items() if not k.startswith(TIMED)}
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value

@@ -1,0 +1,52 @@
+"""Stages that several points share: run once, wherever they are needed first, and linked."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.stages import STAGES, run_stage, stage_params
+from mipp.workdir import fingerprint, versions
+
+SHARED = ("train", "extract", "estimate", "choose")
+
+
+def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> dict[str, Path]:
+    """Folder of each shared stage under these parameters, run where it was not there yet.
+
+    Every stage has a work directory of its own, named after all that it depends on, in which
+    the stages before it are links. Of several processes one runs a stage and the others wait.
+    """
+    folders: dict[str, Path] = {}
+    made_from: list[object] = [versions()]
+    for name in stages:
+        made_from.append([name, stage_params(STAGES[name], params)])
+        workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
+        with locked(root, workdir.name):
+            link(workdir, folders)
+            run_stage(STAGES[name], workdir, params)
+        folders[name] = workdir / name
+    return folders
+
+
+def link(workdir: Path, folders: dict[str, Path]) -> None:
+    """Make stage folders that lie elsewhere part of a work directory."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    for name, folder in folders.items():
+        place = workdir / name
+        if not place.is_symlink():
+            place.symlink_to(os.path.relpath(folder, workdir), target_is_directory=True)
+
+
+@contextmanager
+def locked(root: Path, name: str) -> Iterator[None]:
+    """Only one process at a time is inside; a killed one lets go."""
+    folder = root / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

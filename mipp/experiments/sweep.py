@@ -1,0 +1,144 @@
+"""A sweep: all points of an experiment, a bounded number at once, and their table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.criteria.choice import require_choice
+from mipp.errors import MippError
+from mipp.experiments.engine import result_file, run_point, write_whole
+from mipp.experiments.points import Point, expand, only
+from mipp.experiments.results import TABLE, read_rows, write_table
+from mipp.experiments.spec import Experiment, load_experiment
+from mipp.experiments.workers import start_workers
+from mipp.progress import track
+from mipp.stages import preflight
+from mipp.workdir import fingerprint, require_writable
+
+logger = logging.getLogger(__name__)
+Outcome = tuple[Point, str | None]  # a point, and why it failed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed, after everything about it was checked."""
+
+    name: str
+    scale: str
+    experiment: Experiment
+    grid: tuple[Point, ...]  # all of them, for the table
+    wanted: tuple[Point, ...]  # those asked for
+    overrides: tuple[str, ...] = ()
+
+
+def plan_sweep(
+    file: Path,
+    scale: str,
+    root: Path,
+    overrides: Sequence[str] = (),
+    filters: Sequence[str] = (),
+) -> Plan:
+    """Points of an experiment's file; whatever can be refused is refused here.
+
+    Raises
+    ------
+    InputError : the file, a parameter, the data, a budget or the folder does not fit.
+    """
+    experiment = load_experiment(file, scale)
+    grid = expand(experiment, overrides)
+    wanted = only(grid, filters) if filters else grid
+    require_writable(root)
+    checked: set[str] = set()
+    for point in wanted:
+        require_choice(point.params.choose)
+        like = fingerprint(_without_seed(point.params).model_dump(mode="json"))
+        if like not in checked and not result_file(root, point).exists():
+            preflight(root / "shared", point.params)
+            checked.add(like)
+    return Plan(file.stem, scale, experiment, tuple(grid), tuple(wanted), tuple(overrides))
+
+
+def _without_seed(params: Params) -> Params:
+    """The parameters that a check before compute looks at: seeds and criteria are alike to it."""
+    alike = {"seed": 0, "choose": params.choose.model_copy(update={"method": "l1"})}
+    return params.model_copy(update=alike if params.choose.method != "mipp" else {"seed": 0})
+
+
+def run_sweep(plan: Plan, root: Path, workers: int = 1) -> list[Outcome]:
+    """Compute what is missing, write the table, and return the points that failed.
+
+    A failure is kept beside the points as text, does not stop the others, and is tried again by
+    the next sweep.
+    """
+    missing = [point for point in plan.wanted if not result_file(root, point).exists()]
+    logger.info("%s: %d points, %d to compute", plan.name, len(plan.wanted), len(missing))
+    outcomes = _apart(root, missing, workers) if workers > 1 else _here(root, missing)
+    failed = [o for o in track(outcomes, total=len(missing), label="points") if o[1] is not None]
+    save_results(plan, root)
+    return failed
+
+
+def save_results(plan: Plan, root: Path) -> Path:
+    """Rebuild the table of all complete points of the grid."""
+    file = root / TABLE
+    rows = read_rows(root, plan.grid)
+    about = {
+        "experiment": plan.name,
+        "scale": plan.scale,
+        "title": plan.experiment.title,
+        "notes": plan.experiment.notes,
+        "points": str(len(plan.grid)),
+        "command": command(plan),
+        "commit": commit(),
+        "parameters": json.dumps(plan.grid[0].params.model_dump(mode="json"), sort_keys=True),
+    }
+    write_table(rows, file, about)
+    return file
+
+
+def command(plan: Plan) -> str:
+    """The command that computes the whole grid."""
+    said = "".join(f" --set {text}" for text in plan.overrides)
+    return f"mipp sweep experiments/{plan.name}.yaml --scale {plan.scale}{said}"
+
+
+def commit() -> str:
+    """Revision of the source that computed, "" outside a repository."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def attempt(root: Path, point: Point) -> str | None:
+    """Compute a point; None, or the error, which is also left beside the points."""
+    note = result_file(root, point).with_suffix(".error")
+    try:
+        run_point(root, point)
+    except (MippError, RuntimeError, OSError) as error:
+        text = f"{type(error).__name__}: {error}"
+        write_whole(note, text)
+        return text
+    note.unlink(missing_ok=True)
+    return None
+
+
+def _here(root: Path, points: Sequence[Point]) -> Iterator[Outcome]:
+    for point in points:
+        yield point, attempt(root, point)
+
+
+def _apart(root: Path, points: Sequence[Point], workers: int) -> Iterator[Outcome]:
+    with start_workers(workers) as pool:
+        running = {pool.submit(attempt, root, point): point for point in points}
+        for done in as_completed(running):
+            yield running[done], done.result()

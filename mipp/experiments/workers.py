@@ -1,0 +1,36 @@
+"""Processes that compute points side by side, and end with the process that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+
+def start_workers(count: int) -> ProcessPoolExecutor:
+    """A pool whose workers share torch's threads between them.
+
+    Processes, not threads: drawing a network's first weights sets torch's one global generator.
+    """
+    threads = max(1, torch.get_num_threads() // count)
+    return ProcessPoolExecutor(
+        count,
+        multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(threads,),
+    )
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

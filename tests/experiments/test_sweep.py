@@ -1,0 +1,127 @@
+"""A sweep's points are complete or absent, share what they can, and end in one table."""
+
+import json
+
+import pytest
+
+from mipp.cli import main
+from mipp.errors import BudgetError, ConfigError
+from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.experiments.sweep import plan_sweep, run_sweep
+
+SPEC = """
+title: small
+set:
+  data.name: digits
+  data.limit: 256
+  data.calibration: 64
+  data.validation: 0.0
+  extract.rows: 512
+  train.epochs: 1
+  finetune.epochs: 1
+  prune.images: 64
+  evaluate.latency_batch: 1
+methods: [{methods}]
+budgets: ["ratio:0.5"]
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def write(methods="mipp, random-same-widths", more=""):
+        file = tmp_path / "small.yaml"
+        file.write_text(SPEC.format(methods=methods) + more)
+        return file
+
+    return write
+
+
+def widths(row):
+    return json.loads(row["widths"])
+
+
+def test_points_of_one_seed_share_the_dense_network_and_a_method_added_later_is_all_that_runs(
+    spec, tmp_path
+):
+    root = tmp_path / "root"
+    assert run_sweep(plan_sweep(spec(), "full", root), root) == []
+    points = {file: file.stat().st_mtime_ns for file in (root / "points").iterdir()}
+    trained = list((root / "shared").glob("train-*/train/model.safetensors"))
+    assert len(points) == 2
+    assert len(trained) == 1
+    written = trained[0].stat().st_mtime_ns
+
+    plan = plan_sweep(spec("mipp, random-same-widths, re-initialised"), "full", root)
+    assert run_sweep(plan, root) == []
+    assert {file: file.stat().st_mtime_ns for file in points} == points
+    assert len(list((root / "points").iterdir())) == 3
+    assert trained[0].stat().st_mtime_ns == written
+    rows, about = read_table(root / TABLE)
+    by_method = {row["method"]: row for row in rows}
+    assert widths(by_method["random-same-widths"]) == widths(by_method["mipp"])
+    assert widths(by_method["re-initialised"]) == widths(by_method["mipp"])
+    assert by_method["random-same-widths"]["params"] == by_method["mipp"]["params"]
+    assert about["experiment"] == "small"
+    assert not any((root / "work").iterdir())
+
+
+def test_processes_give_the_table_that_one_gives(spec, tmp_path):
+    tables = []
+    for workers in (1, 2):
+        root = tmp_path / str(workers)
+        assert run_sweep(plan_sweep(spec("mipp, l1"), "full", root), root, workers) == []
+        tables.append([untimed(row) for row in read_table(root / TABLE)[0]])
+    assert tables[0] == tables[1]
+
+
+def test_an_emptied_group_is_a_result_at_chance(spec, tmp_path):
+    file = spec("l1", more="start: [trained]\nscales: {full: {set: {choose.min_channels: 0}}}\n")
+    file.write_text(file.read_text().replace("ratio:0.5", "ratio:0.97"))
+    assert run_sweep(plan_sweep(file, "full", tmp_path / "root"), tmp_path / "root") == []
+    ((row,), _) = read_table(tmp_path / "root" / TABLE)
+    assert row["collapsed"]
+    assert 0 in widths(row).values()
+    assert row["accuracy_finetuned"] == pytest.approx(37 / 360)  # of the most frequent digit
+    assert row["seconds_search"] > 0
+
+
+def test_a_failed_point_is_named_and_the_others_are_done(spec, tmp_path, capsys):
+    root = tmp_path / "root"
+    file = spec("mipp, l1")
+    plan = plan_sweep(file, "full", root)
+    broken = next(point for point in plan.grid if point.method == "l1")
+    (root / "work").mkdir()
+    (root / "work" / broken.name).write_text("a file where a folder belongs")
+    assert main(["sweep", str(file), "--scale", "full", "--root", str(root), "--quiet"]) == 1
+    assert broken.name in capsys.readouterr().err
+    assert [row["method"] for row in read_table(root / TABLE)[0]] == ["mipp"]
+    assert (root / "points" / f"{broken.name}.error").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (("title: small", "titel: small"), ConfigError, "did you mean title"),
+        (("mipp, random", "mip, random"), ConfigError, "did you mean mipp"),
+        (("ratio:0.5", "ratio:1.5"), BudgetError, "out of range"),
+        (("train.epochs", "train.epoch"), ConfigError, "did you mean epochs"),
+        (("seeds: [0]", "seeds: []"), ConfigError, "seeds"),
+    ],
+)
+def test_what_a_file_cannot_mean_is_refused_before_compute(spec, tmp_path, change, error, match):
+    file = spec()
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(error, match=match):
+        plan_sweep(file, "full", tmp_path / "root")
+    assert not (tmp_path / "root" / "shared").exists()
+
+
+def test_only_asks_for_some_points_and_refuses_what_is_not_there(spec, tmp_path):
+    plan = plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["method=l1"])
+    assert [point.method for point in plan.wanted] == ["l1"]
+    assert len(plan.grid) == 2
+    with pytest.raises(ConfigError, match="choose from method"):
+        plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["methods=l1"])
+    with pytest.raises(ConfigError, match="no point"):
+        plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["method=l2"])
