@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from mipp.config import load_params, write_params
 from mipp.errors import ConfigError, WorkdirError
 from mipp.stages import STAGES, run_all, run_stage
-from tasks.tracking import main, track, tracked_run
+from tasks.tracking import track, tracked_run, tracked_sweep
+from tasks.tracking.__main__ import main
 
 # MLflow uses what SQLAlchemy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -137,6 +138,31 @@ def test_other_parameters_are_another_run(work, params):
     other = params.model_copy(update={"seed": 1})
     track(work, other)
     assert sorted(run.data.tags["seed"] for run in runs_in(params)) == ["0", "1"]
+
+
+def test_sweep_holds_its_points(work, params):
+    with tracked_sweep("budgets", params.tracking, work) as sweep:
+        for seed in (0, 1):
+            point = params.model_copy(update={"seed": seed})
+            with tracked_run(point, work, parent=sweep.run_id):
+                pass
+    runs = {run.info.run_id: run for run in runs_in(params)}
+    parent = runs.pop(sweep.run_id)
+    assert parent.data.tags["mlflow.runName"] == "sweep budgets"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {sweep.run_id}
+    assert sorted(run.data.tags["seed"] for run in runs.values()) == ["0", "1"]
+
+
+def test_sweep_that_is_run_again_adopts_points_and_adds_none(work, params):
+    alone = track(work, params)
+    for _ in range(2):
+        with (
+            tracked_sweep("s", params.tracking, work) as sweep,
+            tracked_run(params, work, parent=sweep.run_id) as tracker,
+        ):
+            pass
+    assert tracker.run_id == alone
+    assert len(runs_in(params)) == 2
 
 
 def test_number_that_is_missing_is_no_metric(work, params):
