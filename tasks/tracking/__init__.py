@@ -11,6 +11,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is im
 
 from mipp.config import Params
 from mipp.stages import STAGES
+from tasks.tracking.machine import watched_machine
+from tasks.tracking.registry import register_best
 from tasks.tracking.runs import tracked_run, tracked_sweep
 from tasks.tracking.tracker import Tracker
 
@@ -23,4 +25,4 @@ def track(workdir: Path, params: Params) -> str:
     return tracker.run_id
 
 
-__all__ = ["Tracker", "track", "tracked_run", "tracked_sweep"]
+__all__ = ["Tracker", "register_best", "track", "tracked_run", "tracked_sweep", "watched_machine"]

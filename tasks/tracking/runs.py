@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mipp.config import Params, TrackingConfig, dump_params
 from mipp.errors import ConfigError
 from mipp.workdir import fingerprint
+from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker
 
 SQLITE = "sqlite:///"
@@ -40,6 +41,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
         "model": params.model.name,
         "data": params.data.name,
         "seed": str(params.seed),
+        **origin_tags(Path.cwd()),
     } | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
     title = f"{params.model.name} {params.data.name} {choose.method} {choose.budget}"
     flat = dict(_flatten(dump_params(params)))

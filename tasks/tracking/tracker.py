@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 
 from mipp.errors import WorkdirError
+from mipp.selection.selection import Selection
 from mipp.training import EpochRecord
 from mipp.workdir import read_manifest
+from tasks.tracking.program import PROGRAM, log_program
 
 ARTIFACTS = ("choose/nodes.parquet", "choose/selection.json", "report/report.md")
 FOLDERS = ("report/figures",)
@@ -51,6 +54,16 @@ class Tracker:
             )
         self._client().set_tag(self.run_id, f"mipp.{stage}", manifest.digest())
         self._log_files(stage, workdir)
+        if stage == "choose":
+            self._log_ratios(Selection.from_json((folder / "selection.json").read_text()))
+        if (workdir / PROGRAM).exists() and PROGRAM.startswith(f"{stage}/"):
+            digest = manifest.outputs[PROGRAM.removeprefix(f"{stage}/")]
+            log_program(self._client(), self.run_id, workdir / PROGRAM, digest)
+
+    def log_failure(self, reason: str) -> None:
+        """Say in the run why it failed."""
+        if self.uri is not None:
+            self._client().set_tag(self.run_id, "failure", reason)
 
     def _log_epochs(self, stage: str, records: list[dict[str, Any]]) -> None:
         if self.uri is None:
@@ -81,6 +94,21 @@ class Tracker:
             text = value if isinstance(value, str) else json.dumps(value)
             self._client().set_tag(self.run_id, name, text)
 
+    def _log_ratios(self, selection: Selection) -> None:
+        """Share of units removed, of the network (`ratio`) and of each group (`ratio/GROUP`).
+
+        The first also as a parameter, which MLflow's charts group by; a parameter is for good.
+        """
+        counts = selection.counts()
+        ratios = {
+            f"ratio/{_spell(group)}": 1 - counts[group] / width
+            for group, width in selection.width.items()
+        }
+        self._log_metrics({"ratio": selection.units_removed(), **ratios})
+        if "ratio" not in self._client().get_run(self.run_id).data.params:
+            asked = Param("ratio", f"{selection.units_removed():.2f}")
+            self._client().log_batch(self.run_id, params=[asked])
+
     def _log_files(self, stage: str, workdir: Path) -> None:
         for file in (*ARTIFACTS, "report/report.html"):
             if file.startswith(f"{stage}/"):
@@ -91,3 +119,8 @@ class Tracker:
 
     def _client(self) -> MlflowClient:
         return MlflowClient(self.uri)
+
+
+def _spell(group: str) -> str:
+    """A group's name with what MLflow allows in the name of a metric."""
+    return re.sub(r"[^\w\-. /:]", "_", group)
