@@ -13,7 +13,7 @@ from mipp.config import Params
 from mipp.stages import STAGES
 from tasks.tracking.machine import watched_machine
 from tasks.tracking.registry import register_best
-from tasks.tracking.runs import tracked_run, tracked_sweep
+from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
 from tasks.tracking.tracker import Tracker
 
 
@@ -25,4 +25,13 @@ def track(workdir: Path, params: Params) -> str:
     return tracker.run_id
 
 
-__all__ = ["Tracker", "register_best", "track", "tracked_run", "tracked_sweep", "watched_machine"]
+__all__ = [
+    "Tracker",
+    "fail_run",
+    "is_unreachable",
+    "register_best",
+    "track",
+    "tracked_run",
+    "tracked_sweep",
+    "watched_machine",
+]

@@ -20,6 +20,8 @@ from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker
 
 SQLITE = "sqlite:///"
+LONGEST = 5000  # characters of a tag
+AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
     """
     choose = params.choose
     tags = {
-        "mipp.key": fingerprint([dump_params(params), str(workdir.resolve())]),
+        "mipp.key": _key(params, workdir),
         "method": choose.method,
         "budget": choose.budget,
         "model": params.model.name,
@@ -60,6 +62,31 @@ def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterato
         yield tracker
 
 
+def fail_run(params: Params, workdir: Path, reason: str) -> None:
+    """Say in the run of a work directory why it failed, and end it; without a run do nothing.
+
+    For a process that died, which could not do so itself.
+    """
+    if params.tracking.uri is None:
+        return
+    client = MlflowClient(params.tracking.uri)
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    wanted = f"tags.`mipp.key` = '{_key(params, workdir)}'"
+    for run in client.search_runs([experiment.experiment_id], wanted) if experiment else ():
+        client.set_tag(run.info.run_id, "failure", reason[:LONGEST])
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether MLflow's store is busy or away, and may be back a little later."""
+    return isinstance(error, MlflowException) and error.error_code in AWAY
+
+
+def _key(params: Params, workdir: Path) -> str:
+    """What the same run has again when it is continued."""
+    return fingerprint([dump_params(params), str(workdir.resolve())])
+
+
 @contextmanager
 def _open(
     tracking: TrackingConfig, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
@@ -78,6 +105,7 @@ def _open(
             f"sqlite:///mlflow.db or that of a server; MLflow says: {error}"
         ) from error
     client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+    client.set_tag(run_id, "failure", "")  # of an earlier try
     try:
         yield Tracker(uri, run_id)
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -60,10 +61,17 @@ class Tracker:
             digest = manifest.outputs[PROGRAM.removeprefix(f"{stage}/")]
             log_program(self._client(), self.run_id, workdir / PROGRAM, digest)
 
-    def log_failure(self, reason: str) -> None:
-        """Say in the run why it failed."""
-        if self.uri is not None:
-            self._client().set_tag(self.run_id, "failure", reason)
+    def page(self) -> str | None:
+        """Address of the run in a browser; None where no server is known that shows it.
+
+        The server is the one that keeps the runs, or the one at `$MIPP_MLFLOW_UI`.
+        """
+        served = self.uri is not None and self.uri.startswith("http")
+        server = self.uri if served else os.environ.get("MIPP_MLFLOW_UI")
+        if not server:
+            return None
+        experiment = self._client().get_run(self.run_id).info.experiment_id
+        return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
 
     def _log_epochs(self, stage: str, records: list[dict[str, Any]]) -> None:
         if self.uri is None:
