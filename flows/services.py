@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -33,17 +32,20 @@ class ServiceError(MippError):
 def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Start a service in a session of its own and write down which process it is."""
     FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-    born = psutil.Process(process.pid).create_time()
-    _note(name).write_text(json.dumps({"pid": process.pid, "born": born}))
+    log = str(FOLDER / f"{name}.log")
+    outputs = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        {**os.environ, **environment},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, outputs, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    _note(name).write_text(json.dumps({"pid": pid, "born": psutil.Process(pid).create_time()}))
 
 
 def running(name: str) -> psutil.Process | None:
