@@ -49,26 +49,26 @@ def test_none_fails(four):
     assert [run.info.status for run in four.runs.values()] == ["FINISHED"] * 4
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_number_is_lost(four, seed):
-    metrics = json.loads((four.folder / f"work-{seed}/evaluate/metrics.json").read_text())
+@pytest.mark.parametrize("number", SEEDS)
+def test_no_number_is_lost(four, number):
+    metrics = json.loads((four.folder / f"work-{number}/evaluate/metrics.json").read_text())
     numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
-    logged = four.runs[seed].data.metrics
+    logged = four.runs[number].data.metrics
     assert {name: logged.get(name) for name in numbers} == pytest.approx(numbers)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("number", SEEDS)
 @pytest.mark.parametrize("stage", ["train", "finetune"])
-def test_no_epoch_is_lost(four, seed, stage):
-    history = json.loads((four.folder / f"work-{seed}/{stage}/history.json").read_text())
-    run_id = four.runs[seed].info.run_id
+def test_no_epoch_is_lost(four, number, stage):
+    history = json.loads((four.folder / f"work-{number}/{stage}/history.json").read_text())
+    run_id = four.runs[number].info.run_id
     points = four.client.get_metric_history(run_id, f"{stage}/train_loss")
     expected = [(record["epoch"], record["train_loss"]) for record in history]
     assert [(point.step, point.value) for point in points] == expected
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_file_is_lost(four, seed):
-    run_id = four.runs[seed].info.run_id
+@pytest.mark.parametrize("number", SEEDS)
+def test_no_file_is_lost(four, number):
+    run_id = four.runs[number].info.run_id
     listed = {f.path for f in four.client.list_artifacts(run_id, "report")}
     assert listed >= {"report/report.html", "report/report.md", "report/figures"}
