@@ -17,14 +17,13 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from mipp.config import Params, load_params, write_params
-from mipp.device import resolve_device
 from mipp.errors import InputError
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
 from tasks import steps
 from tasks.failures import record_failure
 from tasks.pages import follow_pairs
-from tasks.titles import run_title
+from tasks.titles import device_tag, run_title
 from tasks.tracking import Tracker, tracked_run, watched_machine
 
 
@@ -73,7 +72,7 @@ def pipeline(
         task_runner=ThreadPoolTaskRunner(max_workers=workers), timeout_seconds=hours * 3600
     )
     with (
-        tags(resolve_device(params.compute.device).type.replace("cuda", "gpu")),
+        tags(device_tag(params)),
         tracked_run(params, folder, parent) as tracker,
         watched_machine(tracker),
     ):

@@ -16,9 +16,9 @@ import sys
 import torch
 
 from flows import services
-from flows.services import FOLDER, ServiceError
+from flows.services import FOLDER
 from mipp.config import load_params
-from mipp.errors import MippError
+from mipp.errors import InputError, ServiceError
 
 POOL = "mipp"
 SERVICES = ("worker", "mlflow", "prefect")  # in the order in which they are stopped
@@ -116,7 +116,7 @@ def main() -> int:
         else:
             uri = load_params(options.config).tracking.uri or "sqlite:///mlflow.db"
             print(start(options.port, options.mlflow_port, uri))
-    except MippError as error:
+    except InputError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
     return 0

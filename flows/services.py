@@ -18,15 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from mipp.errors import MippError
+from mipp.errors import ServiceError
 
 FOLDER = Path(".server")
 SECONDS = 180.0  # that a service may take to answer
 GRACE = 20.0  # and to end when asked to
-
-
-class ServiceError(MippError):
-    """A service cannot start."""
 
 
 def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:

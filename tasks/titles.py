@@ -1,12 +1,18 @@
-"""What a flow run is called: what it prunes, to what, and where."""
+"""What a flow run is called, and the tag of its tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mipp.config import load_params
+from mipp.config import Params, load_params
+from mipp.device import resolve_device
 from mipp.errors import InputError
+
+
+def device_tag(params: Params) -> str:
+    """Tag of a run's tasks, by which a Prefect server limits how many run at once."""
+    return "gpu" if resolve_device(params.compute.device).type == "cuda" else "cpu"
 
 
 def run_title(parameters: Mapping[str, Any]) -> str:

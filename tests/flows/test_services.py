@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows import services
-from flows.services import ServiceError
+from mipp.errors import ServiceError
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
