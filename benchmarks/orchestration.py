@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -49,13 +51,16 @@ def arguments() -> argparse.Namespace:
     return options.parse_args()
 
 
-def seconds_of(command: Sequence[str], uri: str | None, api: str | None) -> float:
-    """Wall time of a whole process that runs the digits in a folder of its own."""
+def seconds_of(command: Sequence[str], uri: str | None, api: str | None) -> tuple[float, float]:
+    """Wall and processor time of a whole process that runs the digits in a folder of its own.
+
+    On a busy machine the second, which includes what the process started, says more.
+    """
     with tempfile.TemporaryDirectory() as folder:
         where = ["--workdir", f"{folder}/work"]
         tracking = UNTRACKED if uri is None else f"tracking.uri=sqlite:///{folder}/{uri}"
         environment = {**os.environ, **QUIET} | ({"PREFECT_API_URL": api} if api else {})
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _processor_seconds()
         subprocess.run(
             [sys.executable, *command, *where, "--set", tracking],
             env=environment,
@@ -63,7 +68,13 @@ def seconds_of(command: Sequence[str], uri: str | None, api: str | None) -> floa
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        return time.perf_counter() - started
+        return time.perf_counter() - started, _processor_seconds() - used
+
+
+def _processor_seconds() -> float:
+    """Of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager
@@ -82,7 +93,7 @@ def server(port: int) -> Iterator[str]:
             services.stop("benchmark")
 
 
-def ways(api: str) -> dict[str, Callable[[], float]]:
+def ways(api: str) -> dict[str, Callable[[], tuple[float, float]]]:
     """The same work, with more and more around it."""
     return {
         "plain": lambda: seconds_of(PLAIN, None, None),
@@ -119,26 +130,31 @@ def ms_per_pair(count: int) -> float:
         return 1000 * (time.perf_counter() - one - (one - started)) / (count - 1)
 
 
+def row(name: str, timed: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any]:
+    """Medians of one way, and what it takes beyond the plain one."""
+    wall, used = map(statistics.median, zip(*timed[name], strict=True))
+    plain, plain_used = map(statistics.median, zip(*timed["plain"], strict=True))
+    return {
+        "way": name,
+        "seconds": wall,
+        "over plain": wall - plain,
+        "ratio": wall / plain,
+        "processor s": used,
+        "processor over plain": used - plain_used,
+        "target": TARGETS.get(name),
+    }
+
+
 def main() -> int:
     options = arguments()
     with server(options.port) as api:
-        timed: dict[str, list[float]] = {name: [] for name in ways(api)}
+        timed: dict[str, list[tuple[float, float]]] = {name: [] for name in ways(api)}
         for _ in range(options.repeats):
             for name, seconds in ways(api).items():
                 timed[name].append(seconds())
         os.environ["PREFECT_API_URL"] = api
         pair = ms_per_pair(options.pairs)
-    medians = {name: statistics.median(values) for name, values in timed.items()}
-    rows = [
-        {
-            "way": name,
-            "seconds": seconds,
-            "over plain": seconds - medians["plain"],
-            "ratio": seconds / medians["plain"],
-            "target": TARGETS.get(name, ""),
-        }
-        for name, seconds in medians.items()
-    ]
+    rows = [row(name, timed) for name in timed]
     print_table(rows)
     print(f"{pair:.1f} ms per fanned-out pair on threads (target {PAIR_TARGET:.0f})")
     result = {"rows": rows, "all": timed, "ms_per_pair": pair}

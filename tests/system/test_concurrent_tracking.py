@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from mlflow import MlflowClient
-from processes import TINY, environment, flow_command
+from processes import TINY, flow_command, prefect_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -16,11 +16,13 @@ SECONDS = 400
 
 
 class Four:
-    def __init__(self, folder):
+    def __init__(self, folder, environment):
+        self.environment = environment
         self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
         flows = [self.start(seed) for seed in SEEDS]
         self.errors = [flow.communicate(timeout=SECONDS)[1] for flow in flows]
         self.exits = [flow.returncode for flow in flows]
+        assert self.exits == [0] * 4, "\n".join(self.errors)
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name("mipp").experiment_id
         self.client, runs = client, client.search_runs([experiment])
@@ -32,7 +34,7 @@ class Four:
         return subprocess.Popen(
             flow_command(self.folder / f"work-{seed}", overrides),
             cwd=self.folder,
-            env=environment(self.folder / f"home-{seed}"),
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -41,11 +43,12 @@ class Four:
 
 @pytest.fixture(scope="module")
 def four(folder):
-    return Four(folder)
+    with prefect_server(folder / "home") as environment:
+        return Four(folder, environment)
 
 
 def test_none_fails(four):
-    assert four.exits == [0] * 4, "\n".join(four.errors)
+    assert four.exits == [0] * 4
     assert [run.info.status for run in four.runs.values()] == ["FINISHED"] * 4
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import urllib.request
 import psutil
 import pytest
 from mlflow import MlflowClient
-from processes import ROOT, environment
+from processes import ROOT, environment, free_port
 
 from mipp.stages import STAGES
 from mipp.workdir import read_manifest
@@ -21,12 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 SECONDS = 500
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Site:

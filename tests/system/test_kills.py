@@ -6,7 +6,7 @@ import time
 
 import pytest
 from mlflow import MlflowClient
-from processes import TINY, environment, flow_command
+from processes import TINY, flow_command, prefect_server
 
 from mipp.config import load_params
 from mipp.stages import STAGES, run_all
@@ -45,10 +45,10 @@ def kill_inside(stage, workdir, command, **options):
 class Cascade:
     """Kills in every stage in turn, then one flow that is left alone."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environment):
         self.workdir, self.uri = folder / "work", f"sqlite:///{folder / 'mlflow.db'}"
         command = flow_command(self.workdir, [*TINY, f"tracking.uri={self.uri}"])
-        options = {"cwd": folder, "env": environment(folder / "home")}
+        options = {"cwd": folder, "env": environment}
         self.exits, self.times = {}, {}
         for stage in STAGES:
             self.exits[stage] = kill_inside(stage, self.workdir, command, **options)
@@ -64,7 +64,8 @@ class Cascade:
 
 @pytest.fixture(scope="module")
 def cascade(folder):
-    return Cascade(folder)
+    with prefect_server(folder / "home") as environment:
+        return Cascade(folder, environment)
 
 
 @pytest.mark.parametrize("stage", NAMES)
