@@ -39,6 +39,7 @@ def start(port: int, mlflow_port: int, uri: str) -> str:
         "PREFECT_HOME": str((FOLDER / "home").resolve()),
         "PREFECT_API_URL": api,
         "MIPP_MLFLOW_UI": pages,
+        "PWD": os.getcwd(),  # where prefect.yaml has the worker run flows
     }
     if not services.running("prefect"):
         services.require_free(port, "--port")
