@@ -153,6 +153,7 @@ def test_stop_ends_just_what_was_started(site):
         assert site.serve("stop").stdout == "nothing to stop\n"
     finally:
         other.kill()
+        other.wait()
 
 
 def wait_until(found, seconds=120):
