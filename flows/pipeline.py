@@ -21,7 +21,7 @@ from mipp.errors import InputError
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
 from tasks import steps
-from tasks.failures import record_failure
+from tasks.failures import HOURS, record_failure
 from tasks.pages import follow_pairs
 from tasks.titles import device_tag, run_title
 from tasks.tracking import Tracker, tracked_run, watched_machine
@@ -48,7 +48,7 @@ def pipeline(
     workdir: str = "work",
     config: str | None = None,
     overrides: list[str] | None = None,
-    hours: float = 24.0,
+    hours: float = HOURS,
     parent: str | None = None,
 ) -> None:
     """Data to pruned, fine-tuned network and report, in a work directory.

@@ -13,6 +13,7 @@ from mipp.errors import InputError
 from tasks.pages import show_failure
 from tasks.tracking import fail_run
 
+HOURS = 24.0  # that a run may take where it is given no other limit
 logger = logging.getLogger("mipp.flow")
 
 
@@ -20,6 +21,8 @@ def record_failure(
     flow_run_id: UUID, parameters: Mapping[str, Any], state: str, reason: str
 ) -> None:
     """Record why a run of the flow `pipeline` ended; refused parameters have no MLflow run."""
+    if state == "TimedOut":  # of the inner flow, whose limit Prefect does not tell the outer one
+        reason = f"stopped after {parameters.get('hours', HOURS):g} hours (parameter `hours`)"
     logger.error("%s: %s", state, reason)
     show_failure(flow_run_id, state, reason)
     try:
