@@ -32,9 +32,12 @@ def name_run() -> str:
     return run_title(flow_run.parameters)
 
 
-def record(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
-    """Leave the reason in MLflow and as an artifact when a run does not complete."""
-    record_failure(run.id, run.parameters, state.name or "Failed", state.message or "")
+def record(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Leave the reason in MLflow and as an artifact when a run does not complete.
+
+    A worker, after a crash, passes these by name.
+    """
+    record_failure(flow_run.id, flow_run.parameters, state.name or "Failed", state.message or "")
 
 
 @flow(
