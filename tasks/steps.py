@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from mipp.config import Params
 from mipp.stages import STAGES, pending_pairs, preflight, run_stage
 from mipp.stages.estimate import estimate_pair
+from mipp.storage import open_workdir
 from tasks.tracking import Tracker
 
 
@@ -35,9 +36,9 @@ def list_pairs(workdir: Path, params: Params) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="estimate {pair}", retries=1)
-def estimate(workdir: Path, params: Params, pair: str) -> None:
-    """Estimate one layer pair; its state waits in the work directory."""
-    estimate_pair(workdir, params, pair)
+def estimate(address: str, params: Params, pair: str) -> None:
+    """Estimate one layer pair, on any machine; its state waits in the work directory."""
+    estimate_pair(open_workdir(address), params, pair)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="publish report")
