@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.runners import resources, task_runner
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
+from mipp.storage import address_of, keep_file, open_workdir
 from tasks import steps
 from tasks.tracking import Tracker, tracked_run
 
@@ -36,14 +37,13 @@ def pipeline(
     overrides : `section.key=value`, as for `mipp run --set`.
     """
     params = load_params(config, overrides or ())
-    folder = Path(workdir)
+    runner = task_runner(params.compute)
+    folder = open_workdir(workdir)
     steps.check(folder, params)
     write_params(params, folder / "params.yaml")
-    workers = params.compute.workers if params.compute.runner == "threads" else 1
+    keep_file(folder, "params.yaml")
     with tracked_run(params, folder) as tracker:
-        run_stages.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
-            folder, params, tracker
-        )
+        run_stages.with_options(task_runner=runner)(folder, params, tracker)
 
 
 @flow(name="stages", flow_run_name="{workdir}", validate_parameters=False)
@@ -52,7 +52,9 @@ def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
     for stage in ("train", "extract"):
         steps.run(stage, workdir, params, tracker)
     pairs = steps.list_pairs(workdir, params)
-    steps.estimate.map([workdir] * len(pairs), [params] * len(pairs), pairs).wait()
+    with resources(params.compute):
+        where = address_of(workdir)
+        steps.estimate.map([where] * len(pairs), [params] * len(pairs), pairs).wait()
     for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
         steps.run(stage, workdir, params, tracker)
     steps.publish(workdir)
@@ -67,12 +69,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         params = load_params(options.config, options.set)
-        preflight(Path(options.workdir), params)
+        task_runner(params.compute)
+        workdir = open_workdir(options.workdir)
+        preflight(workdir, params)
         pipeline(options.workdir, options.config, options.set)
     except InputError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
-    workdir = Path(options.workdir)
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
     print(result_table(metrics, epochs_after_pruning(workdir)))
