@@ -40,8 +40,8 @@ LONG = [  # seconds a pair, and no stage after it depends on how long
     "choose.method=l1",
     "choose.estimator=reconstruction",
     "estimate.repeats=2",
-    "estimate.epochs=3000",
-    "estimate.patience=3000",
+    "estimate.epochs=400",
+    "estimate.patience=400",
 ]
 
 
