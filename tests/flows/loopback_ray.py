@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on loopback addresses, whose processes can be killed."""
 
+import contextlib
 import os
 import secrets
 import socket
@@ -72,15 +73,17 @@ class Cluster:
         """Worker processes of a node that run a task of that name now."""
         found = []
         for process in psutil.Process(node.pid).children(recursive=True):
-            if process.cmdline()[:1] == [f"ray::{task}"]:
-                found.append(process)
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended since it was listed
+                if process.cmdline()[:1] == [f"ray::{task}"]:
+                    found.append(process)
         return found
 
     def kill(self, node):
         """End a whole node at once, as a machine that loses power."""
         whole = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
         for process in whole:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(whole, timeout=30)
         node.wait()
 

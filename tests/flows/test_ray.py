@@ -55,7 +55,7 @@ def cluster(tmp_path_factory):
 
 
 class Flow:
-    """`python -m flows.pipeline` in a process of its own, on a cluster."""
+    """`python -m flows.pipeline` in a process of its own, on a cluster, as long as the block."""
 
     def __init__(self, cluster, workdir, overrides):
         self.workdir, self.log = workdir, workdir.with_name("flow.txt")
@@ -77,6 +77,13 @@ class Flow:
                 stderr=log,
             )
         self.attempts = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
 
     def look(self):
         """Notes who works on which pair; the folder goes when all are done."""
@@ -127,8 +134,8 @@ def assert_same_result(workdir, reference):
 def test_two_nodes_decide_what_threads_decide(cluster, tmp_path):
     reference = by_threads(tmp_path / "threads", TINY)
     (tmp_path / "ray").mkdir()
-    flow = Flow(cluster, extracted(reference, tmp_path / "ray/work"), TINY)
-    flow.finish()
+    with Flow(cluster, extracted(reference, tmp_path / "ray/work"), TINY) as flow:
+        flow.finish()
     assert_same_result(tmp_path / "ray/work", reference)
     assert {len(lines) for lines in flow.attempts.values()} == {1}
     assert flow.process.pid not in flow.pids()  # a flow that computes by itself proves nothing
@@ -137,15 +144,19 @@ def test_two_nodes_decide_what_threads_decide(cluster, tmp_path):
 def test_death_of_a_worker_and_of_a_node_changes_nothing(cluster, tmp_path):
     reference = by_threads(tmp_path / "threads", LONG)
     (tmp_path / "ray").mkdir()
-    flow = Flow(cluster, extracted(reference, tmp_path / "ray/work"), LONG)
-    flow.until(lambda: {w.pid for w in cluster.workers(cluster.head, "estimate")} & flow.pids())
-    doomed = [w for w in cluster.workers(cluster.head, "estimate") if w.pid in flow.pids()]
-    doomed[0].kill()
-    flow.until(lambda: {w.pid for w in cluster.workers(cluster.other, "estimate")} & flow.pids())
-    cluster.kill(cluster.other)
-    flow.finish()
+    with Flow(cluster, extracted(reference, tmp_path / "ray/work"), LONG) as flow:
+        flow.until(lambda: at_work(cluster, cluster.head, flow))
+        at_work(cluster, cluster.head, flow)[0].kill()
+        flow.until(lambda: at_work(cluster, cluster.other, flow))
+        cluster.kill(cluster.other)
+        flow.finish()
     assert_same_result(tmp_path / "ray/work", reference)
     counts = Counter(len(lines) for lines in flow.attempts.values())
     assert counts[2] >= 2, flow.attempts  # both deaths hit a pair that was being computed
     assert set(counts) == {1, 2}, flow.attempts
     assert flow.process.pid not in flow.pids()
+
+
+def at_work(cluster, node, flow):
+    """Workers of a node that have started on a pair and not ended."""
+    return [w for w in cluster.workers(node, "estimate") if w.pid in flow.pids()]
