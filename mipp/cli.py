@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mipp.config import Params, load_params, write_params
+from mipp.config import Params, load_params, require_one_machine, write_params
 from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
+from mipp.storage import fetch_file, keep_file, open_workdir
 
-DEFAULT_WORKDIR = Path("work")
+DEFAULT_WORKDIR = "work"
 EPILOG = """\
 examples:
   mipp run                                         digits and LeNet-5, everything by default
@@ -55,23 +56,25 @@ def _fail(error: MippError, code: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    workdir: Path = options.workdir
-    params = load_params(_config(options), options.set)
+    workdir = open_workdir(options.workdir)
+    params = load_params(_config(options, workdir), options.set)
+    require_one_machine(params.compute)
     if options.command != "run":
         run_one(options.command, workdir, params)
         return
     preflight(workdir, params)
     write_params(params, workdir / "params.yaml")
+    keep_file(workdir, "params.yaml")
     run_all(workdir, params)
     _show(workdir, params, as_json=options.json)
 
 
-def _config(options: argparse.Namespace) -> Path | None:
+def _config(options: argparse.Namespace, workdir: Path) -> Path | None:
     """The file given, or for a single stage the parameters of the last run, or none."""
     if options.config is not None:
         return Path(options.config)
-    last = Path(options.workdir) / "params.yaml"
-    return last if options.command != "run" and last.is_file() else None
+    last = options.command != "run" and fetch_file(workdir, "params.yaml")
+    return workdir / "params.yaml" if last else None
 
 
 def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
@@ -107,10 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, *stages.values()):
         command.add_argument(
             "--workdir",
-            type=Path,
             default=DEFAULT_WORKDIR,
             metavar="DIR",
-            help="where stages leave their folders (default: %(default)s)",
+            help="where stages leave their folders, or a URL such as s3://bucket/run "
+            "(default: %(default)s)",
         )
         command.add_argument(
             "--config",
