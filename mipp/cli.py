@@ -14,6 +14,7 @@ from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
+from mipp.stages.sharing import share_stages
 from mipp.storage import fetch_file, keep_file, open_workdir
 
 DEFAULT_WORKDIR = "work"
@@ -22,6 +23,7 @@ examples:
   mipp run                                         digits and LeNet-5, everything by default
   mipp run --workdir w --set data.name=mnist --set choose.budget=ratio:0.5
   mipp run --workdir w --config params.yaml --json
+  mipp run --workdir w2 --from w --set choose.budget=macs:0.3    shares what does not change
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
 
 A stage whose parameters and inputs have not changed is not run again, so a killed run goes on
@@ -63,6 +65,8 @@ def _run(options: argparse.Namespace) -> None:
         run_one(options.command, workdir, params)
         return
     preflight(workdir, params)
+    if options.other is not None:
+        share_stages(workdir, open_workdir(options.other))
     write_params(params, workdir / "params.yaml")
     keep_file(workdir, "params.yaml")
     run_all(workdir, params)
@@ -102,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--json", action="store_true", help="print the metrics as one line of JSON")
+    run.add_argument(
+        "--from",
+        dest="other",
+        metavar="DIR",
+        help="use the dense network, activations and estimates of another work directory, "
+        "where they fit",
+    )
     stages = {
         name: commands.add_parser(name, help=(stage.body.__doc__ or "").splitlines()[0])
         for name, stage in STAGES.items()
