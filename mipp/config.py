@@ -129,10 +129,11 @@ class TrainConfig(OptimConfig):
 
 
 class ExtractConfig(Section):
-    """How many activation rows are kept per layer pair."""
+    """Which activation rows are kept per layer pair, and how many."""
 
     rows: Count = 8192
     batch_size: Count = 256
+    targets: Literal["pre-activation", "activation"] = "pre-activation"
     inputs: Literal["none", "pixels"] = "none"
 
 

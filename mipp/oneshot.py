@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mipp.activations import Sampling, capture_rows
-from mipp.activations.capture import Rows
+from mipp.activations import Sampling
+from mipp.activations.targets import Targets
+from mipp.calibration import Batch, collect, labelled
 from mipp.config import (
     ChooseConfig,
-    EstimateConfig,
     EvaluateConfig,
     ExtractConfig,
     PruneConfig,
@@ -24,16 +23,12 @@ from mipp.config import (
 )
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.choice import require_choice
-from mipp.errors import ConfigError, DataError, did_you_mean
+from mipp.errors import ConfigError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
-from mipp.information import gaussian
-from mipp.information.elimination import PairInformation
-from mipp.information.estimators import ESTIMATORS, PairData
-from mipp.information.moments import MomentSums
+from mipp.in_memory import measure_information
 from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
-from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.selection.budget import check_reachable
 from mipp.selection.by_information import select_by_information
@@ -43,7 +38,8 @@ from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
 
 REPAIRS = ("refit", "recalibrate", "none")
-EXTRACT, ESTIMATE, PRUNE = ExtractConfig(), EstimateConfig(), PruneConfig()
+TARGETS = ExtractConfig().targets
+PRUNE = PruneConfig()
 LATENCY_BATCH = EvaluateConfig().latency_batch
 
 
@@ -107,6 +103,7 @@ def prune(
     method: str = "mipp",
     estimator: str = "gaussian",
     order: Literal["mi", "best-first"] = "mi",
+    targets: Targets = TARGETS,
     repair: Literal["refit", "recalibrate", "none"] = "refit",
     images: int = 1024,
     min_channels: int = 1,
@@ -133,6 +130,9 @@ def prune(
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
         perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
     order : of the visits: `mi`, least informative first, or `best-first`.
+    targets : what the channels of a layer are to tell about: outputs of the next layers
+        (`pre-activation`), or what these become after the norm, the sum and the nonlinearity that
+        follow (`activation`, where torch.fx can trace the network).
     repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
         batch-norm statistics (the better start for fine-tuning), or `none`.
     images : inputs used.
@@ -167,18 +167,18 @@ def prune(
         keep_outputs=tuple(keep_outputs),
         keep_inputs=tuple(keep_inputs),
     )
-    if repair not in REPAIRS:
-        raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
+    _require_one_of("repair", repair, REPAIRS)
+    _require_one_of("targets", targets, get_args(Targets))
     if images < 1:
         raise ConfigError(f"images: expected at least 1 calibration input, got {images}.")
     if latency_batch < 1:
         raise ConfigError(f"latency_batch: expected at least 1 input, got {latency_batch}.")
-    batches = _collect(calibration, images, _device(model))
+    batches = collect(calibration, images, _device(model))
     example = each(batches[0][0], lambda tensor: tensor[:1])
     graph = build_graph(model, example)
     check_reachable(graph, parse_budget(budget), floors_of(graph, config))
     clock = Clock(model, shape_of(example), latency_batch, _device(model))
-    selection, information, near, times = _select(clock, graph, batches, config, seed)
+    selection, information, near, times = _select(clock, graph, batches, config, targets, seed)
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
     report = PruneReport(
@@ -198,7 +198,13 @@ def prune(
     return Pruned(pruned, selection, report)
 
 
-Batch = tuple[Inputs, Tensor | None]
+def _require_one_of(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}.")
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _configured(**choices: Any) -> ChooseConfig:
@@ -208,52 +214,18 @@ def _configured(**choices: Any) -> ChooseConfig:
     return config
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-def _collect(calibration: Iterable[Any], images: int, device: torch.device) -> list[Batch]:
-    """The first inputs, with their labels where the loader gives them."""
-    batches: list[Batch] = []
-    found = 0
-    for item in [calibration] if isinstance(calibration, Tensor) else calibration:
-        x, y = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
-        left = images - found
-        x = each(x, partial(_first, count=left, device=device))
-        y = y[:left].to(device) if isinstance(y, Tensor) else None
-        batches.append((x, y))
-        found += count(x)
-        if found >= images:
-            break
-    if not found:
-        raise DataError(
-            "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
-            "labels), got none; if it is a generator, it may have been used up: pass a loader."
-        )
-    _require_shuffled(batches)
-    return batches
-
-
-def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:
-    return tensor[:count].to(device)
-
-
-def _require_shuffled(batches: list[Batch]) -> None:
-    labels = [y for _, y in batches if y is not None and y.ndim == 1]
-    flat = torch.cat(labels) if labels else torch.empty(0)
-    if len(flat) >= 64 and bool((flat.diff() >= 0).all()):
-        raise DataError(
-            f"calibration is sorted by class.\nExpected a random sample, got {len(flat)} labels "
-            "in ascending order, which biases every statistic; shuffle the loader."
-        )
-
-
 def _select(
-    clock: Clock, graph: ChannelGraph, batches: list[Batch], config: ChooseConfig, seed: int
+    clock: Clock,
+    graph: ChannelGraph,
+    batches: list[Batch],
+    config: ChooseConfig,
+    targets: Targets,
+    seed: int,
 ) -> tuple[Selection, Mapping[str, float], list[str], TimeReport | None]:
     provenance = {"budget": config.budget, "order": config.order, "seed": str(seed)}
     if config.method == "mipp":
-        information = _information(clock.model, graph, [x for x, _ in batches], config, seed)
+        inputs = [x for x, _ in batches]
+        information = measure_information(clock.model, graph, inputs, config, targets, seed)
         choice, times = within_time(
             lambda timed, asked: select_by_information(timed, information, asked, provenance),
             lambda choice: choice.selection,
@@ -262,7 +234,7 @@ def _select(
             clock,
         )
         return choice.selection, choice.information, choice.near_collapsed(), times
-    given = CriterionInput(clock.model, graph, lambda: _labelled(batches), seed)
+    given = CriterionInput(clock.model, graph, lambda: labelled(batches), seed)
     scores = CRITERIA[config.method](given)
     selection, times = within_time(
         lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),
@@ -272,74 +244,6 @@ def _select(
         clock,
     )
     return selection, {}, at_floor(selection, floors_of(graph, config)), times
-
-
-def _labelled(batches: list[Batch]) -> Iterator[tuple[Inputs, Tensor]]:
-    for x, y in batches:
-        if y is None:
-            raise DataError(
-                "this criterion needs labels.\nExpected batches of (inputs, labels), got inputs "
-                "alone; pass labelled batches or method='mipp'."
-            )
-        yield x, y
-
-
-def _information(
-    model: nn.Module,
-    graph: ChannelGraph,
-    inputs: list[Inputs],
-    config: ChooseConfig,
-    seed: int,
-) -> dict[str, PairInformation]:
-    """Answers for every pair, from one forward pass."""
-    sampling = Sampling(EXTRACT.rows, sum(count(x) for x in inputs), seed)
-    batches = track(inputs, total=len(inputs), label="extract")
-    rows = capture_rows(model, graph.pairs, batches, sampling)
-    tested = parse_budget(config.budget).kind == "confidence"
-    if config.estimator == "gaussian" and not tested:
-        return _from_moments(graph, rows, sampling)
-    chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
-    for batch in rows:
-        for name, part in batch.items():
-            chunks[name].append(part)
-    estimator = ESTIMATORS[config.estimator]
-    answers = estimator.samples if tested else estimator.answers
-    found = {}
-    for pair in track(graph.pairs, total=len(graph.pairs), label="estimate"):
-        data = _pair_data(pair.name, chunks[pair.name])
-        state = estimator.prepare(data, ESTIMATE, seed)
-        found[pair.name] = answers(state, data, ESTIMATE, seed)
-    return found
-
-
-def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
-    _, channels, block = chunks[0][0].shape
-    return PairData(name, sum(len(x) for x, _ in chunks), channels, block, lambda: chunks)
-
-
-def _from_moments(
-    graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling
-) -> dict[str, PairInformation]:
-    """The closed form of every pair; rows are held only where they are much fewer than features."""
-    sums: dict[str, MomentSums] = {}
-    few: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
-    for batch in rows:
-        for name, (x, y) in batch.items():
-            if gaussian.prefers_dual(counts[name], x[0].numel()):
-                few.setdefault(name, []).append((x, y))
-            else:
-                sums.setdefault(name, MomentSums("rows")).add(x, y)
-    settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
-    channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
-    found: dict[str, PairInformation] = {
-        name: gaussian.prepare(sums.pop(name).moments(), channels[name], **settings)
-        for name in track(list(sums), total=len(sums), label="estimate")
-    }
-    for name, chunks in few.items():
-        x, y = _pair_data(name, chunks).whole()
-        found[name] = gaussian.prepare_dual(x, y, channels[name], **settings)
-    return found
 
 
 def _repair(

@@ -38,6 +38,8 @@ LADDER = (
         "mipp.stages",
         "mipp.experiments",
         "mipp.cli",
+        "mipp.calibration",
+        "mipp.in_memory",
         "mipp.oneshot",
         "mipp",
         "mipp.__init__",

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.activations.targets import Observe, Targets, observed
 from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
@@ -62,12 +63,16 @@ class Tap:
     def __init__(self, module: nn.Module, sampling: Sampling, stream: int) -> None:
         self.module = module
         self._positions = _Positions(sampling, stream)
+        self.at: Tensor  # positions drawn last
+        self.shape: torch.Size  # of the output that they lie in
 
     def draw(self, output: Tensor) -> Tensor:
         """Positions (images, per image) in the output map (or tokens) of one batch."""
         linear = isinstance(self.module, TOKENWISE)
         count = output[0].numel() // output.shape[-1] if linear else output[0, 0].numel()
-        return self._positions.draw(output.shape[0], count).to(output.device)
+        self.shape = output.shape
+        self.at = self._positions.draw(output.shape[0], count).to(output.device)
+        return self.at
 
     def outputs(self, y: Tensor, at: Tensor) -> Tensor:
         """Target rows (n, targets)."""
@@ -137,15 +142,25 @@ def _padded(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def capture_rows(
-    model: nn.Module, pairs: Sequence[LayerPair], batches: Iterable[Inputs], sampling: Sampling
+    model: nn.Module,
+    pairs: Sequence[LayerPair],
+    batches: Iterable[Inputs],
+    sampling: Sampling,
+    targets: Targets = "pre-activation",
 ) -> Iterator[Rows]:
     """Sampled rows of every pair, one mapping per batch of inputs.
 
     The model runs in eval mode without gradients and is left as found.
 
+    Parameters
+    ----------
+    targets : what y is: a layer's output itself, or what it has become after the norm, the sum
+        and the nonlinearity that follow, see `targets.observed`. Pixels always tell of outputs.
+
     Raises
     ------
-    ActivationError : a layer's input or output holds NaN or infinity; names the layer.
+    ActivationError : a layer's input or output holds NaN or infinity, or what its output becomes
+        cannot be found; names the layer.
     """
     inner = [pair for pair in pairs if pair.kind != "pixels"]
     consumers = list(dict.fromkeys(pair.consumer for pair in inner))
@@ -155,15 +170,20 @@ def capture_rows(
         if pair.kind == "pixels":
             module = model.get_submodule(pair.consumer)
             handles.append(module.register_forward_hook(_catch_pixels(pair, caught)))
-    for stream, name in enumerate(consumers):
-        module = model.get_submodule(name)
-        tap = Tap(module, sampling, stream)
-        handles.append(module.register_forward_hook(_catch(name, tap, caught)))
+    taps = {
+        name: Tap(model.get_submodule(name), sampling, stream)
+        for stream, name in enumerate(consumers)
+    }
+    for name, tap in taps.items():
+        handles.append(tap.module.register_forward_hook(_catch(name, tap, caught)))
     try:
+        running = model
+        if targets == "activation":
+            running = observed(model, consumers, _catch_targets(taps, caught))
         for inputs in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
-                call(model, inputs)
+                call(running, inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
                 rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
             yield rows
@@ -186,6 +206,24 @@ def _catch(
         caught[name] = (x, y)
 
     return hook
+
+
+def _catch_targets(taps: Mapping[str, Tap], caught: dict[str, tuple[Tensor, Tensor]]) -> Observe:
+    """Puts what a layer's outputs become in the place of its outputs."""
+
+    def observe(name: str, value: Tensor) -> None:
+        tap = taps[name]
+        if value.shape != tap.shape:
+            raise ActivationError(
+                f"what becomes of the outputs of layer {name!r} has another shape.\nExpected "
+                f"{tuple(tap.shape)}, got {tuple(value.shape)}; set "
+                "extract.targets=pre-activation."
+            )
+        y = tap.outputs(value, tap.at)
+        require_finite(name, y, y)
+        caught[name] = (caught[name][0], y)
+
+    return observe
 
 
 def _catch_pixels(

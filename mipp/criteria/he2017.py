@@ -6,8 +6,6 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lars_path_gram
 
 from mipp.criteria.contributions import Gram, contribution_grams
 from mipp.criteria.criterion import CriterionInput
@@ -46,6 +44,10 @@ def leaving_order(gram: Gram) -> list[int]:
 def _path(
     gram: Gram, wanted: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    # a second of import, which other methods should not pay
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lars_path_gram
+
     scale = float(gram.diagonal().mean()) or 1.0
     with warnings.catch_warnings():  # of copies, which stay out of the path
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -42,13 +42,13 @@ def extract_activations(context: Context) -> None:
     batch = params.extract.batch_size
     batches = track(images_of(split, batch, device), total=-(-len(split) // batch), label="extract")
     sampling = Sampling(params.extract.rows, len(split), params.seed)
-    rows = capture_rows(checkpoint.model, pairs, batches, sampling)
+    rows = capture_rows(checkpoint.model, pairs, batches, sampling, params.extract.targets)
     counts = {pair.name: len(split) * sampling.per_image(pair.positions) for pair in pairs}
     sums: dict[str, MomentSums] = {}
     write_store(
         context.out / STORE.name,
         add_up(rows, counts, sums),
-        store_fingerprint(context.workdir, splits, params.extract.rows),
+        store_fingerprint(context.workdir, splits, params.extract),
     )
     folder = context.out / MOMENTS.name
     folder.mkdir()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mipp.checkpoint import Checkpoint, load_checkpoint
-from mipp.config import Params
+from mipp.config import ExtractConfig, Params
 from mipp.data import DataSplits, ImageSplit, load_data
 from mipp.graph import ChannelGraph, LayerPair, build_graph
 from mipp.graph.pixels import pixel_pairs
@@ -81,12 +81,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def store_fingerprint(workdir: Path, splits: DataSplits, rows: int) -> dict[str, str]:
+def store_fingerprint(workdir: Path, splits: DataSplits, config: ExtractConfig) -> dict[str, str]:
     """What an activation store depends on, by part."""
     return {
         **model_fingerprint(workdir),
         "calibration split": splits.calibration.fingerprint,
-        "sampling": f"{rows} rows",
+        "sampling": f"{config.rows} rows",
+        "targets": config.targets,
     }
 
 

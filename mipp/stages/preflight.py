@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mipp.activations import Sampling
+from mipp.activations.targets import observed
 from mipp.config import Params, TrainConfig, parse_budget
 from mipp.criteria.choice import require_choice
 from mipp.device import resolve_device
@@ -45,6 +46,8 @@ def preflight(workdir: Path, params: Params) -> None:
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
+    if params.extract.targets == "activation":
+        observed(model, [pair.consumer for pair in graph.pairs], lambda layer, value: None)
     check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))
     if read_manifest(workdir, "train") is None:
         clock = Clock(

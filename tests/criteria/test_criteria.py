@@ -1,5 +1,7 @@
 """One contract for every criterion, and for each an oracle of its own."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,13 @@ import torch.nn.functional as F
 from oracles import build_own, build_small, graph_of, images_for, own_images
 from torch import nn
 
+from mipp.config import parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.graph import build_graph
+from mipp.selection.budget import fits, select_by_scores
+from mipp.vision import torchvision
+
+NETWORKS = ("lenet5", "resnet20", "vit")
 
 
 def labelled(images, classes, seed=0):
@@ -18,8 +25,31 @@ def labelled(images, classes, seed=0):
 
 
 def resnet_input(seed=0):
-    batches = labelled(images_for("resnet20", 8, seed), 10, seed)
-    return CriterionInput(build_small("resnet20"), graph_of("resnet20"), batches, seed)
+    return network_input("resnet20", seed)
+
+
+def network_input(name, seed=0):
+    """Eight noise images, in two batches, for a small network of that name."""
+    if name != "vit":
+        batches = labelled(images_for(name, 8, seed), 10, seed)
+        return CriterionInput(build_small(name), graph_of(name), batches, seed)
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).double()
+    return CriterionInput(build_vit(), vit_graph(), labelled(images, 10, seed), seed)
+
+
+def build_vit():
+    """A vision transformer of one block and two heads, its classifier not left at zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"num_heads": 2, "hidden_dim": 8, "mlp_dim": 16, "num_classes": 10}
+        model = torchvision.models.VisionTransformer(16, 8, 1, **sizes)
+        nn.init.normal_(model.heads.head.weight, std=0.3)
+    return model.double().eval()
+
+
+@functools.cache
+def vit_graph():
+    return build_graph(build_vit(), torch.zeros(1, 3, 16, 16).double())
 
 
 def own_input(model, shape=None, seed=0):
@@ -33,9 +63,11 @@ def criterion(request):
     return CRITERIA[request.param]
 
 
-def test_every_unit_has_one_finite_score(criterion):
-    scores = criterion(resnet_input())
-    assert {group: len(values) for group, values in scores.items()} == graph_of("resnet20").widths
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_unit_has_one_finite_score(criterion, network):
+    given = network_input(network)
+    scores = criterion(given)
+    assert {group: len(values) for group, values in scores.items()} == given.graph.widths
     for values in scores.values():
         assert values.dtype == np.float64
         assert np.isfinite(values).all()
@@ -45,6 +77,26 @@ def test_every_unit_has_one_finite_score(criterion):
 def test_scores_are_the_same_every_time(criterion):
     first, second = criterion(resnet_input()), criterion(resnet_input())
     assert all(np.array_equal(first[group], second[group]) for group in first)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_smaller_budget_keeps_a_part_of_what_a_larger_one_keeps(criterion, network):
+    given = network_input(network)
+    scores = criterion(given)
+    for scope in ("global", "layer"):
+        previous = {group: np.arange(width) for group, width in given.graph.widths.items()}
+        for text in ("ratio:0.2", "ratio:0.4", "ratio:0.6"):
+            kept = kept_under(parse_budget(text), scores, given.graph, scope)
+            for group, units in kept.items():
+                assert np.isin(units, previous[group]).all(), group
+            previous = kept
+
+
+def kept_under(budget, scores, graph, scope):
+    floors = dict.fromkeys(graph.groups, 1)
+    kept = select_by_scores(scores, graph, budget, scope=scope, floors=floors)
+    assert fits(graph, {group: len(units) for group, units in kept.items()}, budget)
+    return kept
 
 
 def test_scoring_leaves_the_network_as_found(criterion):

@@ -1,0 +1,219 @@
+"""What DVC does with `dvc.yaml`: the stages of `mipp run`, in a repository of its own."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mipp.config import load_params, write_params
+from mipp.stages import run_all
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+TINY = (
+    "model.name=lenet-300-100",
+    "data.size=8",
+    "data.calibration=128",
+    "train.epochs=1",
+    "extract.rows=512",
+    "finetune.epochs=1",
+    "evaluate.latency_repeats=3",
+    "compute.device=cpu",
+)
+
+
+class Repository:
+    """A copy of the project under git and DVC, with a small run for its parameters."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("mipp", "tasks", "flows", "experiments"):
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("*.pyc", "__pycache__")
+                shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        for name in ("dvc.yaml", "prefect.toml", ".gitignore"):
+            shutil.copyfile(ROOT / name, folder / name)
+        self.overrides = TINY
+        self.set_params()
+        self.git("init", "--quiet")
+        self.dvc("init", "--quiet")
+        self.dvc("config", "core.analytics", "false")
+        self.commit("Start")
+
+    def set_params(self, *overrides):
+        """Change parameters; those changed before stay so."""
+        self.overrides = (*self.overrides, *overrides)
+        self.params = load_params(overrides=self.overrides)
+        write_params(self.params, self.folder / "params.yaml")
+
+    def dvc(self, *arguments):
+        return self.run(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments):
+        return self.run("git", "-c", "user.name=test", "-c", "user.email=test@test", *arguments)
+
+    def commit(self, message):
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+
+    def run(self, *command):
+        """What a command prints, at the top of the repository."""
+        bin_folder = Path(sys.executable).parent
+        found = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(self.folder),
+                "DVC_NO_ANALYTICS": "1",
+                "DO_NOT_TRACK": "1",
+                "OMP_NUM_THREADS": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+        return found.stdout
+
+    def repro(self):
+        """Names of the stages that ran."""
+        printed = self.dvc("repro")
+        return [name for name in PIPELINE if f"Running stage '{name}'" in printed]
+
+    def selection(self):
+        return (self.folder / "work/choose/selection.json").read_bytes()
+
+    def outputs(self):
+        """Digest of every file of the work directory."""
+        files = sorted(p for p in (self.folder / "work").rglob("*") if p.is_file())
+        return {
+            str(p.relative_to(self.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files
+        }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return Repository(tmp_path_factory.mktemp("dvc"))
+
+
+@pytest.fixture(scope="module")
+def reproduced(repository):
+    """The repository after `dvc repro`, and the stages that it ran."""
+    return repository, repository.repro()
+
+
+def test_first_repro_runs_every_stage_and_the_second_none(reproduced):
+    repository, ran = reproduced
+    assert ran == PIPELINE
+    assert repository.repro() == []
+
+
+def test_repro_selects_what_the_command_selects(reproduced, tmp_path):
+    repository, _ = reproduced
+    run_all(tmp_path, repository.params)
+    assert repository.selection() == (tmp_path / "choose/selection.json").read_bytes()
+
+
+AFTER_CHOOSE = PIPELINE[PIPELINE.index("choose") :]
+RERUN = {  # a parameter of each section, and the stages that have to run again
+    "tracking.experiment=other": ["track"],
+    "report.title=Other": ["report", "track"],
+    "evaluate.latency_repeats=4": ["evaluate", "report", "track"],
+    "finetune.epochs=2": ["finetune", "evaluate", "report", "track"],
+    "prune.ridge=0.02": ["prune", "finetune", "evaluate", "report", "track"],
+    "choose.budget=macs:0.25": AFTER_CHOOSE,
+    "choose.estimator=reconstruction": ["estimate", *AFTER_CHOOSE],
+    "estimate.epochs=2": ["estimate", *AFTER_CHOOSE],
+    "extract.rows=256": ["extract", "estimate", *AFTER_CHOOSE],
+    "train.epochs=2": PIPELINE,
+    "data.calibration=160": PIPELINE,
+    "model.name=lenet5": PIPELINE,
+    "seed=1": PIPELINE,
+    "compute.workers=1": [],
+}
+
+
+def test_every_section_has_a_case():
+    assert {key.partition(".")[0].partition("=")[0] for key in RERUN} == set(
+        type(load_params()).model_fields
+    )
+
+
+@pytest.mark.parametrize("change", RERUN)
+def test_changed_parameter_reruns_what_depends_on_it(reproduced, change):
+    repository, _ = reproduced
+    repository.set_params(change)
+    assert repository.repro() == RERUN[change]
+
+
+def test_store_with_other_content_reruns_the_estimates(reproduced):
+    """What a store holds counts, whatever changed it: here the code, under equal parameters."""
+    repository, _ = reproduced
+    capture = repository.folder / "mipp/activations/capture.py"
+    code = capture.read_text()
+    row = ".flatten(0, 1)[:, :, None]"  # of a linear layer's inputs
+    assert code.count(row) == 1
+    capture.write_text(code.replace(row, f"{row} * 2"))
+    try:
+        assert repository.repro()[:2] == ["extract", "estimate"]
+    finally:
+        capture.write_text(code)
+
+
+def test_metrics_and_plots_tell_what_a_change_did(reproduced):
+    repository, _ = reproduced
+    repository.repro()
+    repository.commit("One budget")
+    repository.set_params("choose.budget=macs:0.3")
+    repository.repro()
+    [found] = json.loads(repository.dvc("metrics", "diff", "--json")).values()
+    assert found["macs"]["new"] < found["macs"]["old"]
+    assert set(found) >= {"accuracy_finetuned", "units_removed"}
+    page = Path(repository.dvc("plots", "diff").strip().removeprefix("file://"))
+    assert "Fine-tuning" in page.read_text()
+
+
+def test_pulled_outputs_are_the_pushed_ones_bit_for_bit(reproduced, tmp_path):
+    repository, _ = reproduced
+    repository.repro()
+    before = repository.outputs()
+    repository.dvc("remote", "add", "--force", "--default", "there", str(tmp_path / "remote"))
+    repository.dvc("push")
+    shutil.rmtree(repository.folder / ".dvc/cache")
+    shutil.rmtree(repository.folder / "work")
+    repository.dvc("pull")
+    assert repository.outputs() == before
+    assert repository.repro() == []
+
+
+def test_experiments_are_listed_with_their_parameters(reproduced):
+    repository, _ = reproduced
+    repository.repro()
+    repository.commit("Before experiments")
+    for budget in ("macs:0.6", "macs:0.4"):
+        repository.dvc("exp", "run", "--set-param", f"choose.budget={budget}")
+    shown = json.loads(repository.dvc("exp", "show", "--json"))
+    text = json.dumps(shown)
+    assert '"macs:0.6"' in text
+    assert '"macs:0.4"' in text
+
+
+def test_dvc_takes_over_what_a_flow_made(tmp_path):
+    repository = Repository(tmp_path)
+    repository.run(sys.executable, "-m", "flows.pipeline", "--config", "params.yaml")
+    repository.dvc("commit", "--force")
+    assert "up to date" in repository.dvc("status")
+    assert repository.repro() == []
