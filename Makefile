@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
        PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test slow lint repro clean
+.PHONY: run test slow lint repro clean server stop
 
 run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
 	$(ENV) python -m flows.pipeline --config params.yaml
@@ -22,6 +22,12 @@ lint: .venv/.ready  ## style and types
 
 repro: .venv/.ready  ## the same stages as a DVC pipeline
 	$(ENV) dvc repro
+
+server: .venv/.ready  ## Prefect's server, pool and worker, and MLflow's pages, on this machine
+	$(ENV) python -m flows.server start --config params.yaml
+
+stop:  ## just what `make server` started
+	$(ENV) python -m flows.server stop
 
 clean:  ## forget results, keep the environment
 	rm -rf work runs

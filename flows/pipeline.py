@@ -9,8 +9,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from prefect import flow
+from prefect import Flow, State, flow, tags, unmapped
+from prefect.client.schemas.objects import FlowRun
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from mipp.config import Params, load_params, write_params
@@ -18,12 +21,38 @@ from mipp.errors import InputError
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
 from tasks import steps
-from tasks.tracking import Tracker, tracked_run
+from tasks.failures import HOURS, record_failure
+from tasks.pages import follow_pairs
+from tasks.titles import device_tag, run_title
+from tasks.tracking import Tracker, tracked_run, watched_machine
 
 
-@flow(name="pipeline", flow_run_name="{workdir}")
+def name_run() -> str:
+    """What this run prunes, for Prefect's list of runs."""
+    return run_title(flow_run.parameters)
+
+
+def record(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Leave the reason in MLflow and as an artifact when a run does not complete.
+
+    A worker, after a crash, passes these by name.
+    """
+    record_failure(flow_run.id, flow_run.parameters, state.name or "Failed", state.message or "")
+
+
+@flow(
+    name="pipeline",
+    flow_run_name=name_run,
+    on_failure=[record],
+    on_crashed=[record],
+    on_cancellation=[record],
+)
 def pipeline(
-    workdir: str = "work", config: str | None = None, overrides: list[str] | None = None
+    workdir: str = "work",
+    config: str | None = None,
+    overrides: list[str] | None = None,
+    hours: float = HOURS,
+    parent: str | None = None,
 ) -> None:
     """Data to pruned, fine-tuned network and report, in a work directory.
 
@@ -34,25 +63,33 @@ def pipeline(
     workdir : folder that holds a folder per stage.
     config : YAML file of parameters; the defaults without one.
     overrides : `section.key=value`, as for `mipp run --set`.
+    hours : after which the run is stopped and fails; what is complete by then is kept.
+    parent : MLflow run of the sweep that this run is a point of.
     """
     params = load_params(config, overrides or ())
     folder = Path(workdir)
     steps.check(folder, params)
     write_params(params, folder / "params.yaml")
     workers = params.compute.workers if params.compute.runner == "threads" else 1
-    with tracked_run(params, folder) as tracker:
-        run_stages.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
-            folder, params, tracker
-        )
+    run = run_stages.with_options(
+        task_runner=ThreadPoolTaskRunner(max_workers=workers), timeout_seconds=hours * 3600
+    )
+    with (
+        tags(device_tag(params)),
+        tracked_run(params, folder, parent) as tracker,
+        watched_machine(tracker),
+    ):
+        run(folder, params, tracker)
 
 
-@flow(name="stages", flow_run_name="{workdir}", validate_parameters=False)
+@flow(name="stages", flow_run_name="stages in {workdir}", validate_parameters=False)
 def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
     """The stages in order; layer pairs are estimated side by side."""
+    steps.link(tracker)
     for stage in ("train", "extract"):
         steps.run(stage, workdir, params, tracker)
     pairs = steps.list_pairs(workdir, params)
-    steps.estimate.map([workdir] * len(pairs), [params] * len(pairs), pairs).wait()
+    follow_pairs(steps.estimate.map(unmapped(workdir), unmapped(params), pairs))
     for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
         steps.run(stage, workdir, params, tracker)
     steps.publish(workdir)

@@ -74,6 +74,10 @@ class TrainingError(MippError):
     """Training diverged."""
 
 
+class ServiceError(InputError):
+    """A server or worker cannot start: its port is taken, or it ended at once."""
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Text that lists the choices, nearest matches first."""
     names = sorted(known)

@@ -4,44 +4,67 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
 
 from mipp.config import Params
 from mipp.stages import STAGES, pending_pairs, preflight, run_stage
 from mipp.stages.estimate import estimate_pair
+from tasks import pages
+from tasks.retrying import DELAYS, may_pass
 from tasks.tracking import Tracker
 
 
-@task(cache_policy=NO_CACHE, task_run_name="check parameters")
+def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's question, answered by `may_pass`."""
+    return may_pass(state.result(raise_on_failure=False))
+
+
+step = partial(
+    task,
+    cache_policy=NO_CACHE,
+    retries=len(DELAYS),
+    retry_delay_seconds=list(DELAYS),
+    retry_condition_fn=worth_retrying,
+)
+
+
+@step(task_run_name="check parameters")
 def check(workdir: Path, params: Params) -> None:
     """Refuse what would fail later, before any work."""
     preflight(workdir, params)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="{stage}")
+@step(task_run_name="{stage}")
 def run(stage: str, workdir: Path, params: Params, tracker: Tracker) -> None:
     """Run one stage unless its folder is up to date, and log that folder."""
     run_stage(STAGES[stage], workdir, params, partial(tracker.log_epoch))
     tracker.log_stage(stage, workdir)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="list pairs")
+@step(task_run_name="list pairs")
 def list_pairs(workdir: Path, params: Params) -> list[str]:
     """Layer pairs that still have to be estimated."""
     return pending_pairs(workdir, params)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="estimate {pair}", retries=1)
+@step(task_run_name="estimate {pair}")
 def estimate(workdir: Path, params: Params, pair: str) -> None:
     """Estimate one layer pair; its state waits in the work directory."""
     estimate_pair(workdir, params, pair)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="publish report")
+@step(task_run_name="link MLflow run")
+def link(tracker: Tracker) -> None:
+    """Show where MLflow keeps this run."""
+    pages.show_tracking(tracker)
+
+
+@step(task_run_name="publish report")
 def publish(workdir: Path) -> None:
-    """Show the report's tables in Prefect."""
-    text = (workdir / "report/report.md").read_text()
-    create_markdown_artifact(text, key="mipp-report", description=str(workdir))
+    """Show the result table and the report in Prefect."""
+    pages.show_results(workdir)

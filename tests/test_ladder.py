@@ -51,7 +51,7 @@ LADDER = (
 WALLS = {
     "torch_pruning": (),
     "zarr": ("mipp/activations/store.py",),
-    "mlflow": ("tasks/tracking.py",),
+    "mlflow": ("tasks/tracking/",),
     "matplotlib": ("mipp/report/",),
     "yaml": ("mipp/config.py",),
     "pydantic": ("mipp/config.py",),

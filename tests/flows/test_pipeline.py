@@ -28,6 +28,7 @@ from mipp.config import dump_params, load_params
 from mipp.errors import ConfigError
 from mipp.stages import STAGES, run_all
 from mipp.workdir import read_manifest
+from tasks.tracking import tracked_sweep
 
 # MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
 pytestmark = [
@@ -94,7 +95,7 @@ def task_runs(workdir):
 
     The server learns of states through events, some time after the flow has returned.
     """
-    name = FlowRunFilter(name=FlowRunFilterName(any_=[str(workdir)]))
+    name = FlowRunFilter(name=FlowRunFilterName(like_=str(workdir)))
     with get_client(sync_client=True) as client:
         for _ in range(60):
             found = client.read_task_runs(flow_run_filter=name)
@@ -179,7 +180,10 @@ def test_mlflow_holds_every_parameter(twice):
             yield from flat(value, f"{key}.") if nested else [(prefix + key, str(value))]
 
     params = load_params(overrides=twice.overrides)
-    assert twice.runs[0].data.params == dict(flat(dump_params(params)))
+    expected = dict(flat(dump_params(params)))
+    logged = twice.runs[0].data.params
+    assert {name: logged.get(name) for name in expected} == expected
+    assert logged.keys() - expected.keys() == {"ratio"}
 
 
 def test_mlflow_tags_say_what_was_run(twice):
@@ -260,3 +264,76 @@ def test_command_refuses_bad_input_without_a_server(override, part, tmp_path, mo
     assert main() == 2
     assert part in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def flow_run_over(workdir):
+    with get_client(sync_client=True) as client:
+        name = FlowRunFilter(name=FlowRunFilterName(like_=str(workdir)))
+        return client.read_flow_runs(flow_run_filter=name)
+
+
+def artifacts_of(runs):
+    ids = {run.id for run in runs}
+    with get_client(sync_client=True) as client:
+        return {a.key: a for a in client.read_artifacts(limit=200) if a.flow_run_id in ids}
+
+
+def test_run_says_what_is_pruned(twice):
+    names = {run.name for run in flow_run_over(twice.workdir)}
+    title = f"lenet-300-100 on digits, mipp macs:0.5, {twice.workdir}"
+    assert names == {title, f"stages in {twice.workdir}"}
+
+
+def test_tasks_carry_the_tag_of_the_device(twice):
+    name = FlowRunFilter(name=FlowRunFilterName(like_=f"stages in {twice.workdir}"))
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(flow_run_filter=name)
+    assert {tuple(run.tags) for run in found} == {("cpu",)}
+
+
+def test_prefect_shows_table_progress_and_where_mlflow_keeps_the_run(twice):
+    found = artifacts_of(flow_run_over(twice.workdir))
+    metrics = json.loads((twice.workdir / "evaluate/metrics.json").read_text())
+    rows = json.loads(found["mipp-result"].data)
+    assert [row["params"] for row in rows][::3] == [
+        f"{metrics['params_dense']:,}", f"{metrics['params']:,}",
+    ]  # fmt: skip
+    assert found["mipp-pairs"].data == 100
+    assert twice.runs[0].info.run_id in found["mipp-mlflow"].data
+
+
+def test_run_that_takes_too_long_is_stopped_and_says_so(twice, tmp_path):
+    overrides = [*twice.overrides, "tracking.experiment=slow", "train.epochs=2000"]
+    with pytest.raises(TimeoutError):
+        pipeline(str(tmp_path / "work"), overrides=overrides, hours=5 / 3600)
+    experiment = twice.client.get_experiment_by_name("slow").experiment_id
+    (run,) = twice.client.search_runs([experiment])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"].startswith("TimedOut: stopped after 0.00138889 hours")
+
+
+def test_failure_is_recorded_in_mlflow_and_as_an_artifact(twice, tmp_path, monkeypatch):
+    def broken(context):
+        raise RuntimeError("out of luck")
+
+    overrides = [*twice.overrides, "tracking.experiment=recorded", "train.epochs=0"]
+    monkeypatch.setitem(STAGES, "extract", replace(STAGES["extract"], body=broken))
+    with pytest.raises(RuntimeError, match="out of luck"):
+        pipeline(str(tmp_path / "work"), overrides=overrides)
+    experiment = twice.client.get_experiment_by_name("recorded").experiment_id
+    (run,) = twice.client.search_runs([experiment])
+    assert "out of luck" in run.data.tags["failure"]
+    found = artifacts_of(flow_run_over(tmp_path / "work"))
+    assert "out of luck" in found["mipp-failure"].data
+
+
+def test_point_of_a_sweep_is_a_child_of_its_run(twice, tmp_path):
+    params = load_params(overrides=[*twice.overrides, "tracking.experiment=points"])
+    with tracked_sweep("budgets", params.tracking, tmp_path) as sweep:
+        overrides = [*twice.overrides, "tracking.experiment=points"]
+        shutil.copytree(twice.workdir, tmp_path / "work")
+        pipeline(str(tmp_path / "work"), overrides=overrides, parent=sweep.run_id)
+    experiment = twice.client.get_experiment_by_name("points").experiment_id
+    runs = {run.info.run_id: run for run in twice.client.search_runs([experiment])}
+    del runs[sweep.run_id]
+    assert [run.data.tags["mlflow.parentRunId"] for run in runs.values()] == [sweep.run_id]

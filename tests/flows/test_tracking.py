@@ -1,19 +1,28 @@
 """Tracking reads stage folders: a finished work directory is logged as the flow would log it."""
 
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+import numpy as np
+import torch
 from mlflow import MlflowClient
 
+from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params, write_params
 from mipp.errors import ConfigError, WorkdirError
 from mipp.stages import STAGES, run_all, run_stage
-from tasks.tracking import main, track, tracked_run
+from tasks.tracking import register_best, track, tracked_run, tracked_sweep, watched_machine
+from tasks.tracking.__main__ import main
 
 # MLflow uses what SQLAlchemy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -137,6 +146,168 @@ def test_other_parameters_are_another_run(work, params):
     other = params.model_copy(update={"seed": 1})
     track(work, other)
     assert sorted(run.data.tags["seed"] for run in runs_in(params)) == ["0", "1"]
+
+
+def test_sweep_holds_its_points(work, params):
+    with tracked_sweep("budgets", params.tracking, work) as sweep:
+        for seed in (0, 1):
+            point = params.model_copy(update={"seed": seed})
+            with tracked_run(point, work, parent=sweep.run_id):
+                pass
+    runs = {run.info.run_id: run for run in runs_in(params)}
+    parent = runs.pop(sweep.run_id)
+    assert parent.data.tags["mlflow.runName"] == "sweep budgets"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {sweep.run_id}
+    assert sorted(run.data.tags["seed"] for run in runs.values()) == ["0", "1"]
+
+
+def test_sweep_that_is_run_again_adopts_points_and_adds_none(work, params):
+    alone = track(work, params)
+    for _ in range(2):
+        with (
+            tracked_sweep("s", params.tracking, work) as sweep,
+            tracked_run(params, work, parent=sweep.run_id) as tracker,
+        ):
+            pass
+    assert tracker.run_id == alone
+    assert len(runs_in(params)) == 2
+
+
+def test_ratios_are_logged_of_the_network_and_of_each_group(work, params):
+    track(work, params)
+    data = runs_in(params)[0].data
+    selection = json.loads((work / "choose/selection.json").read_text())
+    kept = {group: len(channels) for group, channels in selection["kept"].items()}
+    for group, width in selection["width"].items():
+        assert data.metrics[f"ratio/{group}"] == pytest.approx((width - kept[group]) / width)
+    total = 1 - sum(kept.values()) / sum(selection["width"].values())
+    assert data.metrics["ratio"] == pytest.approx(total)
+    assert float(data.params["ratio"]) == pytest.approx(total, abs=0.005)
+
+
+def test_tags_say_which_code_and_data_a_run_came_from(work, params):
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=work.parent, check=True, capture_output=True)
+
+    (work.parent / "dvc.lock").write_text("schema: '2.0'\n")
+    git("init")
+    git("add", "dvc.lock")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "data")
+    head = (work.parent / ".git/HEAD").read_text().removeprefix("ref: ").strip()
+    commit = (work.parent / ".git" / head).read_text().strip()
+    track(work, params)
+    (work.parent / "dvc.lock").write_text("schema: '3.0'\n")
+    track(work, params.model_copy(update={"seed": 1}))
+    tags = {run.data.tags["seed"]: run.data.tags for run in runs_in(params)}
+    assert tags["0"]["commit"] == commit
+    assert tags["1"]["commit"] == f"{commit}-dirty"
+    assert tags["0"]["dvc.lock"] == hashlib.sha256(b"schema: '2.0'\n").hexdigest()
+    assert tags["1"]["dvc.lock"] == hashlib.sha256(b"schema: '3.0'\n").hexdigest()
+
+
+def test_folder_without_git_and_dvc_has_no_such_tags(work, params):
+    track(work, params)
+    assert not {"commit", "dvc.lock"} & runs_in(params)[0].data.tags.keys()
+
+
+LOAD = """
+import sys
+sys.modules["mipp"] = None  # an import of it fails
+import mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+print(model.metadata.signature.inputs, model.metadata.signature.outputs)
+np.save("outputs.npy", model.predict(np.load("inputs.npy")))
+"""
+
+
+def logged_models(params):
+    client = MlflowClient(params.tracking.uri)
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    return client.search_logged_models([experiment.experiment_id])
+
+
+def test_logged_model_computes_the_network_without_mipp(work, params):
+    track(work, params)
+    (model,) = logged_models(params)
+    inputs = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    np.save("inputs.npy", inputs)
+    command = [sys.executable, "-c", LOAD, params.tracking.uri, f"models:/{model.model_id}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "(-1, 1, 8, 8)" in done.stdout
+    assert "(-1, 10)" in done.stdout
+    with torch.no_grad():
+        network = load_checkpoint(work / "finetune/model.safetensors").model.eval()
+        expected = network(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(np.load("outputs.npy"), expected, atol=1e-5)
+
+
+def test_program_is_logged_once_and_a_changed_one_takes_its_place(work, params):
+    for _ in range(2):
+        run_id = track(work, params)
+    (first,) = logged_models(params)
+    assert first.source_run_id == run_id
+    manifest = json.loads((work / "evaluate/manifest.json").read_text())
+    manifest["outputs"]["export/model.pt2"] = "0" * 64
+    (work / "evaluate/manifest.json").write_text(json.dumps(manifest))
+    track(work, params)
+    (second,) = logged_models(params)
+    assert second.model_id != first.model_id
+
+
+def with_metrics(work, params, seed, **changed):
+    """A run of another seed whose numbers are the finished run's, but for some."""
+    file = work / "evaluate/metrics.json"
+    before = file.read_text()
+    file.write_text(json.dumps(json.loads(before) | changed))
+    run_id = track(work, params.model_copy(update={"seed": seed}))
+    file.write_text(before)
+    return run_id
+
+
+def test_best_run_within_the_budget_is_registered(work, params):
+    def run(seed, accuracy, macs, collapsed=False):
+        numbers = {"accuracy_finetuned": accuracy, "macs": macs, "macs_dense": 1000}
+        return with_metrics(work, params, seed, collapsed=collapsed, **numbers)
+
+    run(1, 0.99, 501)  # too large
+    run(2, 0.98, 400, collapsed=True)
+    best = run(3, 0.97, 500)
+    run(4, 0.96, 300)
+    for _ in range(2):
+        register_best(params, "digits", "macs:0.5")
+    client = MlflowClient(params.tracking.uri)
+    (version,) = client.search_model_versions("name = 'digits'")
+    assert version.run_id == best
+    assert client.get_model_version_by_alias("digits", "best").version == version.version
+
+
+@pytest.mark.parametrize(
+    ("budget", "part"), [("macs:0.1", r"macs:0\.1.*0 run"), ("nats:1", "ratio, macs, params")]
+)
+def test_nothing_is_registered_where_no_run_keeps_to_the_budget(work, params, budget, part):
+    track(work, params)
+    with pytest.raises(ConfigError, match=rf"(?s){part}"):
+        register_best(params, "digits", budget)
+
+
+def test_command_registers_the_best(work, params, monkeypatch, capsys):
+    run_id = track(work, params)
+    write_params(params, Path("p.yaml"))
+    assert command(monkeypatch, "--config", "p.yaml", "--register", "digits") == 0
+    assert f"run {run_id}, the best within macs:0.5, as models:/digits@best" in (
+        capsys.readouterr().out
+    )
+
+
+def test_machine_is_watched_while_the_block_runs(work, params, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with tracked_run(params, work) as tracker, watched_machine(tracker):
+        time.sleep(1.5)
+    found = runs_in(params)[0].data.metrics
+    assert 0 < found["system/system_memory_usage_percentage"] <= 100
+    assert tracker.run_id == runs_in(params)[0].info.run_id
 
 
 def test_number_that_is_missing_is_no_metric(work, params):

@@ -1,0 +1,37 @@
+"""MLflow remembers: stage folders, epochs, sweeps. The one package that imports mlflow.
+
+`python -m tasks.tracking --workdir DIR` logs a finished work directory; the flow uses the same
+code stage by stage, and epoch by epoch while a network trains.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
+
+from mipp.config import Params
+from mipp.stages import STAGES
+from tasks.tracking.machine import watched_machine
+from tasks.tracking.registry import register_best
+from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
+from tasks.tracking.tracker import Tracker
+
+
+def track(workdir: Path, params: Params) -> str:
+    """Log every stage folder of a work directory; returns the id of its MLflow run."""
+    with tracked_run(params, workdir) as tracker:
+        for stage in STAGES:
+            tracker.log_stage(stage, workdir)
+    return tracker.run_id
+
+
+__all__ = [
+    "Tracker",
+    "fail_run",
+    "is_unreachable",
+    "register_best",
+    "track",
+    "tracked_run",
+    "tracked_sweep",
+    "watched_machine",
+]

@@ -1,0 +1,61 @@
+"""`python -m tasks.tracking --workdir DIR` logs a finished work directory to MLflow.
+
+`python -m tasks.tracking --register NAME --within macs:0.5` registers the best run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mipp.config import Params, load_params
+from mipp.errors import InputError
+from tasks.tracking import register_best, track
+
+
+def main() -> int:
+    """Log a finished work directory to MLflow, or register the best of the runs logged before."""
+    options = _parser().parse_args()
+    try:
+        params = load_params(options.config, options.set)
+        if options.register:
+            print(_register(params, options.register, options.within))
+        else:
+            print(_track(params, options.workdir))
+    except InputError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.tracking", description=main.__doc__)
+    parser.add_argument("--workdir", type=Path, default=Path("work"))
+    parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument(
+        "--register", metavar="NAME", help="of a model of MLflow's registry that gets the best run"
+    )
+    parser.add_argument("--within", metavar="BUDGET", help="that it keeps; default: choose.budget")
+    return parser
+
+
+def _track(params: Params, workdir: Path) -> str:
+    run_id = track(workdir, params)
+    if run_id:
+        return f"logged {workdir} to {params.tracking.uri} as run {run_id}"
+    return f"nothing was logged: tracking.uri is null; give an address to log {workdir}"
+
+
+def _register(params: Params, name: str, within: str | None) -> str:
+    budget = within or params.choose.budget
+    version = register_best(params, name, budget)
+    return (
+        f"registered run {version.run_id}, the best within {budget}, as models:/{name}@best "
+        f"(version {version.version})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Which MLflow run belongs to what: found again by its parameters, or made, under a parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from mipp.config import Params, TrackingConfig, dump_params
+from mipp.errors import ConfigError
+from mipp.workdir import fingerprint
+from tasks.tracking.origin import origin_tags
+from tasks.tracking.tracker import Tracker
+
+SQLITE = "sqlite:///"
+LONGEST = 5000  # characters of a tag
+AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+
+
+@contextmanager
+def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Iterator[Tracker]:
+    """A tracker whose run ends with the block: finished, or failed when the block raises.
+
+    The same parameters over the same work directory continue the same run, so that a killed
+    flow leaves one run, not two.
+
+    Parameters
+    ----------
+    parent : id of the sweep's run (`tracked_sweep`) that this one is a point of.
+    """
+    choose = params.choose
+    tags = {
+        "mipp.key": _key(params, workdir),
+        "method": choose.method,
+        "budget": choose.budget,
+        "model": params.model.name,
+        "data": params.data.name,
+        "seed": str(params.seed),
+        **origin_tags(Path.cwd()),
+    } | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+    title = f"{params.model.name} {params.data.name} {choose.method} {choose.budget}"
+    flat = dict(_flatten(dump_params(params)))
+    with _open(params.tracking, f"{title} seed {params.seed}", tags, flat) as tracker:
+        yield tracker
+
+
+@contextmanager
+def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterator[Tracker]:
+    """A tracker of a parent run; `tracked_run(..., parent=tracker.run_id)` opens its children.
+
+    The same name over the same work directory continues the same sweep.
+    """
+    tags = {"mipp.key": fingerprint(["sweep", name, str(workdir.resolve())]), "sweep": name}
+    with _open(tracking, f"sweep {name}", tags, {}) as tracker:
+        yield tracker
+
+
+def fail_run(params: Params, workdir: Path, reason: str) -> None:
+    """Say in the run of a work directory why it failed, and end it; without a run do nothing.
+
+    For a process that died, which could not do so itself.
+    """
+    if params.tracking.uri is None:
+        return
+    client = MlflowClient(params.tracking.uri)
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    wanted = f"tags.`mipp.key` = '{_key(params, workdir)}'"
+    for run in client.search_runs([experiment.experiment_id], wanted) if experiment else ():
+        client.set_tag(run.info.run_id, "failure", reason[:LONGEST])
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether MLflow's store is busy or away, and may be back a little later."""
+    return isinstance(error, MlflowException) and error.error_code in AWAY
+
+
+def _key(params: Params, workdir: Path) -> str:
+    """What the same run has again when it is continued."""
+    return fingerprint([dump_params(params), str(workdir.resolve())])
+
+
+@contextmanager
+def _open(
+    tracking: TrackingConfig, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
+) -> Iterator[Tracker]:
+    uri = tracking.uri
+    if uri is None:
+        yield Tracker(None)
+        return
+    try:
+        with _alone(uri):
+            client = MlflowClient(uri)
+            run_id = _find_or_create(client, tracking.experiment, name, tags, params)
+    except MlflowException as error:
+        raise ConfigError(
+            f"tracking.uri: MLflow cannot keep its runs at {uri}.\nExpected an address such as "
+            f"sqlite:///mlflow.db or that of a server; MLflow says: {error}"
+        ) from error
+    client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+    client.set_tag(run_id, "failure", "")  # of an earlier try
+    try:
+        yield Tracker(uri, run_id)
+    except BaseException:
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    client.set_terminated(run_id)
+
+
+def _alone(uri: str) -> FileLock | nullcontext[None]:
+    """Only one process at a time makes a database, or a run in it; a server sees to it itself."""
+    if not uri.startswith(SQLITE):
+        return nullcontext()
+    return FileLock(f"{uri.removeprefix(SQLITE)}.lock")
+
+
+def _find_or_create(
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, Any],
+) -> str:
+    """Id of the run with these tags' key; its tags are brought up to date."""
+    number = _experiment(client, experiment)
+    runs = client.search_runs([number], f"tags.`mipp.key` = '{tags['mipp.key']}'", max_results=1)
+    if runs:
+        for key, value in tags.items():
+            client.set_tag(runs[0].info.run_id, key, value)
+        return str(runs[0].info.run_id)
+    run_id = str(client.create_run(number, tags=dict(tags), run_name=name).info.run_id)
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    return run_id
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Id of an experiment, which another process may make at the same moment."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name))
+    except MlflowException as error:
+        made = client.get_experiment_by_name(name)
+        if made is None:
+            raise error
+        return str(made.experiment_id)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,134 @@
+"""One MLflow run: reads stage folders and logs them, and epochs as they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from mipp.errors import WorkdirError
+from mipp.selection.selection import Selection
+from mipp.training import EpochRecord
+from mipp.workdir import read_manifest
+from tasks.tracking.program import PROGRAM, log_program
+
+ARTIFACTS = ("choose/nodes.parquet", "choose/selection.json", "report/report.md")
+FOLDERS = ("report/figures",)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One MLflow run, by address and id: small enough to hand to any worker."""
+
+    uri: str | None
+    run_id: str = ""
+
+    def log_epoch(self, stage: str, record: EpochRecord) -> None:
+        """Log one epoch's curves as it ends."""
+        self._log_epochs(stage, [vars(record)])
+
+    def log_stage(self, stage: str, workdir: Path) -> None:
+        """Log what a stage folder holds; what is there already is not logged twice."""
+        if self.uri is None:
+            return
+        folder = workdir / stage
+        history = folder / "history.json"
+        if history.exists():
+            known = self._client().get_metric_history(self.run_id, f"{stage}/train_loss")
+            self._log_epochs(stage, json.loads(history.read_text())[len(known) :])
+        if (folder / "metrics.json").exists():
+            self._log_metrics(json.loads((folder / "metrics.json").read_text()))
+        manifest = read_manifest(workdir, stage)
+        if manifest is None:
+            raise WorkdirError(
+                f"work directory {workdir} has no stage {stage!r} to log.\nExpected "
+                f"{folder}/manifest.json, got none; run `mipp {stage} --workdir {workdir}` "
+                "first, or `mipp run` for all stages."
+            )
+        self._client().set_tag(self.run_id, f"mipp.{stage}", manifest.digest())
+        self._log_files(stage, workdir)
+        if stage == "choose":
+            self._log_ratios(Selection.from_json((folder / "selection.json").read_text()))
+        if (workdir / PROGRAM).exists() and PROGRAM.startswith(f"{stage}/"):
+            digest = manifest.outputs[PROGRAM.removeprefix(f"{stage}/")]
+            log_program(self._client(), self.run_id, workdir / PROGRAM, digest)
+
+    def page(self) -> str | None:
+        """Address of the run in a browser; None where no server is known that shows it.
+
+        The server is the one that keeps the runs, or the one at `$MIPP_MLFLOW_UI`.
+        """
+        served = self.uri is not None and self.uri.startswith("http")
+        server = self.uri if served else os.environ.get("MIPP_MLFLOW_UI")
+        if not server:
+            return None
+        experiment = self._client().get_run(self.run_id).info.experiment_id
+        return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
+
+    def _log_epochs(self, stage: str, records: list[dict[str, Any]]) -> None:
+        if self.uri is None:
+            return
+        metrics = [
+            Metric(f"{stage}/{name}", float(value), 0, record["epoch"])
+            for record in records
+            for name, value in record.items()
+            if name != "epoch" and value is not None
+        ]
+        if metrics:
+            self._client().log_batch(self.run_id, metrics=metrics)
+
+    def _log_metrics(self, values: Mapping[str, Any]) -> None:
+        known = self._client().get_run(self.run_id).data.metrics
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and known.get(name) != float(value)
+        }
+        others = {
+            k: v for k, v in values.items() if v is not None and not isinstance(v, (int, float))
+        }
+        now = int(time.time() * 1000)  # of two values at one step MLflow shows the later
+        metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
+        self._client().log_batch(self.run_id, metrics=metrics)
+        for name, value in others.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            self._client().set_tag(self.run_id, name, text)
+
+    def _log_ratios(self, selection: Selection) -> None:
+        """Share of units removed, of the network (`ratio`) and of each group (`ratio/GROUP`).
+
+        The first also as a parameter, which MLflow's charts group by; a parameter is for good.
+        """
+        counts = selection.counts()
+        ratios = {
+            f"ratio/{_spell(group)}": 1 - counts[group] / width
+            for group, width in selection.width.items()
+        }
+        self._log_metrics({"ratio": selection.units_removed(), **ratios})
+        if "ratio" not in self._client().get_run(self.run_id).data.params:
+            asked = Param("ratio", f"{selection.units_removed():.2f}")
+            self._client().log_batch(self.run_id, params=[asked])
+
+    def _log_files(self, stage: str, workdir: Path) -> None:
+        for file in (*ARTIFACTS, "report/report.html"):
+            if file.startswith(f"{stage}/"):
+                self._client().log_artifact(self.run_id, str(workdir / file), stage)
+        for folder in FOLDERS:
+            if folder.startswith(f"{stage}/") and (workdir / folder).is_dir():
+                self._client().log_artifacts(self.run_id, str(workdir / folder), folder)
+
+    def _client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+
+def _spell(group: str) -> str:
+    """A group's name with what MLflow allows in the name of a metric."""
+    return re.sub(r"[^\w\-. /:]", "_", group)
