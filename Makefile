@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
        PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test slow lint repro ratios clean server stop
+.PHONY: run test slow lint repro ratios evidence clean server stop
 
 run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
 	$(ENV) python -m flows.pipeline --config params.yaml
@@ -19,6 +19,9 @@ lint: .venv/.ready  ## style and types
 	$(ENV) ruff check .
 	$(ENV) ruff format --check .
 	$(ENV) mypy
+
+evidence: .venv/.ready  ## docs/evidence.md from the tables in experiments/results
+	$(ENV) python -m mipp.experiments.evidence
 
 repro: .venv/.ready  ## the same stages as a DVC pipeline
 	$(ENV) dvc repro

@@ -15,7 +15,8 @@ from mipp.criteria.choice import require_choice
 from mipp.errors import MippError
 from mipp.experiments.engine import result_file, run_point, write_whole
 from mipp.experiments.points import Point, expand, only
-from mipp.experiments.results import TABLE, read_rows, write_table
+from mipp.experiments.report import write_report
+from mipp.experiments.results import TABLE, read_rows, read_table, write_table
 from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
 from mipp.progress import track
@@ -85,22 +86,26 @@ def run_sweep(plan: Plan, root: Path, workers: int = 1) -> list[Outcome]:
     return failed
 
 
-def save_results(plan: Plan, root: Path) -> Path:
-    """Rebuild the table of all complete points of the grid."""
-    file = root / TABLE
+def save_results(plan: Plan, root: Path) -> None:
+    """Rebuild the table of all complete points of the grid, and the report of it."""
     rows = read_rows(root, plan.grid)
-    about = {
+    if rows:
+        write_table(rows, root / TABLE, about(plan))
+        write_report(*read_table(root / TABLE), root / "report")
+
+
+def about(plan: Plan) -> dict[str, str]:
+    """What all rows of the table have in common."""
+    return {
         "experiment": plan.name,
         "scale": plan.scale,
         "title": plan.experiment.title,
-        "notes": plan.experiment.notes,
+        "notes": plan.experiment.notes.strip(),
         "points": str(len(plan.grid)),
         "command": command(plan),
         "commit": commit(),
         "parameters": json.dumps(plan.grid[0].params.model_dump(mode="json"), sort_keys=True),
     }
-    write_table(rows, file, about)
-    return file
 
 
 def command(plan: Plan) -> str:

@@ -73,6 +73,25 @@ class Tracker:
         experiment = self._client().get_run(self.run_id).info.experiment_id
         return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
 
+    def log_point(self, identity: Mapping[str, Any], file: Path) -> None:
+        """Log a point of a sweep: what it is, and every number of its file if it has one."""
+        if self.uri is None:
+            return
+        for key in ("method", "start", "variant", "budget"):
+            self._client().set_tag(self.run_id, key, identity[key])
+        if file.exists():
+            row: dict[str, Any] = json.loads(file.read_text())
+            measured = {key: value for key, value in row.items() if key not in identity}
+            self._log_metrics({**measured, "ratio": row["units_removed"]})
+            self._log_ratio(row["units_removed"])
+
+    def log_sweep(self, root: Path) -> None:
+        """Log the table and the report of a sweep."""
+        if self.uri is None or not (root / "results.parquet").exists():
+            return
+        self._client().log_artifact(self.run_id, str(root / "results.parquet"))
+        self._client().log_artifacts(self.run_id, str(root / "report"), "report")
+
     def _log_epochs(self, stage: str, records: list[dict[str, Any]]) -> None:
         if self.uri is None:
             return
@@ -113,9 +132,11 @@ class Tracker:
             for group, width in selection.width.items()
         }
         self._log_metrics({"ratio": selection.units_removed(), **ratios})
+        self._log_ratio(selection.units_removed())
+
+    def _log_ratio(self, share: float) -> None:
         if "ratio" not in self._client().get_run(self.run_id).data.params:
-            asked = Param("ratio", f"{selection.units_removed():.2f}")
-            self._client().log_batch(self.run_id, params=[asked])
+            self._client().log_batch(self.run_id, params=[Param("ratio", f"{share:.2f}")])
 
     def _log_files(self, stage: str, workdir: Path) -> None:
         for file in (*ARTIFACTS, "report/report.html"):

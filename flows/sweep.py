@@ -1,0 +1,95 @@
+"""A sweep as a Prefect flow: points side by side, one MLflow run with a child per point.
+
+python -m flows.sweep experiments/digits.yaml --scale smoke --root runs/digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from mipp.errors import InputError
+from mipp.experiments.results import TABLE
+from mipp.experiments.sweep import Plan, plan_sweep, save_results
+from mipp.experiments.workers import start_workers
+from tasks import points
+from tasks.tracking import tracked_sweep
+
+
+@flow(name="sweep", flow_run_name="{experiment}", validate_parameters=False)
+def sweep(
+    experiment: str,
+    scale: str = "smoke",
+    root: str = "runs/sweep",
+    overrides: list[str] | None = None,
+    only: list[str] | None = None,
+    workers: int = 1,
+) -> list[str]:
+    """All points of an experiment that are not there yet; returns those that failed.
+
+    Parameters
+    ----------
+    experiment : YAML file, such as experiments/digits.yaml.
+    scale : smoke, small or full.
+    root : folder for all that it makes.
+    overrides : `section.key=value`, for every point.
+    only : `column=value`, for a part of the grid.
+    workers : points at once, each in a process of its own.
+    """
+    folder = Path(root)
+    plan = plan_sweep(Path(experiment), scale, folder, overrides or (), only or ())
+    tracking = plan.wanted[0].params.tracking
+    with tracked_sweep(f"{plan.name} {scale}", tracking, folder) as tracker:
+        failed = run_points.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
+            plan, folder, workers, tracker.run_id
+        )
+        save_results(plan, folder)
+        tracker.log_sweep(folder)
+    return failed
+
+
+@flow(name="points", validate_parameters=False)
+def run_points(plan: Plan, root: Path, workers: int, parent: str) -> list[str]:
+    """Every point as a task, which waits for a process of the pool; names of those that failed."""
+    with start_workers(workers) as pool, points.computed_by(pool):
+        done = points.compute.map(unmapped(root), list(plan.wanted), unmapped(parent))
+        return [name for name in done.result() if name]
+
+
+def main() -> int:
+    """Run a sweep as a Prefect flow, without a server of your own."""
+    parser = argparse.ArgumentParser(prog="python -m flows.sweep", description=main.__doc__)
+    parser.add_argument("experiment", help="YAML file, such as experiments/digits.yaml")
+    parser.add_argument("--scale", default="smoke", help="smoke, small, full (%(default)s)")
+    parser.add_argument("--root", required=True, help="folder for all that it makes")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--only", action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--workers", type=int, default=1, help="points at once (%(default)s)")
+    options = parser.parse_args()
+    try:
+        plan_sweep(
+            Path(options.experiment), options.scale, Path(options.root), options.set, options.only
+        )
+        failed = sweep(
+            options.experiment,
+            options.scale,
+            options.root,
+            options.set,
+            options.only,
+            options.workers,
+        )
+    except InputError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    for name in failed:
+        sys.stderr.write(f"failed: {name}\n")
+    print(f"results: {Path(options.root) / TABLE}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

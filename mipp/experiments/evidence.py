@@ -1,0 +1,102 @@
+"""`docs/evidence.md` and its figures, from result tables kept in `experiments/results/`.
+
+python -m mipp.experiments.evidence
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mipp.errors import DataError, InputError
+from mipp.experiments.claims import CLAIMS
+from mipp.experiments.panels import PANELS
+from mipp.experiments.report import WHAT_SEEDS_SHOW, draw_figures, reproduce, tables
+from mipp.experiments.results import Row, read_table
+from mipp.experiments.tables import collapse_table, verdict
+from mipp.report.document import Block, Document, Note, Notes, Picture, Section, Table, Text
+from mipp.report.markdown_page import markdown_page
+
+Result = tuple[list[Row], dict[str, str]]
+
+
+def write_evidence(results: Path, page: Path) -> None:
+    """Write the page, and its figures beside it, from every table of a folder.
+
+    Raises
+    ------
+    DataError : the folder holds no table.
+    """
+    found = {file.stem: read_table(file) for file in sorted(results.glob("*.parquet"))}
+    if not found:
+        raise DataError(
+            f"evidence needs result tables, and {results} holds none.\nExpected Parquet files as "
+            "`mipp sweep` leaves them; copy DIR/results.parquet there as EXPERIMENT.parquet."
+        )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    figures = {
+        name: list(draw_figures(rows, page.parent / "figures", f"{name}-"))
+        for name, (rows, _) in found.items()
+    }
+    page.write_text(markdown_page(compose(found, figures)), encoding="utf-8")
+
+
+def compose(found: Mapping[str, Result], figures: Mapping[str, Sequence[str]]) -> Document:
+    """The page: claims first, then each experiment."""
+    trained = [verdict(rows, "trained") for rows, _ in found.values()]
+    sections = [Section("What was claimed, and what we measured", _claims(found))]
+    for name, (rows, about) in found.items():
+        sections.append(_section(rows, about, figures[name]))
+    points = sum(len(rows) for rows, _ in found.values())
+    return Document(
+        title="Evidence",
+        done=f"Written by `make evidence` from {points} points of {len(found)} experiments in "
+        f"`experiments/results/`. {WHAT_SEEDS_SHOW}",
+        headline=" ".join(
+            f"{about['title']}: {said}"
+            for (_, about), said in zip(found.values(), trained, strict=True)
+        ),
+        sections=sections,
+    )
+
+
+def _claims(found: Mapping[str, Result]) -> list[Block]:
+    rows_of = {name: rows for name, (rows, _) in found.items()}
+    rows = [[claim.text, claim.source, claim.answer(rows_of)] for claim in CLAIMS]
+    return [Table(["published", "where", "measured here"], rows)]
+
+
+def _section(rows: Sequence[Row], about: Mapping[str, str], figures: Sequence[str]) -> Section:
+    starts = sorted({row["start"] for row in rows})
+    missing = int(about["points"]) - len(rows)
+    partial = f"{missing} of {about['points']} points are not computed yet."
+    blocks: list[Block] = [
+        Text(about["notes"]),
+        *reproduce(rows, about),
+        *([Notes([Note("warning", partial)])] if missing else []),
+    ]
+    for start in starts:
+        blocks += [Text(verdict(rows, start)), *tables(rows, start)]
+    blocks.append(collapse_table(rows))
+    blocks += [Picture(name, PANELS[name.rpartition("-")[2]][1]) for name in figures]
+    return Section(f"{about['title']} ({about['scale']})", blocks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m mipp.experiments.evidence")
+    parser.add_argument("--results", type=Path, default=Path("experiments/results"))
+    parser.add_argument("--page", type=Path, default=Path("docs/evidence.md"))
+    options = parser.parse_args(arguments)
+    try:
+        write_evidence(options.results, options.page)
+    except InputError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
