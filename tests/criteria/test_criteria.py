@@ -71,7 +71,8 @@ def test_every_unit_has_one_finite_score(criterion, network):
     for values in scores.values():
         assert values.dtype == np.float64
         assert np.isfinite(values).all()
-        assert np.ptp(values) > 0
+        # maps that are nowhere zero have full rank, all of them
+        assert np.ptp(values) > 0 or criterion is CRITERIA["hrank"]
 
 
 def test_scores_are_the_same_every_time(criterion):
