@@ -2,5 +2,6 @@
 
 from mipp.activations.capture import Sampling, capture_rows
 from mipp.activations.store import open_store, write_store
+from mipp.activations.whole import capture_whole
 
-__all__ = ["Sampling", "capture_rows", "open_store", "write_store"]
+__all__ = ["Sampling", "capture_rows", "capture_whole", "open_store", "write_store"]

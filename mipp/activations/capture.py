@@ -202,7 +202,7 @@ def _catch(
             made = in_projection(module)(read)
         at = tap.draw(made)
         x, y = tap.inputs(read, at, made), tap.outputs(made, at)
-        _require_finite(name, x, y)
+        require_finite(name, x, y)
         caught[name] = (x, y)
 
     return hook
@@ -234,13 +234,19 @@ def _catch_pixels(
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         y = thin_out(module, output).flatten(1)
         x = inputs[0].flatten(1)[:, torch.from_numpy(pair.features).to(output.device)]
-        _require_finite(pair.consumer, x, y)
+        require_finite(pair.consumer, x, y)
         caught[pair.name] = (x, y)
 
     return hook
 
 
-def _require_finite(name: str, x: Tensor, y: Tensor) -> None:
+def require_finite(name: str, x: Tensor, y: Tensor) -> None:
+    """Refuse NaN and infinity at a layer's two sides.
+
+    Raises
+    ------
+    ActivationError : there are such; names the layer and the side.
+    """
     for side, values in (("input", x), ("output", y)):
         if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
             raise ActivationError(

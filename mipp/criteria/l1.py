@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mipp.criteria.criterion import CriterionInput, sum_over_producers
+from mipp.criteria.filters import filters_of
 from mipp.selection.budget import Scores
 
 
@@ -17,8 +18,5 @@ def score_l1(given: CriterionInput) -> Scores:
 
 
 def _norms(module: nn.Module) -> Tensor | None:
-    if isinstance(module, nn.MultiheadAttention):
-        return module.in_proj_weight.abs().sum(1)
-    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
-        return None
-    return module.weight.abs().flatten(1).sum(1)
+    weights = filters_of(module)
+    return None if weights is None else weights.abs().sum(1)

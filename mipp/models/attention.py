@@ -110,6 +110,13 @@ class PrunedAttention(nn.MultiheadAttention):
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         return attend(self, *args, **kwargs)
 
+    def _reset_parameters(self) -> None:
+        """As torch draws them; its own method looks for weights in three parts here."""
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        if self.in_proj_bias is not None:
+            nn.init.zeros_(self.in_proj_bias)
+            nn.init.zeros_(self.out_proj.bias)
+
 
 def keep_heads(module: nn.MultiheadAttention, kept: Tensor) -> None:
     """Cut the in-projection to these heads, in place."""

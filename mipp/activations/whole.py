@@ -1,0 +1,58 @@
+"""All that layers read or make, for methods that need whole maps instead of sampled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mipp.activations.capture import require_finite
+from mipp.evaluation import evaluating
+from mipp.inputs import Inputs, call
+from mipp.models.attention import in_projection, tokens_of
+
+Side = Literal["inputs", "outputs"]
+
+
+def capture_whole(
+    model: nn.Module, layers: Sequence[str], side: Side, batches: Iterable[Inputs]
+) -> Iterator[Mapping[str, Tensor]]:
+    """Inputs or outputs of layers as they are laid out, one mapping per batch of inputs.
+
+    The model runs in eval mode without gradients and is left as found. An attention reads tokens
+    (n, tokens, embedding) and makes queries, keys and values.
+
+    Raises
+    ------
+    ActivationError : a layer's input or output holds NaN or infinity; names the layer.
+    """
+    caught: dict[str, Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(_catch(name, side, caught))
+        for name in layers
+    ]
+    try:
+        for inputs in batches:
+            caught.clear()
+            with evaluating(model), torch.inference_mode():
+                call(model, inputs)
+            yield dict(caught)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _catch(
+    name: str, side: Side, caught: dict[str, Tensor]
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        read, made = inputs[0], output
+        if isinstance(module, nn.MultiheadAttention):
+            read = tokens_of(module, read)
+            made = in_projection(module)(read)
+        require_finite(name, read, made)
+        caught[name] = read if side == "inputs" else made
+
+    return hook

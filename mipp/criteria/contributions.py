@@ -1,0 +1,55 @@
+"""What each channel contributes to the outputs of the layers that read it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.pair_sums import sum_pairs
+from mipp.graph import LayerPair
+from mipp.information.moments import Moments
+from mipp.models.resnet_cifar import PaddedShortcut
+
+Gram = npt.NDArray[np.float64]
+
+
+def contribution_grams(given: CriterionInput) -> dict[str, Gram]:
+    """By group, the products of its channels' contributions, (width, width).
+
+    The contribution of a channel to an output is its part of the layer's sum. Products are means
+    over sampled rows, added up over all outputs of all layers that read the group; a set of
+    channels thus contributes the sum of its rows and columns, squared and summed over outputs.
+    """
+    sums = sum_pairs(given, lambda x, y: (x, y[:, :0]))
+    grams = {name: np.zeros((w, w)) for name, w in given.graph.widths.items()}
+    for pair in given.graph.pairs:
+        consumer = given.model.get_submodule(pair.consumer)
+        grams[pair.group] += _gram(_weights(consumer, pair), sums.pop(pair.name))
+    return grams
+
+
+def _gram(weights: Tensor, sums: Moments) -> Gram:
+    """Products (channels, channels) from weights (targets, channels, block)."""
+    _, channels, block = weights.shape
+    flat = weights.flatten(1).double()
+    second = sums.xx / sums.n + torch.outer(sums.x_mean, sums.x_mean)  # about zero, not the mean
+    second *= flat.T @ flat
+    gram: Gram = second.view(channels, block, channels, block).sum((1, 3)).cpu().numpy()
+    return (gram + gram.T) / 2
+
+
+def _weights(consumer: nn.Module, pair: LayerPair) -> Tensor:
+    """The consumer's weights of the pair's features, (targets, channels, block)."""
+    whole: Tensor
+    if isinstance(consumer, nn.MultiheadAttention):
+        whole = consumer.in_proj_weight
+    elif isinstance(consumer, PaddedShortcut):
+        whole = consumer.placement
+    else:
+        assert isinstance(consumer, (nn.Conv2d, nn.Linear))
+        whole = consumer.weight
+    mine = whole.detach()[:, torch.from_numpy(pair.features.ravel()).to(whole.device)]
+    return mine.reshape(len(mine), len(pair.features), -1)

@@ -1,0 +1,76 @@
+"""Feature maps of every group, as the layers that read it see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mipp.activations import capture_whole
+from mipp.criteria.criterion import CriterionInput
+from mipp.graph import ChannelGroup, Member
+from mipp.graph.kinds import TOKENWISE
+from mipp.inputs import Inputs, count, each, joined
+
+TOGETHER = 32  # images whose maps are held at once
+
+
+def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Tensor]]:
+    """Maps (n, width, height, width of the map) of the first images, by group and consumer.
+
+    A convolution reads maps as they are. Features of one channel that were flattened, and tokens
+    (a class token set aside), are laid out as a square where they are one; an attention's head
+    is a map of tokens by features. What is no map at all has one row, a lone value one pixel.
+    """
+    groups = given.graph.groups
+    readers = list(dict.fromkeys(m.module for group in groups.values() for m in group.consumers))
+    batches = _parts((x for x, _ in given.batches()), images)
+    for inputs in capture_whole(given.model, readers, "inputs", batches):
+        for name, group in groups.items():
+            for member in group.consumers:
+                yield name, _maps(given.model, group, member, inputs[member.module])
+
+
+def _parts(batches: Iterable[Inputs], images: int) -> Iterator[Inputs]:
+    """The first images, so many at a time whatever the size of the batches."""
+    taken: list[Inputs] = []
+    for inputs in batches:
+        taken.append(inputs)
+        if sum(map(count, taken)) >= images:
+            break
+    whole = joined(taken)
+    for start in range(0, min(images, count(whole)), TOGETHER):
+        yield each(whole, partial(_between, start=start, stop=min(start + TOGETHER, images)))
+
+
+def _between(x: Tensor, start: int, stop: int) -> Tensor:
+    return x[start:stop]
+
+
+def _maps(model: nn.Module, group: ChannelGroup, member: Member, x: Tensor) -> Tensor:
+    features = torch.from_numpy(member.features.ravel()).to(x.device)
+    block = member.features.shape[1]
+    if not isinstance(model.get_submodule(member.module), TOKENWISE):
+        return x[:, features].reshape(len(x), group.width, -1, x.shape[-1])
+    x = x.reshape(len(x), -1, x.shape[-1])[:, :, features]  # (n, tokens, width * block)
+    x = x.reshape(*x.shape[:2], group.width, block).permute(0, 2, 1, 3)
+    if block > 1 and x.shape[2] > 1:
+        return x
+    tokens = block == 1
+    return _folded(x.flatten(2), tokens)
+
+
+def _folded(x: Tensor, tokens: bool) -> Tensor:
+    """(n, width, k) as squares where k, of tokens also k - 1, is the area of one."""
+    spare = 1 if tokens and _side(x.shape[2] - 1) > 1 and not _side(x.shape[2]) else 0
+    side = _side(x.shape[2] - spare)
+    return x[..., spare:].reshape(*x.shape[:2], side, side) if side else x.unsqueeze(2)
+
+
+def _side(area: int) -> int:
+    """Side of the square of that area, 0 where there is none."""
+    side = math.isqrt(area)
+    return side if side * side == area else 0

@@ -1,0 +1,32 @@
+"""Moments of every layer pair, from the same sampled rows that information is estimated on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from mipp.activations import Sampling, capture_rows
+from mipp.config import ExtractConfig
+from mipp.criteria.criterion import CriterionInput
+from mipp.information.moments import Moments, MomentSums
+from mipp.inputs import count
+
+ROWS = ExtractConfig().rows
+
+
+def sum_pairs(
+    given: CriterionInput, sides: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+) -> dict[str, Moments]:
+    """Moments by pair of what `sides` makes of rows x (n, channels, block) and y (n, targets).
+
+    About `ROWS` rows over all calibration images, at least one of each image.
+    """
+    images = sum(count(x) for x, _ in given.batches())
+    sampling = Sampling(ROWS, images, given.seed)
+    inputs = (x for x, _ in given.batches())
+    sums: dict[str, MomentSums] = {}
+    for batch in capture_rows(given.model, given.graph.pairs, inputs, sampling):
+        for name, (x, y) in batch.items():
+            sums.setdefault(name, MomentSums("rows")).add(*sides(x, y))
+    return {name: one.moments() for name, one in sums.items()}
