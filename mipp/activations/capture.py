@@ -220,7 +220,7 @@ def _catch_targets(taps: Mapping[str, Tap], caught: dict[str, tuple[Tensor, Tens
                 "extract.targets=pre-activation."
             )
         y = tap.outputs(value, tap.at)
-        _require_finite(name, y, y)
+        require_finite(name, y, y)
         caught[name] = (caught[name][0], y)
 
     return observe
