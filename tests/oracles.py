@@ -18,6 +18,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.models import MODELS, ModelSpec, build_model
+from mipp.models.resnet_cifar import CifarResNet
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Threshold
 from mipp.selection.terc import visit_once, visiting_order
@@ -206,6 +207,24 @@ def build_small(name, *, seed=0, classes=10):
 def small_spec(name, classes=10):
     size = MODELS[name].size
     return ModelSpec(name, classes, 1 if size == 28 else 3, size)
+
+
+def small_vit():
+    """torchvision's transformer with two layers of four heads, for images of 32 pixels."""
+    from mipp.vision import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10)
+    nn.init.normal_(model.heads.head.weight, std=0.1)  # which torchvision sets to zero
+    return model.double().eval()
+
+
+def small_resnet(seed=0):
+    """ResNet-8 in double precision with lively batch-norm statistics."""
+    torch.manual_seed(seed)
+    model = CifarResNet(1, 10, 3).double().eval()
+    enliven_norms(model, seed)
+    return model
 
 
 def images_for(name, n, seed=0):

@@ -11,6 +11,7 @@ from oracles import (
     graph_of,
     images_for,
     normal_nats,
+    small_vit,
     unfolded_rows,
 )
 from torch import nn
@@ -60,14 +61,6 @@ def small_chain(seed):
 def order_of(scores):
     """Channels from the lowest score to the highest."""
     return [int(c) for c in np.argsort(scores, kind="stable")]
-
-
-def small_vit():
-    from mipp.vision import torchvision
-
-    torch.manual_seed(0)
-    model = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10)
-    return model.double().eval()
 
 
 @pytest.fixture(scope="module")

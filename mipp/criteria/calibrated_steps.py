@@ -1,0 +1,40 @@
+"""Steps of gradient descent on calibration images that leave no trace in the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mipp.criteria.unit_gates import Tensors, differentiable, run_with
+from mipp.graph.kinds import NORMS
+from mipp.inputs import Inputs
+
+
+@contextmanager
+def normalising_by_batch(model: nn.Module) -> Iterator[None]:
+    """Within the block, batch norms use the statistics of the batch, all else is in eval mode.
+
+    Running statistics are written to; run the network with copies of them.
+    """
+    with differentiable(model):
+        norms = [module for module in model.modules() if isinstance(module, NORMS)]
+        for norm in norms:
+            norm.training = True
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.training = False
+
+
+def copied_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the network's buffers by full name, which a run may write to."""
+    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+def mean_loss(model: nn.Module, tensors: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of one batch with these parameters and buffers."""
+    return F.cross_entropy(run_with(model, tensors, inputs), labels)

@@ -1,0 +1,87 @@
+"""A gate per unit that multiplies the unit wherever a layer reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.elimination import Alive
+from mipp.evaluation import evaluating
+from mipp.graph import ChannelGraph
+from mipp.inputs import Inputs
+from mipp.models.resnet_cifar import PaddedShortcut
+
+Gates = Mapping[str, Tensor]  # group -> (width,); 1 leaves a unit as it is, 0 removes it
+Tensors = Mapping[str, Tensor]  # full name -> parameter or buffer
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Within the block, the network runs in eval mode and can be differentiated twice."""
+    with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by full name, apart from the caller's gradients."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.detach() for name, tensor in named}
+
+
+def run_with(model: nn.Module, tensors: Tensors, inputs: Inputs) -> Any:
+    """Outputs with these parameters and buffers in place of the model's own."""
+    if isinstance(inputs, Tensor):
+        return functional_call(model, dict(tensors), (inputs,))
+    if isinstance(inputs, Mapping):
+        return functional_call(model, dict(tensors), (), dict(inputs))
+    return functional_call(model, dict(tensors), inputs)
+
+
+def open_gates(given: CriterionInput) -> dict[str, Tensor]:
+    """Gates of 1 that can be differentiated by."""
+    alive = {name: np.ones(width, bool) for name, width in given.graph.widths.items()}
+    return {name: gate.requires_grad_(True) for name, gate in gates_of(given, alive).items()}
+
+
+def gates_of(given: CriterionInput, alive: Alive) -> dict[str, Tensor]:
+    """Gates of 1 and 0, in the type and on the device of the network's weights."""
+    like = next(given.model.parameters())
+    return {name: torch.from_numpy(present).to(like) for name, present in alive.items()}
+
+
+def gated(model: nn.Module, graph: ChannelGraph, gates: Gates, tensors: Tensors) -> Tensors:
+    """The tensors with every weight that reads a unit multiplied by the unit's gate.
+
+    A unit with gate 0 is then gone as surgery removes it: with its bias and what its batch norm
+    adds, and from a residual stream as a whole. Where layers between are homogeneous, such as
+    ReLU and pooling, it is the same as to multiply the weights and biases that make the unit.
+    """
+    factors: dict[str, Tensor] = {}
+    for name, group in graph.groups.items():
+        for member in group.consumers:
+            module = model.get_submodule(member.module)
+            weight = f"{member.module}.{_reading_weight(module)}"
+            features = torch.from_numpy(member.features).to(gates[name].device)
+            if weight not in factors:
+                factors[weight] = gates[name].new_ones(tensors[weight].shape[1])
+            values = gates[name].repeat_interleave(features.shape[1])
+            factors[weight] = factors[weight].index_copy(0, features.flatten(), values)
+    return dict(tensors) | {
+        weight: tensors[weight] * factor.view(1, -1, *[1] * (tensors[weight].ndim - 2))
+        for weight, factor in factors.items()
+    }
+
+
+def _reading_weight(module: nn.Module) -> str:
+    """The tensor whose columns (axis 1) are the module's input features."""
+    if isinstance(module, PaddedShortcut):
+        return "placement"
+    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
