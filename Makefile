@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
        PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test slow lint repro evidence clean server stop
+.PHONY: run test slow lint repro ratios evidence clean server stop
 
 run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
 	$(ENV) python -m flows.pipeline --config params.yaml
@@ -25,6 +25,10 @@ evidence: .venv/.ready  ## docs/evidence.md from the tables in experiments/resul
 
 repro: .venv/.ready  ## the same stages as a DVC pipeline
 	$(ENV) dvc repro
+
+ratios: .venv/.ready  ## three pruning ratios side by side under DVC, tracked in MLflow
+	$(ENV) dvc repro
+	$(ENV) dvc repro experiments/dvc.yaml
 
 server: .venv/.ready  ## Prefect's server, pool and worker, and MLflow's pages, on this machine
 	$(ENV) python -m flows.server start --config params.yaml

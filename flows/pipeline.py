@@ -14,12 +14,13 @@ from typing import Any
 from prefect import Flow, State, flow, tags, unmapped
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.runners import resources, task_runner
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
+from mipp.storage import address_of, keep_file, open_workdir
 from tasks import steps
 from tasks.failures import HOURS, record_failure
 from tasks.pages import follow_pairs
@@ -67,13 +68,12 @@ def pipeline(
     parent : MLflow run of the sweep that this run is a point of.
     """
     params = load_params(config, overrides or ())
-    folder = Path(workdir)
+    runner = task_runner(params.compute)
+    folder = open_workdir(workdir)
     steps.check(folder, params)
     write_params(params, folder / "params.yaml")
-    workers = params.compute.workers if params.compute.runner == "threads" else 1
-    run = run_stages.with_options(
-        task_runner=ThreadPoolTaskRunner(max_workers=workers), timeout_seconds=hours * 3600
-    )
+    keep_file(folder, "params.yaml")
+    run = run_stages.with_options(task_runner=runner, timeout_seconds=hours * 3600)
     with (
         tags(device_tag(params)),
         tracked_run(params, folder, parent) as tracker,
@@ -89,7 +89,9 @@ def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
     for stage in ("train", "extract"):
         steps.run(stage, workdir, params, tracker)
     pairs = steps.list_pairs(workdir, params)
-    follow_pairs(steps.estimate.map(unmapped(workdir), unmapped(params), pairs))
+    with resources(params.compute):
+        where = address_of(workdir)
+        follow_pairs(steps.estimate.map(unmapped(where), unmapped(params), pairs))
     for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
         steps.run(stage, workdir, params, tracker)
     steps.publish(workdir)
@@ -104,12 +106,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         params = load_params(options.config, options.set)
-        preflight(Path(options.workdir), params)
+        task_runner(params.compute)
+        workdir = open_workdir(options.workdir)
+        preflight(workdir, params)
         pipeline(options.workdir, options.config, options.set)
     except InputError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
-    workdir = Path(options.workdir)
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
     print(result_table(metrics, epochs_after_pruning(workdir)))

@@ -9,18 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mipp.config import Params, load_params, write_params
+from mipp.config import Params, load_params, require_one_machine, write_params
 from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
+from mipp.stages.sharing import share_stages
+from mipp.storage import fetch_file, keep_file, open_workdir
 
-DEFAULT_WORKDIR = Path("work")
+DEFAULT_WORKDIR = "work"
 EPILOG = """\
 examples:
   mipp run                                         digits and LeNet-5, everything by default
   mipp run --workdir w --set data.name=mnist --set choose.budget=ratio:0.5
   mipp run --workdir w --config params.yaml --json
+  mipp run --workdir w2 --from w --set choose.budget=macs:0.3    shares what does not change
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
 
 A stage whose parameters and inputs have not changed is not run again, so a killed run goes on
@@ -55,23 +58,27 @@ def _fail(error: MippError, code: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    workdir: Path = options.workdir
-    params = load_params(_config(options), options.set)
+    workdir = open_workdir(options.workdir)
+    params = load_params(_config(options, workdir), options.set)
+    require_one_machine(params.compute)
     if options.command != "run":
         run_one(options.command, workdir, params)
         return
     preflight(workdir, params)
+    if options.other is not None:
+        share_stages(workdir, open_workdir(options.other))
     write_params(params, workdir / "params.yaml")
+    keep_file(workdir, "params.yaml")
     run_all(workdir, params)
     _show(workdir, params, as_json=options.json)
 
 
-def _config(options: argparse.Namespace) -> Path | None:
+def _config(options: argparse.Namespace, workdir: Path) -> Path | None:
     """The file given, or for a single stage the parameters of the last run, or none."""
     if options.config is not None:
         return Path(options.config)
-    last = Path(options.workdir) / "params.yaml"
-    return last if options.command != "run" and last.is_file() else None
+    last = options.command != "run" and fetch_file(workdir, "params.yaml")
+    return workdir / "params.yaml" if last else None
 
 
 def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
@@ -99,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--json", action="store_true", help="print the metrics as one line of JSON")
+    run.add_argument(
+        "--from",
+        dest="other",
+        metavar="DIR",
+        help="use the dense network, activations and estimates of another work directory, "
+        "where they fit",
+    )
     stages = {
         name: commands.add_parser(name, help=(stage.body.__doc__ or "").splitlines()[0])
         for name, stage in STAGES.items()
@@ -107,10 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, *stages.values()):
         command.add_argument(
             "--workdir",
-            type=Path,
             default=DEFAULT_WORKDIR,
             metavar="DIR",
-            help="where stages leave their folders (default: %(default)s)",
+            help="where stages leave their folders, or a URL such as s3://bucket/run "
+            "(default: %(default)s)",
         )
         command.add_argument(
             "--config",

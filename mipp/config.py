@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mipp.errors import BudgetError, ConfigError, did_you_mean
 
@@ -219,8 +219,39 @@ class ComputeConfig(Section):
     """Where and how wide the work runs."""
 
     device: str = "auto"
-    runner: Literal["serial", "threads"] = "threads"
+    runner: Literal["serial", "threads", "ray"] = "threads"
     workers: Count = 2
+    address: str | None = None
+    cpus_per_task: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_task: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _only_ray_is_asked_for_its_own(self) -> ComputeConfig:
+        for name in ("address", "cpus_per_task", "gpus_per_task"):
+            value = getattr(self, name)
+            if self.runner != "ray" and value != type(self).model_fields[name].default:
+                raise ConfigError(
+                    f"compute.{name} has no effect with compute.runner={self.runner}.\nExpected "
+                    f"it to be left out, got {value!r}; set compute.runner=ray to work on a "
+                    "cluster."
+                )
+        for name in ("cpus_per_task", "gpus_per_task"):
+            self._require_whole_above_one(name)
+        if self.gpus_per_task and self.device == "cpu":
+            raise ConfigError(
+                f"compute.gpus_per_task={self.gpus_per_task:g} holds GPUs that compute.device=cpu "
+                "leaves idle.\nExpected 0 of them, or device auto or cuda, got cpu; set "
+                "compute.gpus_per_task=0 or compute.device=cuda."
+            )
+        return self
+
+    def _require_whole_above_one(self, name: str) -> None:
+        value = getattr(self, name)
+        if value > 1 and value % 1:
+            raise ConfigError(
+                f"compute.{name} cannot be shared out.\nExpected a share below 1, or a whole "
+                f"number, as Ray does, got {value:g}; set compute.{name}={round(value)}."
+            )
 
 
 class TrackingConfig(Section):
@@ -260,6 +291,21 @@ def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     for override in overrides:
         _apply_override(values, override)
     return parse_section(Params, values, str(path) if path is not None else "the defaults")
+
+
+def require_one_machine(compute: ComputeConfig) -> None:
+    """Refuse a cluster where nothing but this process works.
+
+    Raises
+    ------
+    ConfigError : compute.runner=ray.
+    """
+    if compute.runner == "ray":
+        raise ConfigError(
+            "compute.runner=ray has no effect here: `mipp` works in one process.\nExpected "
+            "threads or serial, got ray; run `python -m flows.pipeline` with the same parameters, "
+            "or set compute.runner=threads."
+        )
 
 
 def dump_params(params: Section) -> dict[str, Any]:

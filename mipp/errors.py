@@ -42,6 +42,10 @@ class WorkdirError(InputError):
     """A work directory cannot be written, or lacks an earlier stage."""
 
 
+class StorageError(InputError):
+    """The address of a work directory cannot be opened, read or written."""
+
+
 class StoreError(InputError):
     """An activation store is missing, incomplete or malformed."""
 

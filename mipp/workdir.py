@@ -18,6 +18,7 @@ from typing import Any
 
 from mipp.errors import WorkdirError
 from mipp.metrics import peak_rss_mb
+from mipp.storage import require_address
 
 MANIFEST = "manifest.json"
 TIMING = "timing.json"
@@ -71,6 +72,7 @@ def require_writable(workdir: Path) -> None:
             f"with write permission, got {error.__class__.__name__}; choose another with "
             "--workdir or change its permissions."
         ) from error
+    require_address(workdir)
 
 
 def read_manifest(workdir: Path, stage: str) -> Manifest | None:

@@ -14,6 +14,7 @@ from prefect.tasks import Task
 from mipp.config import Params
 from mipp.stages import STAGES, pending_pairs, preflight, run_stage
 from mipp.stages.estimate import estimate_pair
+from mipp.storage import open_workdir
 from tasks import pages
 from tasks.retrying import DELAYS, may_pass
 from tasks.tracking import Tracker
@@ -53,9 +54,9 @@ def list_pairs(workdir: Path, params: Params) -> list[str]:
 
 
 @step(task_run_name="estimate {pair}")
-def estimate(workdir: Path, params: Params, pair: str) -> None:
-    """Estimate one layer pair; its state waits in the work directory."""
-    estimate_pair(workdir, params, pair)
+def estimate(address: str, params: Params, pair: str) -> None:
+    """Estimate one layer pair, on any machine; its state waits in the work directory."""
+    estimate_pair(open_workdir(address), params, pair)
 
 
 @step(task_run_name="link MLflow run")

@@ -14,6 +14,7 @@ from mipp.config import (
     load_params,
     parse_budget,
     parse_params,
+    require_one_machine,
     write_params,
 )
 from mipp.errors import BudgetError, ConfigError
@@ -213,3 +214,33 @@ def test_written_parameters_are_read_back_equal(tmp_path):
     write_params(params, tmp_path / "p.yaml")
     assert load_params(tmp_path / "p.yaml") == params
     assert parse_params(dump_params(params)) == params
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        (["compute.address=10.0.0.1:6379"], r"compute\.address has no effect.*runner=threads"),
+        (["compute.runner=serial", "compute.gpus_per_task=1"], "gpus_per_task has no effect"),
+        (["compute.cpus_per_task=2"], "cpus_per_task has no effect.*\n.*compute.runner=ray"),
+        (["compute.runner=ray", "compute.cpus_per_task=1.5"], "whole number, as Ray does, got 1.5"),
+        (
+            ["compute.runner=ray", "compute.gpus_per_task=0.5", "compute.device=cpu"],
+            "compute.device=cpu leaves idle",
+        ),
+        (["compute.runner=rya"], r"compute\.runner: expected input should be .*'ray'"),
+    ],
+)
+def test_compute_that_makes_no_sense_is_refused(overrides, match):
+    with pytest.raises(ConfigError, match=match):
+        load_params(overrides=overrides)
+
+
+def test_shares_of_a_gpu_are_taken_on_ray():
+    compute = load_params(overrides=["compute.runner=ray", "compute.gpus_per_task=0.25"]).compute
+    assert (compute.runner, compute.gpus_per_task, compute.address) == ("ray", 0.25, None)
+
+
+def test_one_process_refuses_a_cluster():
+    with pytest.raises(ConfigError, match=r"works in one process.*\n.*python -m flows\.pipeline"):
+        require_one_machine(load_params(overrides=["compute.runner=ray"]).compute)
+    require_one_machine(Params().compute)

@@ -19,6 +19,7 @@ LADDER = (
         "mipp.progress",
         "mipp.evaluation",
         "mipp.inputs",
+        "mipp.storage",
     },
     {"mipp.graph", "mipp.activations"},
     {"mipp.information"},
@@ -63,6 +64,8 @@ WALLS = {
     "onnxruntime": ("mipp/export.py",),
     "onnxscript": (),
     "ray": (),
+    "prefect_ray": ("flows/runners.py",),
+    "fsspec": ("mipp/storage.py",),
 }
 
 

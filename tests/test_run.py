@@ -548,3 +548,33 @@ def test_other_batch_of_the_clock_reruns_the_choice(tmp_path):
     assert [name for name, stage in STAGES.items() if needs_run(stage, tmp_path, changed)] == [
         "choose", "evaluate",
     ]  # fmt: skip
+
+
+def mipp_run_from(other, workdir, *overrides):
+    options = [f"--set={override}" for override in (*TINY, *overrides)]
+    return main(["run", "--quiet", "--workdir", str(workdir), "--from", str(other), *options])
+
+
+def test_run_from_another_work_directory_shares_what_fits(work, tmp_path):
+    mipp_run(tmp_path / "alone", "choose.budget=macs:0.3")
+    mipp_run(work)
+    assert mipp_run_from(work, tmp_path / "shares", "choose.budget=macs:0.3") == 0
+    shared = [stage for stage in STAGES if (tmp_path / "shares" / stage).is_symlink()]
+    assert shared == ["train", "extract", "estimate"]
+    found, wanted = (
+        load_file(tmp_path / name / "finetune/model.safetensors") for name in ("shares", "alone")
+    )
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_run_from_another_work_directory_makes_what_does_not_fit(work, tmp_path):
+    mipp_run(work)
+    digest = (work / "train/manifest.json").read_bytes()
+    assert mipp_run_from(work, tmp_path / "w", "seed=1", "train.epochs=2") == 0
+    assert not any((tmp_path / "w" / stage).is_symlink() for stage in STAGES)
+    assert (work / "train/manifest.json").read_bytes() == digest
+
+
+def test_run_from_nothing_is_refused(tmp_path, capsys):
+    assert mipp_run_from(tmp_path / "none", tmp_path / "w") == 2
+    assert "nothing to share" in capsys.readouterr().err

@@ -137,7 +137,7 @@ class _Growing:
 class ActivationStore:
     """A complete store; rows come back chunk by chunk."""
 
-    path: Path
+    path: Path | str  # a folder, or an address that is read in place
     pairs: tuple[str, ...]
     fingerprint: Mapping[str, str]
 
@@ -160,7 +160,7 @@ class ActivationStore:
                 f"activation store {self.path} has no layer pair {pair!r}.\n"
                 f"Expected one of {', '.join(self.pairs)}; re-run `mipp extract` for this model."
             )
-        array = zarr.open_array(self.path / pair / side, mode="r")
+        array = zarr.open_array(f"{self.path}/{pair}/{side}", mode="r")
         if array.nchunks_initialized != array.nchunks:
             raise StoreError(
                 f"activation store {self.path} is damaged at {pair}/{side}.\nExpected "
@@ -170,20 +170,25 @@ class ActivationStore:
         return array
 
 
-def open_store(path: Path, expected: Mapping[str, str] | None = None) -> ActivationStore:
+def open_store(path: Path | str, expected: Mapping[str, str] | None = None) -> ActivationStore:
     """A complete store, refused when its fingerprint is not the expected one.
+
+    Parameters
+    ----------
+    path : folder, or URL of one that is read in place through fsspec.
 
     Raises
     ------
     StoreError : the store is missing or incomplete.
     StoreMismatchError : it was written for another model, split or sampling; names which.
     """
-    if not (path / "zarr.json").is_file():
+    try:
+        attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
+    except FileNotFoundError as error:
         raise StoreError(
             f"activation store {path} does not exist.\nExpected a Zarr group written by "
             "`mipp extract`, got no zarr.json; run `mipp extract` first."
-        )
-    attributes = zarr.open_group(path, mode="r").attrs.asdict()
+        ) from error
     if attributes.get("complete") is not True:
         raise StoreError(
             f"activation store {path} is incomplete.\nExpected the attribute complete=true, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,15 +26,21 @@ from mipp.information.moments import Moments
 from mipp.progress import track
 from mipp.stages.inputs import MOMENTS, STORE, model_fingerprint
 from mipp.stages.stage import Context
+from mipp.storage import fetch_file, fetch_stage, forget, keep_file, location_of
 from mipp.workdir import TIMING, fingerprint, read_manifest, versions
 
 PARTS = ".estimate.parts-"
 SECONDS = ".seconds"
+ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the pair
 
 
 def pairs_to_estimate(workdir: Path) -> list[str]:
     """Names of the pairs in the activation store."""
-    return list(open_store(workdir / STORE, model_fingerprint(workdir)).pairs)
+    return list(_store(workdir).pairs)
+
+
+def _store(workdir: Path) -> ActivationStore:
+    return open_store(location_of(workdir, STORE), model_fingerprint(workdir))
 
 
 def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
@@ -42,19 +49,26 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     A pure function of the store, the parameters and the pair, so that pairs can be estimated
     anywhere and in any order; the file appears complete.
     """
+    for stage in ("train", "extract"):
+        fetch_stage(workdir, stage)
     part = parts_folder(workdir, params) / f"{pair}.safetensors"
-    if part.exists():
+    if fetch_file(workdir, part.relative_to(workdir)):
         return
     part.parent.mkdir(parents=True, exist_ok=True)
+    with part.with_suffix(ATTEMPTS).open("a") as file:
+        file.write(f"{platform.node()} {os.getpid()}\n")
     started = time.perf_counter()
-    store = open_store(workdir / STORE, model_fingerprint(workdir))
-    data = pair_data(store, pair, resolve_device(params.compute.device), workdir / MOMENTS)
+    device = resolve_device(params.compute.device)
+    data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
     estimator = ESTIMATORS[params.choose.estimator]
     state = estimator.prepare(data, params.estimate, params.seed)
     temporary = part.with_name(f".{part.name}.{os.getpid()}")
     save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)
-    part.with_suffix(SECONDS).write_text(str(time.perf_counter() - started))
+    seconds = part.with_suffix(SECONDS)
+    seconds.write_text(str(time.perf_counter() - started))
     os.replace(temporary, part)
+    for kept in (seconds, part):
+        keep_file(workdir, kept.relative_to(workdir))
 
 
 def pair_data(
@@ -80,6 +94,8 @@ def gather_estimates(context: Context) -> None:
     params, workdir = context.params, context.workdir
     pairs = pairs_to_estimate(workdir)
     folder = parts_folder(workdir, params)
+    for name in (f"{pair}{SECONDS}" for pair in pairs):
+        fetch_file(workdir, (folder / name).relative_to(workdir))
     elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
     workers = params.compute.workers if params.compute.runner == "threads" else 1
     with ThreadPoolExecutor(workers) as pool:
@@ -89,8 +105,7 @@ def gather_estimates(context: Context) -> None:
     for pair in pairs:
         shutil.copyfile(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
     (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
-    for old in workdir.glob(f"{PARTS}*"):
-        shutil.rmtree(old)
+    forget(workdir, PARTS)
 
 
 def parts_folder(workdir: Path, params: Params) -> Path:
@@ -112,7 +127,7 @@ def load_information(workdir: Path, params: Params) -> dict[str, PairInformation
     tested = parse_budget(params.choose.budget).kind == "confidence"
     answers = estimator.samples if tested else estimator.answers
     device = resolve_device(params.compute.device)
-    store = open_store(workdir / STORE, model_fingerprint(workdir))
+    store = _store(workdir)
     found = {}
     for pair in store.pairs:
         tensors = load_file(workdir / "estimate" / f"{pair}.safetensors")

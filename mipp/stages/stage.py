@@ -10,6 +10,7 @@ from typing import Any
 
 from mipp.config import Params, dump_params
 from mipp.errors import WorkdirError
+from mipp.storage import fetch_stage, keep_stage
 from mipp.training import EpochRecord
 from mipp.workdir import (
     Manifest,
@@ -59,16 +60,19 @@ def run_stage(
     ------
     WorkdirError : a stage that it reads is missing or was made with other parameters.
     """
+    fetch_stage(workdir, stage.name)
     inputs = _inputs(stage, workdir)
     chosen = stage_params(stage, params)
     key = fingerprint([stage.name, chosen, inputs, versions()])
     manifest = read_manifest(workdir, stage.name)
     if manifest is not None and is_current(workdir, manifest, key):
         logger.info("%s: up to date", stage.name)
+        keep_stage(workdir, stage.name)
         return manifest
     logger.info("%s: running", stage.name)
     with stage_folder(workdir, stage.name, key, chosen, inputs) as out:
         stage.body(Context(workdir, out, params, on_epoch))
+    keep_stage(workdir, stage.name)
     done = read_manifest(workdir, stage.name)
     assert done is not None
     return done
@@ -76,6 +80,7 @@ def run_stage(
 
 def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
     """Whether `run_stage` would do any work."""
+    fetch_stage(workdir, stage.name)
     key = fingerprint(
         [stage.name, stage_params(stage, params), _inputs(stage, workdir), versions()]
     )
@@ -105,6 +110,7 @@ def require_current(stage: Stage, workdir: Path, params: Params) -> None:
 def _inputs(stage: Stage, workdir: Path) -> dict[str, str]:
     digests = {}
     for name in stage.reads:
+        fetch_stage(workdir, name)
         manifest = read_manifest(workdir, name)
         if manifest is None:
             raise WorkdirError(

@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mipp.config import Params, TrackingConfig, dump_params
 from mipp.errors import ConfigError
+from mipp.storage import address_of
 from mipp.workdir import fingerprint
 from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker
@@ -57,7 +58,7 @@ def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterato
 
     The same name over the same work directory continues the same sweep.
     """
-    tags = {"mipp.key": fingerprint(["sweep", name, str(workdir.resolve())]), "sweep": name}
+    tags = {"mipp.key": fingerprint(["sweep", name, address_of(workdir)]), "sweep": name}
     with _open(tracking, f"sweep {name}", tags, {}) as tracker:
         yield tracker
 
@@ -84,7 +85,7 @@ def is_unreachable(error: BaseException) -> bool:
 
 def _key(params: Params, workdir: Path) -> str:
     """What the same run has again when it is continued."""
-    return fingerprint([dump_params(params), str(workdir.resolve())])
+    return fingerprint([dump_params(params), address_of(workdir)])
 
 
 @contextmanager

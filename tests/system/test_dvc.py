@@ -211,6 +211,28 @@ def test_experiments_are_listed_with_their_parameters(reproduced):
     assert '"macs:0.4"' in text
 
 
+def test_changed_input_reruns_what_reads_data(reproduced):
+    repository, _ = reproduced
+    repository.repro()
+    (repository.folder / "experiments/inputs/labels.txt").write_text("new")
+    readers = ["train", "extract", "choose", "prune", "finetune", "evaluate"]
+    assert repository.repro() == readers  # whose outputs are the same: nothing follows
+
+
+def test_ratios_side_by_side_share_the_dense_network(reproduced):
+    repository, _ = reproduced
+    repository.repro()
+    repository.dvc("repro", "experiments/dvc.yaml")
+    shown = json.loads(repository.dvc("metrics", "show", "--json"))
+    files = shown[""]["data"]
+    removed = [
+        files[f"work-ratios/{ratio}/evaluate/metrics.json"]["data"]["units_removed"]
+        for ratio in (0.3, 0.5, 0.7)
+    ]
+    assert removed == pytest.approx([0.3, 0.5, 0.7], abs=0.01)
+    assert (repository.folder / "work-ratios/0.5/train").is_symlink()
+
+
 def test_dvc_takes_over_what_a_flow_made(tmp_path):
     repository = Repository(tmp_path)
     repository.run(sys.executable, "-m", "flows.pipeline", "--config", "params.yaml")

@@ -1,0 +1,75 @@
+"""Who runs the tasks that a flow fans out: threads of this machine, or a Ray cluster.
+
+The one module that imports prefect_ray, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+import mipp
+from mipp.config import ComputeConfig
+from mipp.errors import ConfigError
+
+LIVES = 3  # times that a task starts anew after a worker or its machine has died
+
+
+def task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
+    """The runner of a flow, for `flow.with_options(task_runner=...)`.
+
+    Raises
+    ------
+    ConfigError : compute.runner=ray, and Ray is not installed.
+    """
+    if compute.runner == "ray":
+        return _ray_runner(compute)
+    workers = compute.workers if compute.runner == "threads" else 1
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+@contextmanager
+def resources(compute: ComputeConfig) -> Iterator[None]:
+    """What each task that is submitted in the block holds while it runs."""
+    if compute.runner != "ray":
+        yield
+        return
+    from prefect_ray.context import remote_options
+
+    held = {"num_cpus": compute.cpus_per_task, "num_gpus": compute.gpus_per_task}
+    with remote_options(**held, max_retries=LIVES):
+        yield
+
+
+def _ray_runner(compute: ComputeConfig) -> TaskRunner[Any]:
+    if find_spec("prefect_ray") is None:
+        raise ConfigError(
+            "compute.runner=ray cannot work here: Ray is not installed.\nExpected the package "
+            "prefect-ray, got none; run `pip install 'mipp-pruning[ray]'`, or set "
+            "compute.runner=threads."
+        )
+    # before Ray is imported, which reads them then; a cluster of another mode says so itself
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from prefect_ray import RayTaskRunner
+
+    return RayTaskRunner(address=compute.address, init_kwargs={"runtime_env": _worker()})
+
+
+def _worker() -> dict[str, Any]:
+    """What Ray gives to its workers: this code, and as many threads as there are here.
+
+    Sums are rounded in an order that depends on the number of threads.
+    """
+    top = Path(mipp.__file__).parents[1]
+    return {
+        "py_modules": [str(top / name) for name in ("mipp", "tasks", "flows")],
+        "env_vars": {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    }

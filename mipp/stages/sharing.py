@@ -1,0 +1,36 @@
+"""Stage folders of another work directory, used where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mipp.errors import WorkdirError
+from mipp.workdir import MANIFEST
+
+SHARED = ("train", "extract", "estimate")  # what runs of other methods and budgets have in common
+
+
+def share_stages(workdir: Path, other: Path) -> None:
+    """Link what this work directory lacks of the stages before the choice.
+
+    A linked stage that other parameters made is not up to date: it is made here, and the link
+    goes. The other work directory is never written to.
+
+    Raises
+    ------
+    WorkdirError : the other one has no such stage, or is the same.
+    """
+    found = [stage for stage in SHARED if (other / stage / MANIFEST).is_file()]
+    if not found or other.resolve() == workdir.resolve():
+        raise WorkdirError(
+            f"work directory {other} (--from) has nothing to share.\nExpected another one with "
+            f"{other / SHARED[0]}/{MANIFEST}, got {'the same' if found else 'none'}; give the "
+            "folder of a run of the same network."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    for stage in found:
+        place = workdir / stage
+        if not place.exists():
+            place.unlink(missing_ok=True)  # a link to what has gone
+            place.symlink_to(os.path.relpath(other / stage, workdir), target_is_directory=True)

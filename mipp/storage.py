@@ -1,0 +1,258 @@
+"""Work directories kept elsewhere (`s3://`, `gs://`, ...): the local mirror that stages work in.
+
+A mirror is a folder whose `.origin.json` names the address that it mirrors; every other folder
+is its own home, and nothing here touches it. An address holds what a local work directory does.
+`manifest.json` of a stage is its last object to arrive and its first to go, so that whatever
+else is there of a stage without one counts for nothing. Activation stores are not mirrored:
+they are read in place, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from mipp.errors import StorageError
+
+ORIGIN = ".origin.json"
+LAST = "manifest.json"
+EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # protocol -> extra of mipp-pruning
+
+
+def open_workdir(address: str | Path) -> Path:
+    """The folder to work in: the one that was named, or the mirror of an address.
+
+    Parameters
+    ----------
+    address : folder, or URL that fsspec can open. Mirrors are kept in $MIPP_CACHE, else in
+        ~/.cache/mipp; they may be deleted whenever nothing runs.
+
+    Raises
+    ------
+    StorageError : the protocol is unknown, or its package is not installed.
+    """
+    protocol, separator, rest = str(address).partition("://")
+    if not separator:
+        return Path(address)
+    if protocol == "file":
+        return Path(rest)
+    url = str(address).rstrip("/")
+    _filesystem(url)
+    cache = Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
+    mirror = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
+    mirror.mkdir(parents=True, exist_ok=True)
+    if _origin(mirror) is None:
+        _write_whole(mirror / ORIGIN, json.dumps({"url": url}).encode())
+    return mirror
+
+
+def address_of(workdir: Path) -> str:
+    """What another machine opens to find the same work directory."""
+    return _origin(workdir) or str(workdir.resolve())
+
+
+def location_of(workdir: Path, group: Path) -> Path | str:
+    """Where to read a Zarr group of a work directory: here, or in place at its address."""
+    url, here = _origin(workdir), workdir / group
+    chunks = here.is_dir() and any(path.is_dir() for path in here.iterdir())
+    return here if url is None or chunks else f"{url}/{group}"
+
+
+def fetch_stage(workdir: Path, stage: str) -> None:
+    """Make the mirror's folder of a stage that at the address; complete, or as it was.
+
+    Chunks of Zarr groups stay where they are. What is only here stays too: it is what a killed
+    upload left, and `keep_stage` sends it.
+
+    Raises
+    ------
+    StorageError : a file is missing, or is not the one that the stage wrote.
+    """
+    url = _origin(workdir)
+    if url is None:
+        return
+    with _locked(workdir):
+        manifest = _read(f"{url}/{stage}/{LAST}")
+        if manifest is None or manifest == _local(workdir / stage / LAST):
+            return
+        partial = Path(tempfile.mkdtemp(prefix=f".{stage}.fetch-", dir=workdir))
+        try:
+            _download(f"{url}/{stage}", partial, json.loads(manifest)["outputs"])
+            (partial / LAST).write_bytes(manifest)
+            shutil.rmtree(workdir / stage, ignore_errors=True)
+            os.rename(partial, workdir / stage)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def keep_stage(workdir: Path, stage: str) -> None:
+    """Send a complete stage folder to the address, unless it is there; the manifest goes last."""
+    url = _origin(workdir)
+    if url is None:
+        return
+    target, manifest = f"{url}/{stage}", (workdir / stage / LAST).read_bytes()
+    if _read(f"{target}/{LAST}") == manifest:
+        return
+    with _reporting(target):
+        files = _filesystem(url)
+        if files.exists(f"{target}/{LAST}"):
+            files.rm_file(f"{target}/{LAST}")
+        if files.exists(target):
+            files.rm(target, recursive=True)
+        names = [path for path in sorted((workdir / stage).rglob("*")) if path.is_file()]
+        parts = [path.relative_to(workdir / stage) for path in names]
+        sent = [part for part in parts if str(part) != LAST]
+        here = [str(workdir / stage / part) for part in sent]
+        files.put(here, [f"{target}/{part}" for part in sent])
+        files.pipe_file(f"{target}/{LAST}", manifest)
+
+
+def fetch_file(workdir: Path, name: str | Path) -> bool:
+    """Whether a single file is there, after it was brought from the address if it was not."""
+    url, here = _origin(workdir), workdir / name
+    if url is not None and not here.exists():
+        found = _read(f"{url}/{name}")
+        if found is not None:
+            here.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(here, found)
+    return here.exists()
+
+
+def keep_file(workdir: Path, name: str | Path) -> None:
+    """Send a single file to the address, whole or not at all."""
+    url = _origin(workdir)
+    if url is not None:
+        with _reporting(f"{url}/{name}"):
+            _filesystem(url).put_file(str(workdir / name), f"{url}/{name}")
+
+
+def forget(workdir: Path, prefix: str) -> None:
+    """Remove the folders whose name starts so, here and at the address."""
+    for old in workdir.glob(f"{prefix}*"):
+        shutil.rmtree(old)
+    url = _origin(workdir)
+    if url is not None:
+        with _reporting(url):
+            files = _filesystem(url)
+            for old in files.glob(f"{url}/{prefix}*"):
+                files.rm(old, recursive=True)
+
+
+def require_address(workdir: Path) -> None:
+    """Refuse an address that cannot be written to, before any work is done.
+
+    Raises
+    ------
+    StorageError : it cannot.
+    """
+    url = _origin(workdir)
+    if url is not None:
+        probe = f"{url}/.probe"
+        with _reporting(probe):
+            _filesystem(url).pipe_file(probe, b"mipp")
+            _filesystem(url).rm_file(probe)
+
+
+def _origin(workdir: Path) -> str | None:
+    text = _local(workdir / ORIGIN)
+    return None if text is None else str(json.loads(text)["url"])
+
+
+def _local(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside and rename: whoever reads sees all of it or nothing."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(name, path)
+
+
+def _read(url: str) -> bytes | None:
+    with _reporting(url):
+        try:
+            content: bytes = _filesystem(url).cat_file(url)
+        except FileNotFoundError:
+            return None
+        return content
+
+
+def _download(url: str, folder: Path, outputs: dict[str, str]) -> None:
+    """Files of a stage folder, each compared with its digest; what has none may be missing."""
+    files = _filesystem(url)
+    wanted: dict[str, str | None] = {**outputs, "timing.json": None}
+    for name, digest in wanted.items():
+        here = folder / name
+        here.parent.mkdir(parents=True, exist_ok=True)
+        with _reporting(f"{url}/{name}"), contextlib.suppress(FileNotFoundError):
+            files.get_file(f"{url}/{name}", str(here))
+        got = _digest(here)
+        if digest is not None and digest != got:
+            raise StorageError(
+                f"stage folder {url} cannot be used: {name} is not what its manifest says."
+                f"\nExpected sha256 {digest[:12]}, got {got[:12]}; another run is writing there, "
+                f"or the file was changed. Wait for that run, or delete {url} and run the stage "
+                "again."
+            )
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return "no file"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _filesystem(url: str) -> Any:
+    protocol = url.partition("://")[0]
+    try:
+        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+    except (ImportError, ValueError) as error:
+        extra = EXTRAS.get(protocol)
+        mend = (
+            f"run `pip install 'mipp-pruning[{extra}]'`"
+            if extra
+            else f"use file://, {', '.join(f'{name}://' for name in EXTRAS)}, or install the "
+            "package that serves it"
+        )
+        raise StorageError(
+            f"work directory {url} cannot be opened: {error}.\nExpected a protocol that fsspec "
+            f"knows and whose package is installed, got {protocol!r}; {mend}."
+        ) from error
+
+
+@contextmanager
+def _reporting(url: str) -> Iterator[None]:
+    """Say which address failed, and what to look at."""
+    try:
+        yield
+    except Exception as error:
+        raise StorageError(
+            f"{url} cannot be reached: {error}.\nExpected an address that can be read and "
+            f"written, got {type(error).__name__}; check the bucket's name, your credentials and "
+            "permissions, and for a server of your own AWS_ENDPOINT_URL."
+        ) from error
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """One process of this machine at a time; a killed one lets go."""
+    with (workdir / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,93 @@
+"""A Ray cluster of two nodes on loopback addresses, whose processes can be killed."""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+CPUS = 2
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    """A head and one more node, each a `ray start --block` with all its processes below it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.address = f"127.0.0.2:{free_port()}"
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # so that a death is noticed in seconds, not in half a minute
+            "RAY_worker_niceness": "0",  # else whatever else runs here starves them
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_failure_threshold": "3",
+        }
+        port = self.address.partition(":")[2]
+        self.head = self._start(
+            "127.0.0.2", "--head", f"--port={port}", "--include-dashboard=false"
+        )
+        self.other = self._start("127.0.0.3", f"--address={self.address}")
+
+    def _start(self, ip, *options):
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--block",
+            f"--num-cpus={CPUS}",
+            f"--node-ip-address={ip}",
+            "--object-store-memory=100000000",
+            *options,
+        ]
+        if "--head" in options:
+            command.append(f"--temp-dir={self.folder}")
+        with (self.folder / f"start-{ip}.txt").open("w") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, **self.environment}, stdout=log, stderr=log
+            )
+        self._wait_for(ip, process)
+        return process
+
+    def _wait_for(self, ip, process):
+        text = self.folder / f"start-{ip}.txt"
+        for _ in range(240):
+            if "Ray runtime started" in text.read_text():
+                return
+            assert process.poll() is None, text.read_text()
+            time.sleep(0.5)
+        raise AssertionError(text.read_text())
+
+    def workers(self, node, task):
+        """Worker processes of a node that run a task of that name now."""
+        found = []
+        for process in psutil.Process(node.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended since it was listed
+                if process.cmdline()[:1] == [f"ray::{task}"]:
+                    found.append(process)
+        return found
+
+    def kill(self, node):
+        """End a whole node at once, as a machine that loses power."""
+        whole = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+        for process in whole:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(whole, timeout=30)
+        node.wait()
+
+    def stop(self):
+        for node in (self.other, self.head):
+            if node.poll() is None:
+                self.kill(node)

@@ -1,0 +1,49 @@
+"""The runner that the parameters ask for, and what it cannot do without."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.pipeline import main
+from flows.runners import task_runner
+from mipp.config import ComputeConfig
+from mipp.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("compute", "workers"),
+    [
+        (ComputeConfig(workers=3), 3),
+        (ComputeConfig(runner="serial", workers=3), 1),
+    ],
+)
+def test_threads_are_as_many_as_asked_for(compute, workers):
+    runner = task_runner(compute)
+    assert isinstance(runner, ThreadPoolTaskRunner)
+    assert runner._max_workers == workers
+
+
+def test_threads_do_not_import_ray():
+    program = (
+        "import sys; from flows.runners import resources, task_runner\n"
+        "from mipp.config import ComputeConfig as C\n"
+        "with resources(C()): task_runner(C())\n"
+        "assert not {'ray', 'prefect_ray'} & set(sys.modules), 'Ray was imported'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.skipif(find_spec("prefect_ray") is not None, reason="Ray is installed")
+def test_missing_ray_is_named():
+    with pytest.raises(ConfigError, match=r"pip install 'mipp-pruning\[ray\]'"):
+        task_runner(ComputeConfig(runner="ray"))
+
+
+def test_command_refuses_resources_of_a_cluster_on_threads(tmp_path, monkeypatch, capsys):
+    arguments = ["--workdir", str(tmp_path / "work"), "--set", "compute.gpus_per_task=1"]
+    monkeypatch.setattr("sys.argv", ["pipeline", *arguments])
+    assert main() == 2
+    assert "compute.gpus_per_task has no effect" in capsys.readouterr().err
