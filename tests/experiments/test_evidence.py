@@ -15,7 +15,6 @@ ABOUT = {
     "scale": "small",
     "points": "9",
     "command": "mipp sweep experiments/lenet5-mnist.yaml --scale small",
-    "commit": "abc",
 }
 
 
@@ -39,6 +38,7 @@ def row(method, seed, accuracy, **more):
         "collapsed": accuracy < 0.2,
         "widths": json.dumps({"conv1": 1, "fc1": 4}),
         "widths_dense": json.dumps({"conv1": 6, "fc1": 120}),
+        "commit": "abc",
         "versions": json.dumps({"torch": "2.0"}),
     }
     return {**known, "method": method, "seed": seed, "accuracy_finetuned": accuracy, **more}
@@ -67,7 +67,7 @@ def test_page_shows_means_losses_collapse_and_what_is_missing(page):
     assert "| synflow | 1 of 3 |" in text
     assert "-4.00 \\[-5.00, -3.00\\]" in text
     assert "not measured yet" in text
-    assert "seeds 0, 1, 2" in text.lower()
+    assert "Seeds 0, 1, 2; source at abc" in text
     for line in text.splitlines():
         if line.startswith("!["):
             assert (page.parent / line.partition("](")[2].rstrip(")")).stat().st_size > 1000

@@ -47,11 +47,12 @@ def test_three_kills_leave_the_table_of_an_undisturbed_sweep(tmp_path):
     assert start(spec, tmp_path / "whole").wait(900) == 0
 
     generator = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    for at in sorted(generator.integers(0, POINTS - 5, 3)):
+    for more in generator.integers(1, 9, 3):  # points, after which the sweep is killed
         process = start(spec, tmp_path / "killed")
-        while finished(tmp_path / "killed") < at and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(generator.uniform(0, 4))
+        wanted = finished(tmp_path / "killed") + more
+        while finished(tmp_path / "killed") < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0, 1))
         assert process.poll() is None, "ended before it was killed"
         os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must end by themselves
         process.wait()
