@@ -13,6 +13,7 @@ import numpy as np
 
 from mipp.experiments.controls import DRAWN_ANEW, RANDOM_CHOICE, WIDTHS, for_equal_compute
 from mipp.experiments.methods import searches
+from mipp.experiments.origin import commit
 from mipp.experiments.points import Point
 from mipp.experiments.shared import link, locked, run_shared
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
@@ -70,6 +71,7 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
             read_timing(folders[stage].parent, stage)["seconds"] for stage in searches(point.method)
         ),
         "host": platform.node(),
+        "commit": commit(),
         "versions": versions(),
     }
 

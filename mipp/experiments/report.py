@@ -93,12 +93,13 @@ def reproduce(rows: Sequence[Row], about: Mapping[str, str]) -> list[Block]:
     """Command, source, seeds and machines."""
     seeds = sorted({row["seed"] for row in rows})
     hosts = sorted({row["latency_device"] for row in rows if row.get("latency_device")})
+    commits = sorted({row["commit"] or "unknown" for row in rows})
     versions = json.loads(rows[0]["versions"])
     with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
     return [
         Code(f"{about['command']} --root DIR"),
         Text(
-            f"Seeds {', '.join(map(str, seeds))}; source at {about['commit'] or 'unknown'}; on "
+            f"Seeds {', '.join(map(str, seeds))}; source at {', '.join(commits)}; on "
             f"{'; '.join(hosts) or 'unknown'}; {with_versions}."
         ),
     ]

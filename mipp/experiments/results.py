@@ -17,7 +17,7 @@ from mipp.experiments.points import Point
 Row = dict[str, Any]
 TABLE = "results.parquet"
 IDENTITY = ("start", "variant", "budget_kind", "budget_value", "method", "seed")
-TIMED = ("seconds", "latency", "peak_rss", "host", "versions")  # beginnings of measured columns
+TIMED = ("seconds", "latency", "peak_rss", "host", "commit", "versions")  # beginnings of columns
 
 
 def read_rows(root: Path, points: Iterable[Point]) -> list[Row]:

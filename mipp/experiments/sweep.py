@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -103,7 +102,6 @@ def about(plan: Plan) -> dict[str, str]:
         "notes": plan.experiment.notes.strip(),
         "points": str(len(plan.grid)),
         "command": command(plan),
-        "commit": commit(),
         "parameters": json.dumps(plan.grid[0].params.model_dump(mode="json"), sort_keys=True),
     }
 
@@ -112,16 +110,6 @@ def command(plan: Plan) -> str:
     """The command that computes the whole grid."""
     said = "".join(f" --set {text}" for text in plan.overrides)
     return f"mipp sweep experiments/{plan.name}.yaml --scale {plan.scale}{said}"
-
-
-def commit() -> str:
-    """Revision of the source that computed, "" outside a repository."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def attempt(root: Path, point: Point) -> str | None:
