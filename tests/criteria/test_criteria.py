@@ -70,7 +70,8 @@ def test_every_unit_has_one_finite_score(name, network):
     for values in scores.values():
         assert values.dtype == np.float64
         assert np.isfinite(values).all()
-        assert name == "hrank" or np.ptp(values) > 0  # noise has maps of full rank
+        full_rank = name == "hrank" and network != "resnet20"  # of maps of noise
+        assert full_rank or np.ptp(values) > 0
 
 
 def test_scores_are_the_same_every_time(name, criterion):
