@@ -1,4 +1,4 @@
-"""`dvc.yaml` says what the stages say; what DVC does with it is in system/test_dvc.py."""
+"""`dvc.yaml` says what the stages say; what DVC does with it is in system/test_dvc_repro.py."""
 
 import ast
 import sys

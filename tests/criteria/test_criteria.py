@@ -72,7 +72,8 @@ def test_every_unit_has_one_finite_score_and_budgets_are_nested(name, network):
     for values in scores.values():
         assert values.dtype == np.float64
         assert np.isfinite(values).all()
-        assert name == "hrank" or np.ptp(values) > 0  # noise has maps of full rank
+        full_rank = name == "hrank" and network != "resnet20"  # of maps of noise
+        assert full_rank or np.ptp(values) > 0
     for scope in ("global", "layer"):
         previous = {group: np.arange(width) for group, width in given.graph.widths.items()}
         for text in ("ratio:0.2", "ratio:0.4", "ratio:0.6"):
