@@ -27,8 +27,9 @@ repro: .venv/.ready  ## the same stages as a DVC pipeline
 	$(ENV) dvc repro
 
 ratios: .venv/.ready  ## three pruning ratios side by side under DVC, tracked in MLflow
-	$(ENV) dvc repro
-	$(ENV) dvc repro experiments/dvc.yaml
+	mkdir -p ratios && cp experiments/ratios.dvc.yaml ratios/dvc.yaml
+	$(ENV) dvc repro --pipeline dvc.yaml
+	$(ENV) dvc repro ratios/dvc.yaml
 
 server: .venv/.ready  ## Prefect's server, pool and worker, and MLflow's pages, on this machine
 	$(ENV) python -m flows.server start --config params.yaml
