@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -33,7 +34,7 @@ def test_threads_do_not_import_ray():
         "with resources(C()): task_runner(C())\n"
         "assert not {'ray', 'prefect_ray'} & set(sys.modules), 'Ray was imported'"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
 
 
 @pytest.mark.skipif(find_spec("prefect_ray") is not None, reason="Ray is installed")
