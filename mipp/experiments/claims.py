@@ -85,8 +85,8 @@ def errors(experiment: str, params: int) -> Callable[[Tables], str]:
         }
         best = min(found, key=lambda budget: found[budget].mean)
         return (
-            f"{found[best].mean:.2f} ± {found[best].deviation:.2f} % error ({found[best].seeds} "
-            f"seeds) at {best}, {mean(r['params'] for r in cells[best]):,.0f} parameters; kept "
+            f"{found[best].text()} % error ({found[best].seeds} seeds) "
+            f"at {best}, {mean(r['params'] for r in cells[best]):,.0f} parameters; kept "
             f"{'; '.join(sorted({row['widths'] for row in cells[best]}))}"
         )
 

@@ -31,6 +31,11 @@ class Summary:
     deviation: float
     seeds: int
 
+    def text(self, digits: int = 2) -> str:
+        """Mean ± deviation; of one value it has none."""
+        spread = f" ± {self.deviation:,.{digits}f}" if self.seeds > 1 else ""
+        return f"{self.mean:,.{digits}f}{spread}"
+
 
 @dataclass(frozen=True)
 class Difference:

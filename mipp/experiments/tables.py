@@ -31,7 +31,7 @@ def mean_table(
             return "-"
         found = summarise(factor * value for value in methods[name].values())
         digits = 2 if factor == PERCENT or found.mean < PERCENT else 0
-        return f"{found.mean:,.{digits}f} ± {found.deviation:,.{digits}f} ({found.seeds})"
+        return f"{found.text(digits)} ({found.seeds})"
 
     return _by_budget(rows, start, column, cell, caption)
 
@@ -97,8 +97,8 @@ def dense_sentence(rows: Sequence[Row], start: str) -> str:
         return ""
     found = summarise(PERCENT * value for value in values)
     return (
-        f"The dense network, given the same training, reaches {found.mean:.2f} ± "
-        f"{found.deviation:.2f} % ({found.seeds} seeds)."
+        f"The dense network, given the same training, reaches {found.text()} % "
+        f"({found.seeds} seeds)."
     )
 
 
@@ -120,11 +120,14 @@ def lost_cells(rows: Sequence[Row], start: str) -> list[str]:
     for cell, methods in by_cell(rows).items():
         if cell[0] != start or "mipp" not in methods:
             continue
-        found = {name: summarise(values.values()) for name, values in methods.items()}
+        found = {
+            name: summarise(PERCENT * value for value in values.values())
+            for name, values in methods.items()
+        }
         best = max(found, key=lambda name: found[name].mean)
         if found["mipp"].mean < found[best].mean - found[best].deviation:
             sentences.append(
-                f"{_spell(cell)}, {start}: {best} reaches {100 * found[best].mean:.2f} ± "
-                f"{100 * found[best].deviation:.2f} %, mipp {100 * found['mipp'].mean:.2f} %."
+                f"{_spell(cell)}, {start}: {best} reaches {found[best].text()} %, "
+                f"mipp {found['mipp'].mean:.2f} %."
             )
     return sentences
