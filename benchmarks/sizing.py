@@ -314,7 +314,8 @@ def page(
     return f"""\
 # What a search costs, and where
 
-Written by `{circumstances["command"]}` on {circumstances["cores"]} cores (load average {load}).
+Written by `{circumstances["command"]}` on {circumstances["cores"]} cores (load average {load};
+where that is above the cores, other programs took their share and times vary by a factor of two).
 
 ## The model
 
