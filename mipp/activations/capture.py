@@ -192,14 +192,19 @@ def capture_rows(
             handle.remove()
 
 
+def sides_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
+    """What a layer reads and what it makes of it; an attention's are tokens and in-projection."""
+    if isinstance(module, nn.MultiheadAttention):
+        tokens = tokens_of(module, inputs[0])
+        return tokens, in_projection(module)(tokens)
+    return inputs[0], output
+
+
 def _catch(
     name: str, tap: Tap, caught: dict[str, tuple[Tensor, Tensor]]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = inputs[0], output
-        if isinstance(module, nn.MultiheadAttention):
-            read = tokens_of(module, read)
-            made = in_projection(module)(read)
+        read, made = sides_of(module, inputs, output)
         at = tap.draw(made)
         x, y = tap.inputs(read, at, made), tap.outputs(made, at)
         require_finite(name, x, y)

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mipp.activations.capture import require_finite
+from mipp.activations.capture import require_finite, sides_of
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call
-from mipp.models.attention import in_projection, tokens_of
 
 Side = Literal["inputs", "outputs"]
 
@@ -48,10 +47,7 @@ def _catch(
     name: str, side: Side, caught: dict[str, Tensor]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = inputs[0], output
-        if isinstance(module, nn.MultiheadAttention):
-            read = tokens_of(module, read)
-            made = in_projection(module)(read)
+        read, made = sides_of(module, inputs, output)
         require_finite(name, read, made)
         caught[name] = read if side == "inputs" else made
 

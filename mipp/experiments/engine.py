@@ -15,9 +15,10 @@ from mipp.experiments.controls import DRAWN_ANEW, RANDOM_CHOICE, WIDTHS, for_equ
 from mipp.experiments.methods import searches
 from mipp.experiments.origin import commit
 from mipp.experiments.points import Point
-from mipp.experiments.shared import link, locked, run_shared
+from mipp.experiments.shared import locked, run_shared
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
 from mipp.stages.inputs import load_selection, load_splits, read_json
+from mipp.stages.sharing import link_stages
 from mipp.workdir import read_timing, versions
 
 NETWORKS = ("dense", "pruned", "recalibrated", "refit", "finetuned")
@@ -55,11 +56,11 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
     folders = run_shared(root, point.params)
     workdir.mkdir(parents=True, exist_ok=True)
     if point.method == "random-same-widths":
-        link(workdir / WIDTHS, {"choose": folders["choose"]})
-        link(workdir, {name: folder for name, folder in folders.items() if name != "choose"})
+        link_stages(workdir / WIDTHS, {"choose": folders["choose"]})
+        link_stages(workdir, {name: folder for name, folder in folders.items() if name != "choose"})
         run_stage(RANDOM_CHOICE, workdir, point.params)
     else:
-        link(workdir, folders)
+        link_stages(workdir, folders)
     counts = load_selection(workdir).counts()
     metrics = _metrics(workdir, point) if all(counts.values()) else _collapsed(workdir, point)
     return {

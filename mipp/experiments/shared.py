@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mipp.config import Params
 from mipp.stages import STAGES, run_stage, stage_params
+from mipp.stages.sharing import link_stages
 from mipp.workdir import fingerprint, versions
 
 SHARED = ("train", "extract", "estimate", "choose")
@@ -27,19 +27,10 @@ def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> di
         made_from.append([name, stage_params(STAGES[name], params)])
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
         with locked(root, workdir.name):
-            link(workdir, folders)
+            link_stages(workdir, folders)
             run_stage(STAGES[name], workdir, params)
         folders[name] = workdir / name
     return folders
-
-
-def link(workdir: Path, folders: dict[str, Path]) -> None:
-    """Make stage folders that lie elsewhere part of a work directory."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    for name, folder in folders.items():
-        place = workdir / name
-        if not place.is_symlink():
-            place.symlink_to(os.path.relpath(folder, workdir), target_is_directory=True)
 
 
 @contextmanager

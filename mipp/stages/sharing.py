@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from mipp.errors import WorkdirError
@@ -28,9 +29,14 @@ def share_stages(workdir: Path, other: Path) -> None:
             f"{other / SHARED[0]}/{MANIFEST}, got {'the same' if found else 'none'}; give the "
             "folder of a run of the same network."
         )
+    link_stages(workdir, {stage: other / stage for stage in found})
+
+
+def link_stages(workdir: Path, folders: Mapping[str, Path]) -> None:
+    """Make stage folders that lie elsewhere part of a work directory that lacks them."""
     workdir.mkdir(parents=True, exist_ok=True)
-    for stage in found:
+    for stage, folder in folders.items():
         place = workdir / stage
         if not place.exists():
             place.unlink(missing_ok=True)  # a link to what has gone
-            place.symlink_to(os.path.relpath(other / stage, workdir), target_is_directory=True)
+            place.symlink_to(os.path.relpath(folder, workdir), target_is_directory=True)
