@@ -165,6 +165,7 @@ class ChooseConfig(Section):
     price: Literal["budget", "unit", "params", "macs", "latency"] = "budget"
     scope: Literal["global", "layer"] = "global"
     batch_size: Count = 256
+    worth: Literal["share", "nats"] = "share"
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
     min_channels: Annotated[int, Field(ge=0)] = 1
     round_to: Count = 1

@@ -10,7 +10,7 @@ from torch import nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
-from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Member
+from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Member
 from mipp.graph.costs import count_costs
 from mipp.graph.grouping import read_groups
 from mipp.graph.labels import record_labels
@@ -81,11 +81,8 @@ def _assemble(
     found: dict[str, ChannelGroup],
     left_whole: dict[str, str],
 ) -> ChannelGraph:
-    latest = {
-        name: max(trail.position(member.module) for member in group.consumers)
-        for name, group in found.items()
-    }
-    groups = {name: found[name] for name in sorted(found, key=lambda n: (-latest[n], n))}
+    lives = {name: _life(group, trail) for name, group in found.items()}
+    groups = {name: found[name] for name in sorted(found, key=lambda n: (-lives[n].read, n))}
     modules = dict(model.named_modules())
     owners = {
         member.module: (name, member)
@@ -107,6 +104,14 @@ def _assemble(
         fixed_params=sum(p.numel() for p in model.parameters()) - counted,
         norm_after=trail.norm_after,
         widths={name: group.width for name, group in groups.items()},
+        lives={name: lives[name] for name in groups},
+    )
+
+
+def _life(group: ChannelGroup, trail: Trail) -> Life:
+    return Life(
+        min(trail.position(member.module) for member in group.producers),
+        max(trail.position(member.module) for member in group.consumers),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,16 @@ class LayerCost:
     outputs: Mapping[str, int]
 
 
+class Life(NamedTuple):
+    """When a group is alive: from the first layer that writes it to the last that reads it.
+
+    Both are positions in the order in which the network's modules run.
+    """
+
+    written: int
+    read: int
+
+
 @dataclass(frozen=True)
 class ChannelGraph:
     """What can be pruned in a network, in top-down order, and what it costs."""
@@ -113,6 +123,7 @@ class ChannelGraph:
     fixed_params: int
     norm_after: Mapping[str, str]  # conv or linear -> the batch-norm that reads its output
     widths: Mapping[str, int] = field(default_factory=dict)
+    lives: Mapping[str, Life] = field(default_factory=dict)
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:

@@ -29,10 +29,12 @@ from mipp.selection.selection import Selection
 from mipp.selection.stopping import Confidence, Threshold
 from mipp.selection.terc import Verdict
 from mipp.selection.top_down import (
+    Passing,
     RuleOf,
     Rules,
     Walk,
     decide_group,
+    group_information,
     total_information,
     walk_network,
 )
@@ -44,7 +46,7 @@ class Choice:
 
     selection: Selection
     walk: Walk
-    threshold: float | None  # nats per unit of price; None under a confidence
+    threshold: float | None  # what a channel had to be worth; None under a confidence
     information: Mapping[str, float]  # group -> nats of the whole group
     pixels: Sequence[Verdict] = ()  # of the network's input, where asked for
 
@@ -114,11 +116,12 @@ def select_by_information(
     threshold: float | None = None
     if budget.kind == "confidence":
         rule_of = _confidence(config, budget.value)
-        found = walk_network(graph, information, rules, rule_of)
+        found = walk_network(graph, information, rules, rule_of, totals)
     else:
-        threshold, found = _under_threshold(graph, information, rules, prices, totals, budget)
-        rule_of = _thresholds(threshold, prices)
-    found = _rounded(graph, found, floors, prices, budget, config)
+        account = Account(prices, config.worth == "share" and budget.kind != "nats")
+        threshold, found = _under_threshold(graph, information, rules, account, totals, budget)
+        rule_of = account.rule(threshold)
+    found = _rounded(graph, found, floors, budget, config)
     kept = found.kept()
     selection = Selection(
         {group: np.asarray(channels, np.int64) for group, channels in kept.items()},
@@ -126,7 +129,11 @@ def select_by_information(
         "mipp",
         dict(provenance),
     )
-    decided = decide_group(PIXELS, pixels, information, rules, rule_of, kept) if pixels else ()
+    decided: Sequence[Verdict] = ()
+    if pixels:
+        whole = group_information(pixels, information, rules.position_weight, kept)
+        rule = rule_of(PIXELS, Passing(whole, whole))
+        decided = decide_group(PIXELS, pixels, information, rules, rule, kept)
     return Choice(selection, found, threshold, totals, decided)
 
 
@@ -134,7 +141,6 @@ def _rounded(
     graph: ChannelGraph,
     walk: Walk,
     floors: Floors,
-    prices: Mapping[str, float],
     budget: Budget,
     config: ChooseConfig,
 ) -> Walk:
@@ -144,8 +150,7 @@ def _rounded(
         for group, verdicts in walk.verdicts.items()
     }
     worth = {
-        group: [Ranked(v.channel, v.conditional / prices[group]) for v in verdicts]
-        for group, verdicts in ranked.items()
+        group: [Ranked(v.channel, v.worth) for v in verdicts] for group, verdicts in ranked.items()
     }
     counts = round_widths(graph, worth, walk.counts(), floors, budget, config.round_to)
     stay = {g: {v.channel for v in verdicts[: counts[g]]} for g, verdicts in ranked.items()}
@@ -173,47 +178,58 @@ def _explained(verdict: Verdict, stays: bool, *, limited: bool) -> Verdict:
 
 
 def _confidence(config: ChooseConfig, percent: float) -> RuleOf:
-    return lambda group, nats: Confidence(percent, config.margin * max(nats, 0.0), config.sure)
+    return lambda group, passing: Confidence(
+        percent, config.margin * max(passing.group, 0.0), config.sure
+    )
 
 
-def _thresholds(threshold: float, prices: Mapping[str, float]) -> RuleOf:
-    return lambda group, nats: Threshold(threshold * prices.get(group, 1.0))
+@dataclass(frozen=True)
+class Account:
+    """What a channel's nats are worth: per price of its group, and as a share or as they are."""
+
+    prices: Mapping[str, float]
+    shares: bool
+
+    def rule(self, level: float) -> RuleOf:
+        """Channels stay that are worth the level."""
+        return lambda group, passing: Threshold(
+            level, self.prices.get(group, 1.0), passing.cut if self.shares else None
+        )
+
+    def bound(self, totals: Mapping[str, float]) -> float:
+        """No channel is worth as much."""
+        most = {g: 1.0 if self.shares else nats for g, nats in totals.items()}
+        return 2 * max(nats / self.prices[g] for g, nats in most.items()) + 1e-300
 
 
 def _under_threshold(
     graph: ChannelGraph,
     information: Mapping[str, PairInformation],
     rules: Rules,
-    prices: Mapping[str, float],
+    account: Account,
     totals: Mapping[str, float],
     budget: Budget,
 ) -> tuple[float, Walk]:
-    """The threshold that the budget names, or the smallest found that meets it, and its walk."""
+    """The level that the budget names, or the smallest found that meets it, and its walk."""
 
-    def walk(threshold: float) -> Walk:
-        return walk_network(graph, information, rules, _thresholds(threshold, prices))
+    def walk(level: float) -> Walk:
+        return walk_network(graph, information, rules, account.rule(level), totals)
 
-    def probe(threshold: float) -> Probe[Walk]:
-        found = walk(threshold)
+    def probe(level: float) -> Probe[Walk]:
+        found = walk(level)
         share = spent(graph, found.counts(), budget.kind)
-        return Probe(found, share, _suggest(graph, found, rules.floors, prices, budget))
+        return Probe(found, share, _suggest(graph, found, rules.floors, budget))
 
     if budget.kind == "nats":
         return budget.value, walk(budget.value)
-    top = 2 * max(totals[g] / prices[g] for g in graph.groups) + 1e-300
-    threshold, found = find_threshold(probe, allowance(budget), top)
-    return threshold, _use_spare_budget(graph, found, prices, budget)
+    level, found = find_threshold(probe, allowance(budget), account.bound(totals))
+    return level, _use_spare_budget(graph, found, budget)
 
 
-def _suggest(
-    graph: ChannelGraph, walk: Walk, floors: Floors, prices: Mapping[str, float], budget: Budget
-) -> float:
-    """The threshold that would meet the budget if no channel's information changed with it."""
-    nats = {
-        group: np.sort([v.conditional / prices[group] for v in verdicts])
-        for group, verdicts in walk.verdicts.items()
-    }
-    levels = np.unique(np.concatenate(list(nats.values())))
+def _suggest(graph: ChannelGraph, walk: Walk, floors: Floors, budget: Budget) -> float:
+    """The level that would meet the budget if no channel's worth changed with it."""
+    worth = {group: np.sort([v.worth for v in vs]) for group, vs in walk.verdicts.items()}
+    levels = np.unique(np.concatenate(list(worth.values())))
     low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2
@@ -222,23 +238,21 @@ def _suggest(
                 len(values) - int(np.searchsorted(values, levels[middle])),
                 floors[group],
             )
-            for group, values in nats.items()
+            for group, values in worth.items()
         }
         over = not fits(graph, kept, budget)
         low, high = (middle + 1, high) if over else (low, middle)
     return float(levels[low])
 
 
-def _use_spare_budget(
-    graph: ChannelGraph, walk: Walk, prices: Mapping[str, float], budget: Budget
-) -> Walk:
-    """Take dropped channels back, the most informative for their price first, while they fit.
+def _use_spare_budget(graph: ChannelGraph, walk: Walk, budget: Budget) -> Walk:
+    """Take dropped channels back, those worth most first, while they fit.
 
-    One threshold meets a budget only in steps: a channel more or less changes what is asked of
-    every group upstream, so that a good part of the budget can remain.
+    One level meets a budget only in steps: a channel more or less changes what is asked of every
+    group upstream, so that a good part of the budget can remain.
     """
     dropped = [
-        Candidate(verdict.conditional / prices[group], group, verdict.channel)
+        Candidate(verdict.worth, group, verdict.channel)
         for group, verdicts in walk.verdicts.items()
         for verdict in verdicts
         if verdict.why == "redundant"

@@ -14,10 +14,17 @@ from mipp.information.elimination import Elimination
 Sure = Literal["keep", "drop"]
 
 
+NOTHING = 1e-9  # nats: a cut through which less passes is closed
+
+
 class Judgement(NamedTuple):
-    """What a channel adds in nats, whether it stays, and how sure that it adds anything, %."""
+    """What a channel adds in nats, what that is worth, and whether it stays.
+
+    Where it was tested, also how sure we are that it adds anything, in percent.
+    """
 
     nats: float
+    worth: float  # compared between groups
     stays: bool
     confidence: float | None = None
 
@@ -25,19 +32,47 @@ class Judgement(NamedTuple):
 class StoppingRule(Protocol):
     """Judges one channel, given all that are not yet dropped."""
 
-    def judge(self, eliminations: Sequence[Elimination], channel: int) -> Judgement:
-        """`eliminations` are those of the group's consumers; what a channel adds is their sum."""
+    def judge(
+        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+    ) -> Judgement:
+        """`eliminations` are those of the group's consumers; what a channel adds is their sum.
+
+        `lost` are the nats that went with the group's dropped channels.
+        """
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A channel stays when it adds at least so many nats."""
+    """A channel stays when what it adds is worth the level.
 
-    nats: float
+    Parameters
+    ----------
+    level : nats per unit of price; with `passing`, the share of what passes per unit of price.
+    price : of the channel.
+    passing : nats that pass the narrowest cut through the channel's group, all its channels
+        there; None where nats count as they are.
 
-    def judge(self, eliminations: Sequence[Elimination], channel: int) -> Judgement:
+    Layers in series hand on no more than the narrowest of them does (the data-processing
+    inequality), so that what a channel adds counts by how much still passes with it. Equal
+    shares everywhere are the optimum of the product of what passes the cuts.
+    """
+
+    level: float
+    price: float = 1.0
+    passing: float | None = None
+
+    def worth(self, nats: float, lost: float = 0.0) -> float:
+        """What nats are worth after others were lost."""
+        if self.passing is None:
+            return nats / self.price
+        return nats / (self.price * max(self.passing - lost, nats, NOTHING))
+
+    def judge(
+        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+    ) -> Judgement:
         nats = sum(elimination.loss(channel) for elimination in eliminations)
-        return Judgement(nats, nats >= self.nats)
+        worth = self.worth(nats, lost)
+        return Judgement(nats, worth, worth >= self.level)
 
 
 @dataclass(frozen=True)
@@ -60,11 +95,14 @@ class Confidence:
     margin: float = 0.0
     sure: Sure = "keep"
 
-    def judge(self, eliminations: Sequence[Elimination], channel: int) -> Judgement:
+    def judge(
+        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+    ) -> Judgement:
         samples = torch.stack([e.samples(channel).cpu() for e in eliminations]).sum(0)
         confidence = 100 * _probability_above(samples.double(), self.margin)
         bound = self.percent if self.sure == "keep" else 100 - self.percent
-        return Judgement(float(samples.mean()), confidence > bound, confidence)
+        nats = float(samples.mean())
+        return Judgement(nats, nats, confidence > bound, confidence)
 
 
 def _probability_above(samples: torch.Tensor, margin: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,7 @@ class Verdict:
     visit: int
     single: float
     conditional: float
+    worth: float  # of these nats, see `Threshold`
     why: Why
     confidence: float | None = None  # %, that it adds information; None under a threshold
 
@@ -53,10 +54,10 @@ def visit_once(
     Source: arXiv:2411.00147v1 section 4; the order is that of the authors' code.
     """
     verdicts = []
-    remaining = single.numel()
+    remaining, lost = single.numel(), 0.0
     order = visiting_order(single)
     for visit, channel in enumerate(track(order, total=len(order), label="units")):
-        conditional, stays, confidence = rule.judge(eliminations, channel)
+        conditional, worth, stays, confidence = rule.judge(eliminations, channel, lost)
         why: Why = "informative"
         if not stays:
             why = "redundant" if remaining > floor else "floor"
@@ -65,39 +66,42 @@ def visit_once(
                 elimination.drop(channel)
             else:
                 elimination.settle(channel)
-        remaining -= why == "redundant"
+        if why == "redundant":
+            remaining, lost = remaining - 1, lost + conditional
         alone = float(single[channel])
-        verdicts.append(Verdict(channel, visit, alone, conditional, why, confidence))
+        verdicts.append(Verdict(channel, visit, alone, conditional, worth, why, confidence))
     return verdicts
 
 
 def best_first(
     eliminations: Sequence[Elimination], single: Tensor, rule: StoppingRule, floor: int
 ) -> list[Verdict]:
-    """Drop the channel that adds least, again and again, until all that stay add the threshold.
+    """Drop the channel that adds least, again and again, until all that stay are worth it.
 
     Ties go to the lower index. Parameters as for `visit_once`; the rule is a `Threshold`.
     """
     assert isinstance(rule, Threshold)
-    threshold = rule.nats
     verdicts: list[Verdict] = []
     present = list(range(single.numel()))
+    lost = 0.0
+
+    def told(channel: int, why: Why) -> Verdict:
+        nats = float(losses[channel])
+        worth = rule.worth(nats, lost)
+        return Verdict(channel, len(verdicts), float(single[channel]), nats, worth, why)
+
     while present:
         losses = torch.stack([elimination.losses().cpu() for elimination in eliminations]).sum(0)
-        channel = min(present, key=lambda c: (float(losses[c]), c))
-        conditional = float(losses[channel])
-        if conditional >= threshold or len(present) <= floor:
+        least = told(min(present, key=lambda c: (float(losses[c]), c)), "redundant")
+        if least.worth >= rule.level or len(present) <= floor:
             break
         for elimination in eliminations:
-            elimination.drop(channel)
-        present.remove(channel)
-        verdicts.append(
-            Verdict(channel, len(verdicts), float(single[channel]), conditional, "redundant")
-        )
+            elimination.drop(least.channel)
+        present.remove(least.channel)
+        lost += least.conditional
+        verdicts.append(least)
     for channel in present:
-        why: Why = "informative" if float(losses[channel]) >= threshold else "floor"
-        visit = len(verdicts)
-        verdicts.append(
-            Verdict(channel, visit, float(single[channel]), float(losses[channel]), why)
-        )
+        verdict = told(channel, "informative")
+        stays = verdict.worth >= rule.level
+        verdicts.append(verdict if stays else replace(verdict, why="floor"))
     return verdicts

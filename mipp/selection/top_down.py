@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +13,22 @@ from torch import Tensor
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.information.elimination import Elimination, PairInformation
 from mipp.progress import track
+from mipp.selection.cuts import Cuts
 from mipp.selection.stopping import StoppingRule
 from mipp.selection.terc import Order, Verdict, best_first, visit_once, visiting_order
 
 Visits = Callable[[Sequence[Elimination], Tensor, StoppingRule, int], list[Verdict]]
 WALKS: Mapping[Order, Visits] = {"mi": visit_once, "best-first": best_first}
-RuleOf = Callable[[str, float], StoppingRule]  # group, nats of the whole group -> its rule
+
+
+class Passing(NamedTuple):
+    """Nats of a whole group with the targets that count, and of its narrowest cut."""
+
+    group: float
+    cut: float
+
+
+RuleOf = Callable[[str, Passing], StoppingRule]
 
 
 @dataclass(frozen=True)
@@ -80,20 +91,30 @@ def walk_network(
     information: Mapping[str, PairInformation],
     rules: Rules,
     rule_of: RuleOf,
+    totals: Mapping[str, float],
 ) -> Walk:
     """Decide every group, latest consumer first, against the rows that are still kept.
 
     Rows of a consumer owned by a decided group are restricted to that group's kept channels;
     rows of an undecided group all count.
 
+    Parameters
+    ----------
+    totals : `total_information`, what passes a group that is not yet decided.
+
     Source: arXiv:2411.00147v1 section 4, generalised from chains to coupled groups.
     """
     verdicts: dict[str, Sequence[Verdict]] = {}
     kept: dict[str, list[int]] = {}
+    cuts = Cuts(graph.lives, totals)
     for group in track(graph.groups, total=len(graph.groups), label="choose"):
-        decided = decide_group(group, graph.pairs_of(group), information, rules, rule_of, kept)
+        pairs = graph.pairs_of(group)
+        whole = group_information(pairs, information, rules.position_weight, kept)
+        rule = rule_of(group, Passing(whole, cuts.narrowest(group, whole)))
+        decided = decide_group(group, pairs, information, rules, rule, kept)
         verdicts[group] = decided
         kept[group] = sorted(v.channel for v in decided if v.kept)
+        cuts.decide(group, whole - sum(v.conditional for v in decided if not v.kept))
     return Walk(verdicts)
 
 
@@ -102,7 +123,7 @@ def decide_group(
     pairs: Sequence[LayerPair],
     information: Mapping[str, PairInformation],
     rules: Rules,
-    rule_of: RuleOf,
+    rule: StoppingRule,
     kept: Mapping[str, Sequence[int]],
 ) -> list[Verdict]:
     """What becomes of each channel of one group.
@@ -119,12 +140,9 @@ def decide_group(
         for pair, rows, weight in zip(pairs, targets, weights, strict=True)
     ]
     single = torch.stack([weight * i.single(rows).cpu() for i, rows, weight in asked]).sum(0)
-    total = sum(weight * i.joint(rows) for i, rows, weight in asked)
     order = visiting_order(single) if rules.order == "mi" else None
     eliminations = [_Weighted(i.eliminate(rows, order), weight) for i, rows, weight in asked]
-    return WALKS[rules.order](
-        eliminations, single, rule_of(group, total), rules.floors.get(group, 1)
-    )
+    return WALKS[rules.order](eliminations, single, rule, rules.floors.get(group, 1))
 
 
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
@@ -139,12 +157,22 @@ def total_information(
 ) -> dict[str, float]:
     """Information of each whole group with its consumers' outputs, nats."""
     return {
-        group: sum(
-            pair.positions**position_weight * information[pair.name].joint(_all_targets(pair))
-            for pair in graph.pairs_of(group)
-        )
+        group: group_information(graph.pairs_of(group), information, position_weight, {})
         for group in graph.groups
     }
+
+
+def group_information(
+    pairs: Sequence[LayerPair],
+    information: Mapping[str, PairInformation],
+    position_weight: float,
+    kept: Mapping[str, Sequence[int]],
+) -> float:
+    """Information of a whole group with those outputs of its consumers that are kept, nats."""
+    return sum(
+        pair.positions**position_weight * information[pair.name].joint(kept_targets(pair, kept))
+        for pair in pairs
+    )
 
 
 def _all_targets(pair: LayerPair) -> Tensor:

@@ -160,3 +160,33 @@ def test_floor_outranks_the_confidence():
 def test_rules_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError, match="percent"):
         Confidence(95).percent = 50
+
+
+NATS = st.floats(1e-3, 1e3)
+
+
+@given(nats=NATS, price=NATS, passing=NATS, share=st.floats(0, 0.99))
+def test_worth_is_the_share_of_what_still_passes_per_price(nats, price, passing, share):
+    nats, lost = min(nats, passing * (1 - share)), share * passing
+    worth = Threshold(0.5, price, passing).worth(nats, lost)
+    assert worth == pytest.approx(nats / (passing * (1 - share)) / price)
+    assert Threshold(0.5, price).worth(nats, lost) == pytest.approx(nats / price)
+
+
+@given(nats=st.floats(-1e3, 1e3), passing=st.floats(-1, 1e3), lost=st.floats(-1, 2e3))
+def test_no_channel_is_more_than_all_that_passes(nats, passing, lost):
+    assert Threshold(0.5, 1.0, passing).worth(nats, lost) <= 1
+
+
+def test_last_channels_of_a_group_are_worth_more_as_a_share(seed):
+    nats = np.sort(np.random.default_rng(seed).uniform(0.1, 1, 6))
+    elimination = FixedSamples(nats[:, None])
+    single = torch.from_numpy(nats)
+    verdicts = visit_once([elimination], single, Threshold(0.4, 1.0, nats.sum()), 0)
+    passing = nats.sum()
+    for verdict, own in zip(verdicts, nats, strict=True):
+        assert verdict.worth == pytest.approx(own / passing)
+        assert verdict.kept == (own / passing >= 0.4)
+        passing -= 0 if verdict.kept else own
+    assert verdicts[-1].kept  # all that is left
+    assert not any(v.kept for v in visit_once([elimination], single, Threshold(2.0), 0))

@@ -54,11 +54,12 @@ def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=
         threshold = float(information[pair.name].nats.sum(1).median())
     prices = prices or dict.fromkeys(graph.groups, 1.0)
 
-    def rule_of(group, nats):
+    def rule_of(group, passing):
         return Threshold(threshold * prices[group])
 
     rules = Rules(order, dict.fromkeys(graph.groups, floor), weight)
-    return graph, information, walk_network(graph, information, rules, rule_of)
+    totals = dict.fromkeys(graph.groups, 1.0)
+    return graph, information, walk_network(graph, information, rules, rule_of, totals)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])
@@ -155,3 +156,51 @@ def test_walk_of_an_emptied_group_empties_what_feeds_it(seed):
     prices = {"fc2": 1.0, "fc1": 1e9, "conv2": 1.0, "conv1": 0.0}
     _, _, walk = walk_recorded("lenet5", seed, threshold=1e-6, prices=prices, floor=0)
     assert walk.counts() == {"fc2": 84, "fc1": 0, "conv2": 0, "conv1": 6}
+
+
+def passing_of(name, seed, keep):
+    """What each group's rule is told passes, and the walk; channels stay that add `keep` nats."""
+    graph = graph_of(name)
+    information = {pair.name: RecordedInformation(pair, seed) for pair in graph.pairs}
+    told = {}
+
+    def rule_of(group, passing):
+        told[group] = passing
+        return Threshold(keep)
+
+    rules = Rules("mi", dict.fromkeys(graph.groups, 0))
+    totals = total_information(graph, information, 0.0)
+    return graph, totals, told, walk_network(graph, information, rules, rule_of, totals)
+
+
+def left(walk, group):
+    return sum(v.conditional for v in walk.verdicts[group] if v.kept)
+
+
+def test_in_a_chain_a_groups_narrowest_cut_is_itself(seed):
+    _, _, told, _ = passing_of("lenet5", seed, keep=3.0)
+    for passing in told.values():
+        assert passing.cut == passing.group
+
+
+def test_rows_that_are_gone_do_not_pass(seed):
+    _, totals, told, walk = passing_of("lenet5", seed, keep=3.0)
+    assert told["fc2"].group == pytest.approx(totals["fc2"])
+    kept = len(walk.kept()["fc2"])
+    assert 0 < kept < 84
+    assert told["fc1"].group < totals["fc1"]
+
+
+def test_what_a_stream_carries_passes_beside_a_block(seed):
+    _, totals, told, walk = passing_of("resnet20", seed, keep=3.0)
+    for stream, blocks in (
+        ("layer3.0.conv2", ["layer3.1.conv1", "layer3.2.conv1"]),
+        ("layer2.0.conv2", ["layer2.1.conv1", "layer2.2.conv1", "layer3.0.conv1"]),
+    ):
+        for block in blocks:
+            assert told[block].cut == pytest.approx(told[block].group + left(walk, stream))
+        assert told[stream].cut == pytest.approx(told[stream].group)
+    # the first stream is read by the shortcut after the block has been written, and decided later
+    assert told["layer2.0.conv1"].cut == pytest.approx(
+        told["layer2.0.conv1"].group + totals["conv1"]
+    )
