@@ -169,10 +169,9 @@ def group_information(
     kept: Mapping[str, Sequence[int]],
 ) -> float:
     """Information of a whole group with those outputs of its consumers that are kept, nats."""
-    return sum(
-        pair.positions**position_weight * information[pair.name].joint(kept_targets(pair, kept))
-        for pair in pairs
-    )
+    weights = [float(pair.positions) ** position_weight for pair in pairs]
+    nats = [information[pair.name].joint(kept_targets(pair, kept)) for pair in pairs]
+    return sum(weight * value for weight, value in zip(weights, nats, strict=True))
 
 
 def _all_targets(pair: LayerPair) -> Tensor:
