@@ -169,9 +169,11 @@ def group_information(
     kept: Mapping[str, Sequence[int]],
 ) -> float:
     """Information of a whole group with those outputs of its consumers that are kept, nats."""
-    weights = [float(pair.positions) ** position_weight for pair in pairs]
-    nats = [information[pair.name].joint(kept_targets(pair, kept)) for pair in pairs]
-    return sum(weight * value for weight, value in zip(weights, nats, strict=True))
+    nats = 0.0
+    for pair in pairs:
+        weight = pair.positions**position_weight
+        nats += weight * information[pair.name].joint(kept_targets(pair, kept))
+    return nats
 
 
 def _all_targets(pair: LayerPair) -> Tensor:
