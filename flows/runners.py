@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import mipp
 from mipp.config import ComputeConfig
+from mipp.device import divided_threads, threads_each
 from mipp.errors import ConfigError
 
 LIVES = 3  # times that a task starts anew after a worker or its machine has died
@@ -39,7 +39,8 @@ def task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
 def resources(compute: ComputeConfig) -> Iterator[None]:
     """What each task that is submitted in the block holds while it runs."""
     if compute.runner != "ray":
-        yield
+        with divided_threads(compute.workers if compute.runner == "threads" else 1):
+            yield
         return
     from prefect_ray.context import remote_options
 
@@ -60,16 +61,17 @@ def _ray_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
-    return RayTaskRunner(address=compute.address, init_kwargs={"runtime_env": _worker()})
+    settings = {"runtime_env": _worker(compute.workers)}
+    return RayTaskRunner(address=compute.address, init_kwargs=settings)
 
 
-def _worker() -> dict[str, Any]:
-    """What Ray gives to its workers: this code, and as many threads as there are here.
+def _worker(workers: int) -> dict[str, Any]:
+    """What Ray gives to its workers: this code, and as many threads as a worker has here.
 
     Sums are rounded in an order that depends on the number of threads.
     """
     top = Path(mipp.__file__).parents[1]
     return {
         "py_modules": [str(top / name) for name in ("mipp", "tasks", "flows")],
-        "env_vars": {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        "env_vars": {"OMP_NUM_THREADS": str(threads_each(workers))},
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -38,6 +40,27 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all queued work; on the CPU none is ever queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def divided_threads(workers: int) -> Iterator[None]:
+    """Threads that start in the block, `workers` at once, have torch's threads between them.
+
+    Sums are rounded in an order that depends on how many threads add them up, so that work is
+    shared out by one rule, whoever does it. And a thread that computes with many of them holds
+    them for as long as it lives, which slows small tensors down in all others.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(threads_each(workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+def threads_each(workers: int) -> int:
+    """Of torch's threads, for each of so many workers."""
+    return max(1, torch.get_num_threads() // workers)
 
 
 def describe_device(device: torch.device) -> str:

@@ -9,18 +9,19 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from mipp.device import threads_each
+
 
 def start_workers(count: int) -> ProcessPoolExecutor:
     """A pool whose workers share torch's threads between them.
 
     Processes, not threads: drawing a network's first weights sets torch's one global generator.
     """
-    threads = max(1, torch.get_num_threads() // count)
     return ProcessPoolExecutor(
         count,
         multiprocessing.get_context("spawn"),
         initializer=_begin,
-        initargs=(threads,),
+        initargs=(threads_each(count),),
     )
 
 

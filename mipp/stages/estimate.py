@@ -18,7 +18,7 @@ from torch import Tensor
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
 from mipp.config import Params, parse_budget
-from mipp.device import resolve_device
+from mipp.device import divided_threads, resolve_device
 from mipp.information import moments
 from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
@@ -98,7 +98,7 @@ def gather_estimates(context: Context) -> None:
         fetch_file(workdir, (folder / name).relative_to(workdir))
     elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
     workers = params.compute.workers if params.compute.runner == "threads" else 1
-    with ThreadPoolExecutor(workers) as pool:
+    with divided_threads(workers), ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda pair: estimate_pair(workdir, params, pair), pairs)
         for _ in track(done, total=len(pairs), label="estimate"):
             pass

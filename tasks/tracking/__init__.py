@@ -12,7 +12,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is im
 from mipp.config import Params
 from mipp.stages import STAGES
 from tasks.tracking.machine import watched_machine
-from tasks.tracking.registry import register_best
 from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
 from tasks.tracking.tracker import Tracker
 
@@ -29,7 +28,6 @@ __all__ = [
     "Tracker",
     "fail_run",
     "is_unreachable",
-    "register_best",
     "track",
     "tracked_run",
     "tracked_sweep",

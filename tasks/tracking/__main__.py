@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mipp.config import Params, load_params
 from mipp.errors import InputError
-from tasks.tracking import register_best, track
+from tasks.tracking import track
+from tasks.tracking.registry import register_best
 
 
 def main() -> int:

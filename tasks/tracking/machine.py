@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
 from tasks.tracking.tracker import Tracker
 
 SECONDS = 5  # between samples; a run that is over before has none
@@ -22,6 +20,8 @@ def watched_machine(tracker: Tracker) -> Iterator[None]:
     if tracker.uri is None:
         yield
         return
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     logging.getLogger(SystemMetricsMonitor.__module__).setLevel(logging.WARNING)
     monitor = SystemMetricsMonitor(
         tracker.run_id, SECONDS, resume_logging=True, tracking_uri=tracker.uri

@@ -15,7 +15,6 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.environment import _PythonEnv
 
 NAME = "pruned"
-PROGRAM = "evaluate/export/model.pt2"
 DIGEST = "program"  # tag of a logged model: SHA-256 of the file
 
 

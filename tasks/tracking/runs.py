@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Param, RunStatus
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mipp.config import Params, TrackingConfig, dump_params
 from mipp.errors import ConfigError
 from mipp.storage import address_of
 from mipp.workdir import fingerprint
+from tasks.tracking.client import client_of, param, refusal
 from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+RUNNING, FAILED = "RUNNING", "FAILED"
 SQLITE = "sqlite:///"
 LONGEST = 5000  # characters of a tag
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
@@ -45,7 +48,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
         "data": params.data.name,
         "seed": str(params.seed),
         **origin_tags(Path.cwd()),
-    } | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+    } | ({PARENT: parent} if parent else {})
     title = f"{params.model.name} {params.data.name} {choose.method} {choose.budget}"
     flat = dict(_flatten(dump_params(params)))
     with _open(params.tracking, f"{title} seed {params.seed}", tags, flat) as tracker:
@@ -70,17 +73,20 @@ def fail_run(params: Params, workdir: Path, reason: str) -> None:
     """
     if params.tracking.uri is None:
         return
-    client = MlflowClient(params.tracking.uri)
+    client = client_of(params.tracking.uri)
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     wanted = f"tags.`mipp.key` = '{_key(params, workdir)}'"
     for run in client.search_runs([experiment.experiment_id], wanted) if experiment else ():
         client.set_tag(run.info.run_id, "failure", reason[:LONGEST])
-        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+        client.set_terminated(run.info.run_id, FAILED)
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether MLflow's store is busy or away, and may be back a little later."""
-    return isinstance(error, MlflowException) and error.error_code in AWAY
+    known = sys.modules.get("mlflow.exceptions")  # without it no error is mlflow's
+    return (
+        known is not None and isinstance(error, known.MlflowException) and error.error_code in AWAY
+    )
 
 
 def _key(params: Params, workdir: Path) -> str:
@@ -98,19 +104,19 @@ def _open(
         return
     try:
         with _alone(uri):
-            client = MlflowClient(uri)
+            client = client_of(uri)
             run_id = _find_or_create(client, tracking.experiment, name, tags, params)
-    except MlflowException as error:
+    except refusal() as error:
         raise ConfigError(
             f"tracking.uri: MLflow cannot keep its runs at {uri}.\nExpected an address such as "
             f"sqlite:///mlflow.db or that of a server; MLflow says: {error}"
         ) from error
-    client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+    client.update_run(run_id, RUNNING)
     client.set_tag(run_id, "failure", "")  # of an earlier try
     try:
         yield Tracker(uri, run_id)
     except BaseException:
-        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        client.set_terminated(run_id, FAILED)
         raise
     client.set_terminated(run_id)
 
@@ -137,7 +143,7 @@ def _find_or_create(
             client.set_tag(runs[0].info.run_id, key, value)
         return str(runs[0].info.run_id)
     run_id = str(client.create_run(number, tags=dict(tags), run_name=name).info.run_id)
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    client.log_batch(run_id, params=[param(key, str(value)) for key, value in params.items()])
     return run_id
 
 
@@ -148,7 +154,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return str(found.experiment_id)
     try:
         return str(client.create_experiment(name))
-    except MlflowException as error:
+    except refusal() as error:
         made = client.get_experiment_by_name(name)
         if made is None:
             raise error

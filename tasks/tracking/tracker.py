@@ -9,19 +9,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from typing import TYPE_CHECKING, Any
 
 from mipp.errors import WorkdirError
 from mipp.selection.selection import Selection
 from mipp.training import EpochRecord
 from mipp.workdir import read_manifest
-from tasks.tracking.program import PROGRAM, log_program
+from tasks.tracking.client import client_of, metric, param
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ARTIFACTS = ("choose/nodes.parquet", "choose/selection.json", "report/report.md")
 FOLDERS = ("report/figures",)
+PROGRAM = "evaluate/export/model.pt2"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Tracker:
         if stage == "choose":
             self._log_ratios(Selection.from_json((folder / "selection.json").read_text()))
         if (workdir / PROGRAM).exists() and PROGRAM.startswith(f"{stage}/"):
+            from tasks.tracking.program import log_program
+
             digest = manifest.outputs[PROGRAM.removeprefix(f"{stage}/")]
             log_program(self._client(), self.run_id, workdir / PROGRAM, digest)
 
@@ -96,7 +99,7 @@ class Tracker:
         if self.uri is None:
             return
         metrics = [
-            Metric(f"{stage}/{name}", float(value), 0, record["epoch"])
+            metric(f"{stage}/{name}", float(value), 0, record["epoch"])
             for record in records
             for name, value in record.items()
             if name != "epoch" and value is not None
@@ -115,7 +118,7 @@ class Tracker:
             k: v for k, v in values.items() if v is not None and not isinstance(v, (int, float))
         }
         now = int(time.time() * 1000)  # of two values at one step MLflow shows the later
-        metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
+        metrics = [metric(name, float(value), now, 0) for name, value in numbers.items()]
         self._client().log_batch(self.run_id, metrics=metrics)
         for name, value in others.items():
             text = value if isinstance(value, str) else json.dumps(value)
@@ -136,7 +139,7 @@ class Tracker:
 
     def _log_ratio(self, share: float) -> None:
         if "ratio" not in self._client().get_run(self.run_id).data.params:
-            self._client().log_batch(self.run_id, params=[Param("ratio", f"{share:.2f}")])
+            self._client().log_batch(self.run_id, params=[param("ratio", f"{share:.2f}")])
 
     def _log_files(self, stage: str, workdir: Path) -> None:
         for file in (*ARTIFACTS, "report/report.html"):
@@ -147,7 +150,7 @@ class Tracker:
                 self._client().log_artifacts(self.run_id, str(workdir / folder), folder)
 
     def _client(self) -> MlflowClient:
-        return MlflowClient(self.uri)
+        return client_of(self.uri)
 
 
 def _spell(group: str) -> str:

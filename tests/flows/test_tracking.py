@@ -21,8 +21,9 @@ from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params, write_params
 from mipp.errors import ConfigError, WorkdirError
 from mipp.stages import STAGES, run_all, run_stage
-from tasks.tracking import register_best, track, tracked_run, tracked_sweep, watched_machine
+from tasks.tracking import track, tracked_run, tracked_sweep, watched_machine
 from tasks.tracking.__main__ import main
+from tasks.tracking.registry import register_best
 
 # MLflow uses what SQLAlchemy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
