@@ -17,6 +17,8 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = {
     "small-dense": {"prune.refit": False, "prune.recalibrate": False},
 }
 DENSE_BUDGET = "ratio:0"
+# Parameters of section `choose` that a criterion's scores and their ranking never see.
+INFORMATION_ONLY = ("estimator", "order", "price", "worth", "position_weight", "margin", "sure")
 
 
 def known_methods() -> tuple[str, ...]:
@@ -40,6 +42,11 @@ def require_method(name: str) -> None:
 def settings_of(method: str) -> Mapping[str, Any]:
     """Parameters that a method sets."""
     return CONTROLS.get(method, {"choose.method": method})
+
+
+def unused(method: str) -> tuple[str, ...]:
+    """Parameters of section `choose` that change nothing of a method's result."""
+    return INFORMATION_ONLY if method == "dense" or method in CRITERIA else ()
 
 
 def searches(method: str) -> tuple[str, ...]:

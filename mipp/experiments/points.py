@@ -11,7 +11,7 @@ from typing import Any
 from mipp.config import Params, dump_params, load_params
 from mipp.data.locate import places
 from mipp.errors import CheckpointError, ConfigError
-from mipp.experiments.methods import DENSE_BUDGET, settings_of
+from mipp.experiments.methods import DENSE_BUDGET, settings_of, unused
 from mipp.experiments.spec import Experiment
 from mipp.workdir import fingerprint
 
@@ -37,8 +37,10 @@ class Point:
         return "_".join([*parts, self.key()])
 
     def key(self) -> str:
-        """Fingerprint of method and parameters."""
+        """Fingerprint of method and of the parameters that its result depends on."""
         values = dump_params(self.params)
+        for name in unused(self.method):
+            del values["choose"][name]
         used = {section: v for section, v in values.items() if section not in NOT_RESULTS}
         return fingerprint([self.method, used])[:12]
 

@@ -42,3 +42,17 @@ def test_smoke_scale_runs(file, tmp_path):
     assert main(["sweep", str(file), "--scale", "smoke", "--root", str(tmp_path), "--quiet"]) == 0
     rows, about = read_table(tmp_path / TABLE)
     assert len(rows) == int(about["points"])
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("mipp", True), ("random-same-widths", True), ("l1", False)]
+)
+def test_only_points_whose_result_depends_on_it_are_new_after_a_change(method, changes):
+    experiment = load_experiment(Path("experiments/digits.yaml"), "smoke")
+    experiment = experiment.model_copy(update={"methods": (method,)})
+    names = [
+        {point.name for point in expand(experiment, overrides)}
+        for overrides in ([], ["choose.worth=nats"], ["choose.min_channels=2"])
+    ]
+    assert names[0].isdisjoint(names[1]) == changes
+    assert names[0].isdisjoint(names[2])
