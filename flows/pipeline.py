@@ -24,7 +24,7 @@ from mipp.storage import address_of, keep_file, open_workdir
 from tasks import steps
 from tasks.failures import HOURS, record_failure
 from tasks.pages import follow_pairs
-from tasks.titles import device_tag, run_title
+from tasks.titles import limiting_tags, run_title
 from tasks.tracking import Tracker, tracked_run, watched_machine
 
 
@@ -75,7 +75,7 @@ def pipeline(
     keep_file(folder, "params.yaml")
     run = run_stages.with_options(task_runner=runner, timeout_seconds=hours * 3600)
     with (
-        tags(device_tag(params)),
+        tags(*limiting_tags(params)),
         tracked_run(params, folder, parent) as tracker,
         watched_machine(tracker),
     ):

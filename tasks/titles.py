@@ -10,9 +10,13 @@ from mipp.device import resolve_device
 from mipp.errors import InputError
 
 
-def device_tag(params: Params) -> str:
-    """Tag of a run's tasks, by which a Prefect server limits how many run at once."""
-    return "gpu" if resolve_device(params.compute.device).type == "cuda" else "cpu"
+def limiting_tags(params: Params) -> tuple[str, ...]:
+    """Tags of a run's tasks, by which a Prefect server limits how many run at once.
+
+    `gpu`, or none: every task asks the server about each of its tags before it runs, and an
+    answer of "busy, try again" costs seconds.
+    """
+    return ("gpu",) if resolve_device(params.compute.device).type == "cuda" else ()
 
 
 def run_title(parameters: Mapping[str, Any]) -> str:

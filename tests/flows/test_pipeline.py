@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -28,6 +29,7 @@ from mipp.config import dump_params, load_params
 from mipp.errors import ConfigError
 from mipp.stages import STAGES, run_all
 from mipp.workdir import read_manifest
+from tasks.titles import limiting_tags
 from tasks.tracking import tracked_sweep
 
 # MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
@@ -284,11 +286,17 @@ def test_run_says_what_is_pruned(twice):
     assert names == {title, f"stages in {twice.workdir}"}
 
 
-def test_tasks_carry_the_tag_of_the_device(twice):
+def test_tasks_on_a_processor_ask_for_no_limit(twice):
     name = FlowRunFilter(name=FlowRunFilterName(like_=f"stages in {twice.workdir}"))
     with get_client(sync_client=True) as client:
         found = client.read_task_runs(flow_run_filter=name)
-    assert {tuple(run.tags) for run in found} == {("cpu",)}
+    assert {tuple(run.tags) for run in found} == {()}
+
+
+@pytest.mark.parametrize(("kind", "tags"), [("cpu", ()), ("cuda", ("gpu",))])
+def test_only_tasks_on_a_card_are_limited(kind, tags, monkeypatch):
+    monkeypatch.setattr("tasks.titles.resolve_device", lambda name: torch.device(kind))
+    assert limiting_tags(load_params()) == tags
 
 
 def test_prefect_shows_table_progress_and_where_mlflow_keeps_the_run(twice):
