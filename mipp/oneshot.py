@@ -234,7 +234,9 @@ def _select(
             clock,
         )
         return choice.selection, choice.information, choice.near_collapsed(), times
-    given = CriterionInput(clock.model, graph, lambda: labelled(batches), seed)
+    given = CriterionInput(
+        clock.model, graph, lambda: labelled(batches), seed, lambda: [x for x, _ in batches]
+    )
     scores = CRITERIA[config.method](given)
     selection, times = within_time(
         lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),

@@ -287,6 +287,18 @@ def test_criterion_that_needs_labels_refuses_bare_inputs(net, images):
         mipp.prune(net, [images], method="taylor")
 
 
+@pytest.mark.parametrize("method", ["l1", "synflow", "hrank", "chip", "thinet", "mrmr", "random"])
+def test_criterion_that_needs_no_labels_scores_bare_inputs(net, images, labels, method):
+    labelled = list(zip(images.split(64), labels.split(64), strict=True))
+    bare, with_labels = (
+        mipp.prune(net, batches, method=method, repair="none").selection.kept
+        for batches in (images.split(64), labelled)
+    )
+    assert {g: k.tolist() for g, k in bare.items()} == {
+        g: k.tolist() for g, k in with_labels.items()
+    }
+
+
 @pytest.mark.parametrize("method", ["l1", "random"])
 def test_criterion_that_needs_no_labels_takes_bare_inputs(net, images, method):
     assert mipp.prune(net, [images], method=method).selection.method == method

@@ -63,8 +63,7 @@ def _mean(members: Sequence[Member], values: Callable[[Member], Tensor]) -> npt.
 def _spreads(given: CriterionInput, layers: Sequence[str]) -> dict[str, Tensor]:
     """Standard deviation of every output feature of some layers, (features,) each."""
     sums = {name: MomentSums() for name in layers}
-    images = (x for x, _ in given.batches())
-    for outputs in capture_whole(given.model, layers, "outputs", images):
+    for outputs in capture_whole(given.model, layers, "outputs", given.inputs()):
         for name, y in outputs.items():
             tokens = isinstance(given.model.get_submodule(name), TOKENWISE)
             rows = (y if tokens else y.movedim(1, -1)).flatten(0, -2)

@@ -17,13 +17,19 @@ from mipp.inputs import Inputs
 class CriterionInput:
     """A dense network, its groups, labelled calibration batches, and a seed.
 
-    `batches` gives the same (images, labels) each time it is called.
+    `batches` gives the same (images, labels) each time it is called. Where labels may be
+    missing, `unlabelled` gives the inputs.
     """
 
     model: nn.Module
     graph: ChannelGraph
     batches: Callable[[], Iterable[tuple[Inputs, Tensor]]]
     seed: int
+    unlabelled: Callable[[], Iterable[Inputs]] | None = None
+
+    def inputs(self) -> Iterable[Inputs]:
+        """Batches without their labels, for a criterion that has no use for these."""
+        return self.unlabelled() if self.unlabelled else (x for x, _ in self.batches())
 
 
 def sum_over_producers(

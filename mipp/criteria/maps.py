@@ -27,7 +27,7 @@ def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Ten
     """
     groups = given.graph.groups
     readers = list(dict.fromkeys(m.module for group in groups.values() for m in group.consumers))
-    batches = _parts((x for x, _ in given.batches()), images)
+    batches = _parts(given.inputs(), images)
     for inputs in capture_whole(given.model, readers, "inputs", batches):
         for name, group in groups.items():
             for member in group.consumers:

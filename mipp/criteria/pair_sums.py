@@ -22,11 +22,10 @@ def sum_pairs(
 
     About `ROWS` rows over all calibration images, at least one of each image.
     """
-    images = sum(count(x) for x, _ in given.batches())
+    images = sum(count(x) for x in given.inputs())
     sampling = Sampling(ROWS, images, given.seed)
-    inputs = (x for x, _ in given.batches())
     sums: dict[str, MomentSums] = {}
-    for batch in capture_rows(given.model, given.graph.pairs, inputs, sampling):
+    for batch in capture_rows(given.model, given.graph.pairs, given.inputs(), sampling):
         for name, (x, y) in batch.items():
             sums.setdefault(name, MomentSums("rows")).add(*sides(x, y))
     return {name: one.moments() for name, one in sums.items()}

@@ -36,7 +36,7 @@ def synaptic_flow(given: CriterionInput, alive: Alive) -> Scores:
     names = list(weight_names(model).values())
     weights = [tensors[name].requires_grad_(True) for name in names]
     gates = {name: gate.double() for name, gate in gates_of(given, alive).items()}
-    ones = _ones(next(iter(given.batches()))[0])
+    ones = _ones(next(iter(given.inputs())))
     with differentiable(model):
         outputs = run_with(model, gated(model, given.graph, gates, tensors), ones)
         flow = torch.stack([tensor.sum() for tensor in tensors_in(outputs)]).sum()
