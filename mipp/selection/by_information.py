@@ -11,22 +11,11 @@ from mipp.config import Budget, ChooseConfig, parse_budget
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.pixels import PIXELS
 from mipp.information.elimination import PairInformation
-from mipp.selection.budget import (
-    Candidate,
-    Price,
-    Probe,
-    allowance,
-    check_reachable,
-    find_threshold,
-    fits,
-    spare_channels,
-    spent,
-    unit_prices,
-)
+from mipp.selection.budget import Price, check_reachable, unit_prices
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
-from mipp.selection.stopping import Confidence, Threshold
+from mipp.selection.stopping import Confidence
 from mipp.selection.terc import Verdict
 from mipp.selection.top_down import (
     Passing,
@@ -38,6 +27,7 @@ from mipp.selection.top_down import (
     total_information,
     walk_network,
 )
+from mipp.selection.under_budget import Account, walk_under_budget
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,7 @@ def select_by_information(
         found = walk_network(graph, information, rules, rule_of, totals)
     else:
         account = Account(prices, config.worth == "share" and budget.kind != "nats")
-        threshold, found = _under_threshold(graph, information, rules, account, totals, budget)
+        threshold, found = walk_under_budget(graph, information, rules, account, totals, budget)
         rule_of = account.rule(threshold)
     found = _rounded(graph, found, floors, budget, config)
     kept = found.kept()
@@ -180,87 +170,4 @@ def _explained(verdict: Verdict, stays: bool, *, limited: bool) -> Verdict:
 def _confidence(config: ChooseConfig, percent: float) -> RuleOf:
     return lambda group, passing: Confidence(
         percent, config.margin * max(passing.group, 0.0), config.sure
-    )
-
-
-@dataclass(frozen=True)
-class Account:
-    """What a channel's nats are worth: per price of its group, and as a share or as they are."""
-
-    prices: Mapping[str, float]
-    shares: bool
-
-    def rule(self, level: float) -> RuleOf:
-        """Channels stay that are worth the level."""
-        return lambda group, passing: Threshold(
-            level, self.prices.get(group, 1.0), passing.cut if self.shares else None
-        )
-
-    def bound(self, totals: Mapping[str, float]) -> float:
-        """No channel is worth as much."""
-        most = {g: 1.0 if self.shares else nats for g, nats in totals.items()}
-        return 2 * max(nats / self.prices[g] for g, nats in most.items()) + 1e-300
-
-
-def _under_threshold(
-    graph: ChannelGraph,
-    information: Mapping[str, PairInformation],
-    rules: Rules,
-    account: Account,
-    totals: Mapping[str, float],
-    budget: Budget,
-) -> tuple[float, Walk]:
-    """The level that the budget names, or the smallest found that meets it, and its walk."""
-
-    def walk(level: float) -> Walk:
-        return walk_network(graph, information, rules, account.rule(level), totals)
-
-    def probe(level: float) -> Probe[Walk]:
-        found = walk(level)
-        share = spent(graph, found.counts(), budget.kind)
-        return Probe(found, share, _suggest(graph, found, rules.floors, budget))
-
-    if budget.kind == "nats":
-        return budget.value, walk(budget.value)
-    level, found = find_threshold(probe, allowance(budget), account.bound(totals))
-    return level, _use_spare_budget(graph, found, budget)
-
-
-def _suggest(graph: ChannelGraph, walk: Walk, floors: Floors, budget: Budget) -> float:
-    """The level that would meet the budget if no channel's worth changed with it."""
-    worth = {group: np.sort([v.worth for v in vs]) for group, vs in walk.verdicts.items()}
-    levels = np.unique(np.concatenate(list(worth.values())))
-    low, high = 0, len(levels) - 1
-    while low < high:
-        middle = (low + high) // 2
-        kept = {
-            group: max(
-                len(values) - int(np.searchsorted(values, levels[middle])),
-                floors[group],
-            )
-            for group, values in worth.items()
-        }
-        over = not fits(graph, kept, budget)
-        low, high = (middle + 1, high) if over else (low, middle)
-    return float(levels[low])
-
-
-def _use_spare_budget(graph: ChannelGraph, walk: Walk, budget: Budget) -> Walk:
-    """Take dropped channels back, those worth most first, while they fit.
-
-    One level meets a budget only in steps: a channel more or less changes what is asked of every
-    group upstream, so that a good part of the budget can remain.
-    """
-    dropped = [
-        Candidate(verdict.worth, group, verdict.channel)
-        for group, verdicts in walk.verdicts.items()
-        for verdict in verdicts
-        if verdict.why == "redundant"
-    ]
-    spare = spare_channels(graph, walk.counts(), dropped, budget)
-    return Walk(
-        {
-            group: [replace(v, why="spare") if (group, v.channel) in spare else v for v in verdicts]
-            for group, verdicts in walk.verdicts.items()
-        }
     )
