@@ -129,12 +129,16 @@ class TrainConfig(OptimConfig):
 
 
 class ExtractConfig(Section):
-    """Which activation rows are kept per layer pair, and how many."""
+    """Which activation rows are kept per layer pair, and how many.
+
+    `shards` changes no row: stages and points leave it out of what they depend on.
+    """
 
     rows: Count = 8192
     batch_size: Count = 256
     targets: Literal["pre-activation", "activation"] = "pre-activation"
     inputs: Literal["none", "pixels"] = "none"
+    shards: Count = 1
 
 
 class EstimateConfig(Section):
