@@ -298,8 +298,12 @@ def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return parse_section(Params, values, str(path) if path is not None else "the defaults")
 
 
-def require_one_machine(compute: ComputeConfig) -> None:
-    """Refuse a cluster where nothing but this process works.
+def require_one_machine(compute: ComputeConfig, instead: str = "flows.pipeline") -> None:
+    """Refuse a cluster where only this machine works.
+
+    Parameters
+    ----------
+    instead : module that does the same on a cluster.
 
     Raises
     ------
@@ -307,9 +311,9 @@ def require_one_machine(compute: ComputeConfig) -> None:
     """
     if compute.runner == "ray":
         raise ConfigError(
-            "compute.runner=ray has no effect here: `mipp` works in one process.\nExpected "
-            "threads or serial, got ray; run `python -m flows.pipeline` with the same parameters, "
-            "or set compute.runner=threads."
+            "compute.runner=ray has no effect here: `mipp` works on one machine.\nExpected "
+            f"threads or serial, got ray; run `python -m {instead}` with the same parameters, or "
+            "set compute.runner=threads."
         )
 
 
