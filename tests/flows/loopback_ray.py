@@ -56,7 +56,11 @@ class Cluster:
             command.append(f"--temp-dir={self.folder}")
         with (self.folder / f"start-{ip}.txt").open("w") as log:
             process = subprocess.Popen(
-                command, env={**os.environ, **self.environment}, stdout=log, stderr=log
+                command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
             )
         self._wait_for(ip, process)
         return process

@@ -1,10 +1,13 @@
 """Shards and points of a sweep on a Ray cluster of two nodes give what one process gives."""
 
+import os
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
-from loopback_ray import Cluster, FlowProcess, Pipeline
+from loopback_ray import ROOT, Cluster, FlowProcess, Pipeline
 from mlflow import MlflowClient
+from PIL import Image
 
 from mipp.config import load_params
 from mipp.experiments.results import TABLE, read_table, untimed
@@ -21,6 +24,7 @@ pytestmark = [
 ]
 
 TINY = [
+    "data.name=image-folder",
     "model.name=lenet5",
     "data.size=16",
     "data.calibration=128",
@@ -56,11 +60,26 @@ def cluster(tmp_path_factory):
     running.stop()
 
 
-def test_shards_on_two_nodes_are_the_store_of_one_process(cluster, tmp_path):
+def draw_images(folder):
+    """Grey noise in two classes."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 80), ("test", 10)):
+        for name, i in ((name, i) for name in "ab" for i in range(count)):
+            place = folder / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+
+
+def test_shards_on_two_nodes_are_the_store_of_one_process(cluster, tmp_path, monkeypatch):
+    draw_images(tmp_path / "images")
+    monkeypatch.chdir(ROOT)
+    # which a worker finds if it begins where the flow does; the cluster began elsewhere
+    given = [*TINY, f"data.root={os.path.relpath(tmp_path / 'images')}"]
     for stage in ("train", "extract"):
-        run_stage(STAGES[stage], tmp_path / "one", load_params(overrides=TINY))
+        run_stage(STAGES[stage], tmp_path / "one", load_params(overrides=given))
     (tmp_path / "ray").mkdir()
-    with Pipeline(cluster, tmp_path / "ray/work", [*TINY, "extract.shards=3"]) as flow:
+    with Pipeline(cluster, tmp_path / "ray/work", [*given, "extract.shards=3"]) as flow:
         flow.finish()
     assert read_manifest(tmp_path / "ray/work", "extract") == read_manifest(
         tmp_path / "one", "extract"
