@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mipp.activations.capture import Tap
 from mipp.config import load_params
 from mipp.errors import ConfigError
 from mipp.stages import STAGES, pending_shards, preflight, run_stage, shards
+from mipp.storage import open_workdir
 from mipp.workdir import read_manifest, read_timing
 
 TINY = (
@@ -184,6 +186,29 @@ def test_other_number_of_shards_keeps_the_stage(trained):
     other = params.extract.model_copy(update={"shards": 2})
     assert pending_shards(workdir, params.model_copy(update={"extract": other})) == []
     assert read_manifest(workdir, "extract") == before
+
+
+def test_shards_of_other_machines_are_fetched(trained, monkeypatch):
+    """Each machine has a mirror of its own, and one of them runs the stage."""
+    here, params = trained
+    address, mirrors = f"memory://{here.parent.name}/work", {}
+    for machine in ("flow", "worker"):
+        monkeypatch.setenv("MIPP_CACHE", str(here.with_name(machine)))
+        mirrors[machine] = open_workdir(address)
+    try:
+        run_stage(STAGES["train"], mirrors["flow"], params)
+        for shard in (2, 0):
+            shards.extract_shard(mirrors["worker"], params, shard)
+        shards.extract_shard(mirrors["flow"], params, 1)
+        for shard in (0, 1, 2):
+            shards.extract_shard(mirrors["flow"], params, shard)
+        assert attempts(mirrors["flow"]) == {"1-of-3": 1}
+        run_stage(STAGES["extract"], mirrors["flow"], params)
+        whole = run_stage(STAGES["extract"], here, params)
+        assert read_manifest(mirrors["flow"], "extract") == whole
+        assert not fsspec.filesystem("memory").glob(f"{address}/.extract.parts-*")
+    finally:
+        fsspec.filesystem("memory").store.clear()
 
 
 @pytest.mark.parametrize("change", ["seed=1", "extract.rows=256", "data.calibration=20"])
