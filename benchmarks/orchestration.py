@@ -29,7 +29,7 @@ from mipp.config import Params, load_params
 from mipp.stages import STAGES, pending_pairs, run_stage
 from mipp.stages.estimate import estimate_pair
 from tasks import steps
-from tasks.pages import follow_pairs
+from tasks.pages import follow
 
 RESULTS = Path("benchmarks/results/orchestration.json")
 PLAIN = ("-m", "mipp", "run")
@@ -106,7 +106,8 @@ def ways(api: str) -> dict[str, Callable[[], tuple[float, float]]]:
 @flow(name="fan-out")
 def fan_out(workdir: Path, params: Params, pairs: list[str]) -> None:
     """What the pipeline does with its pairs."""
-    follow_pairs(steps.estimate.map(unmapped(workdir), unmapped(params), pairs))
+    found = steps.estimate.map(unmapped(workdir), unmapped(params), pairs)
+    follow(found, "layer pairs", "mipp-pairs")
 
 
 def ms_per_pair(count: int) -> float:

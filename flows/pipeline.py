@@ -23,7 +23,7 @@ from mipp.stages import epochs_after_pruning, preflight
 from mipp.storage import address_of, keep_file, open_workdir
 from tasks import steps
 from tasks.failures import HOURS, record_failure
-from tasks.pages import follow_pairs
+from tasks.pages import follow
 from tasks.titles import limiting_tags, run_title
 from tasks.tracking import Tracker, tracked_run, watched_machine
 
@@ -84,14 +84,17 @@ def pipeline(
 
 @flow(name="stages", flow_run_name="stages in {workdir}", validate_parameters=False)
 def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
-    """The stages in order; layer pairs are estimated side by side."""
+    """The stages in order; shards are extracted, and layer pairs estimated, side by side."""
     steps.link(tracker)
-    for stage in ("train", "extract"):
-        steps.run(stage, workdir, params, tracker)
+    given = unmapped(address_of(workdir)), unmapped(params)
+    steps.run("train", workdir, params, tracker)
+    shards = steps.list_shards(workdir, params)
+    with resources(params.compute):
+        follow(steps.extract.map(*given, shards), "shards", "mipp-shards")
+    steps.run("extract", workdir, params, tracker)
     pairs = steps.list_pairs(workdir, params)
     with resources(params.compute):
-        where = address_of(workdir)
-        follow_pairs(steps.estimate.map(unmapped(where), unmapped(params), pairs))
+        follow(steps.estimate.map(*given, pairs), "layer pairs", "mipp-pairs")
     for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
         steps.run(stage, workdir, params, tracker)
     steps.publish(workdir)

@@ -6,8 +6,8 @@ The one module that imports prefect_ray, and only when it is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import mipp
 from mipp.config import ComputeConfig
 from mipp.device import divided_threads, threads_each
 from mipp.errors import ConfigError
+from mipp.experiments.origin import commit
 
 LIVES = 3  # times that a task starts anew after a worker or its machine has died
 
@@ -66,12 +67,24 @@ def _ray_runner(compute: ComputeConfig) -> TaskRunner[Any]:
 
 
 def _worker(workers: int) -> dict[str, Any]:
-    """What Ray gives to its workers: this code, and as many threads as a worker has here.
+    """What Ray gives to its workers: this code, this folder, and as many threads as one has here.
 
-    Sums are rounded in an order that depends on the number of threads.
+    Sums are rounded in an order that depends on the number of threads. Data sets and weights may
+    be named relative to the folder.
     """
     top = Path(mipp.__file__).parents[1]
+    known = {"OMP_NUM_THREADS": str(threads_each(workers)), "MIPP_COMMIT": commit()}
+    data = os.environ.get("MIPP_DATA")
     return {
         "py_modules": [str(top / name) for name in ("mipp", "tasks", "flows")],
-        "env_vars": {"OMP_NUM_THREADS": str(threads_each(workers))},
+        "env_vars": known | ({"MIPP_DATA": data} if data else {}),
+        "worker_process_setup_hook": _begin_in(os.getcwd()),
     }
+
+
+def _begin_in(folder: str) -> Callable[[], None]:
+    def begin() -> None:
+        with suppress(OSError):  # a machine that lacks it says itself what it does not find
+            os.chdir(folder)
+
+    return begin

@@ -1,18 +1,25 @@
 """A sweep as a Prefect flow: points side by side, one MLflow run with a child per point.
 
 python -m flows.sweep experiments/digits.yaml --scale smoke --root runs/digits
+
+With `--set compute.runner=ray` points are computed on a cluster; all its machines see the root.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, unmapped
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from mipp.errors import InputError
+from flows.runners import resources, task_runner
+from mipp.config import ComputeConfig
+from mipp.errors import ConfigError, InputError
 from mipp.experiments.results import TABLE
 from mipp.experiments.sweep import Plan, plan_sweep, save_results
 from mipp.experiments.workers import start_workers
@@ -38,15 +45,14 @@ def sweep(
     root : folder for all that it makes.
     overrides : `section.key=value`, for every point.
     only : `column=value`, for a part of the grid.
-    workers : points at once, each in a process of its own.
+    workers : points at once, each in a process of its own; on Ray the cluster decides.
     """
     folder = Path(root)
     plan = plan_sweep(Path(experiment), scale, folder, overrides or (), only or ())
-    tracking = plan.wanted[0].params.tracking
+    tracking, runner = plan.wanted[0].params.tracking, runner_of_points(compute_of(plan), workers)
     with tracked_sweep(f"{plan.name} {scale}", tracking, folder) as tracker:
-        failed = run_points.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
-            plan, folder, workers, tracker.run_id
-        )
+        run = run_points.with_options(task_runner=runner)
+        failed = run(plan, folder, workers, tracker.run_id)
         save_results(plan, folder)
         tracker.log_sweep(folder)
     return failed
@@ -54,10 +60,45 @@ def sweep(
 
 @flow(name="points", validate_parameters=False)
 def run_points(plan: Plan, root: Path, workers: int, parent: str) -> list[str]:
-    """Every point as a task, which waits for a process of the pool; names of those that failed."""
-    with start_workers(workers) as pool, points.computed_by(pool):
-        done = points.compute.map(unmapped(root), list(plan.wanted), unmapped(parent))
-        return [name for name in done.result() if name]
+    """Every point as a task; names of those that failed."""
+    with places_for_points(compute_of(plan), workers):
+        done = points.compute.map(unmapped(root.resolve()), list(plan.wanted))
+        found = zip(plan.wanted, done, strict=True)
+        return [p.name for p, future in found if points.log_outcome(root, p, parent, future)]
+
+
+def compute_of(plan: Plan) -> ComputeConfig:
+    """Where the points of a sweep are computed."""
+    return plan.wanted[0].params.compute
+
+
+def runner_of_points(compute: ComputeConfig, workers: int) -> TaskRunner[Any]:
+    """The runner of a sweep: a thread that waits for each process of its pool, or a cluster.
+
+    Raises
+    ------
+    ConfigError : Ray is not installed, or is told how many points to compute at once.
+    """
+    if compute.runner != "ray":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if workers != 1:
+        raise ConfigError(
+            f"workers={workers} (--workers) has no effect with compute.runner=ray.\nExpected it to "
+            f"be left out, got {workers}; a point takes compute.cpus_per_task cores and "
+            "compute.gpus_per_task GPUs of the cluster, which says how many run at once."
+        )
+    return task_runner(compute)
+
+
+@contextmanager
+def places_for_points(compute: ComputeConfig, workers: int) -> Iterator[None]:
+    """Processes for the points that are submitted in the block: a pool's, or the cluster's."""
+    if compute.runner == "ray":
+        with resources(compute):
+            yield
+    else:
+        with start_workers(workers) as pool, points.computed_by(pool):
+            yield
 
 
 def main() -> int:
@@ -71,9 +112,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="points at once (%(default)s)")
     options = parser.parse_args()
     try:
-        plan_sweep(
+        plan = plan_sweep(
             Path(options.experiment), options.scale, Path(options.root), options.set, options.only
         )
+        runner_of_points(compute_of(plan), options.workers)
         failed = sweep(
             options.experiment,
             options.scale,

@@ -129,12 +129,16 @@ class TrainConfig(OptimConfig):
 
 
 class ExtractConfig(Section):
-    """Which activation rows are kept per layer pair, and how many."""
+    """Which activation rows are kept per layer pair, and how many.
+
+    `shards` changes no row: stages and points leave it out of what they depend on.
+    """
 
     rows: Count = 8192
     batch_size: Count = 256
     targets: Literal["pre-activation", "activation"] = "pre-activation"
     inputs: Literal["none", "pixels"] = "none"
+    shards: Count = 1
 
 
 class EstimateConfig(Section):
@@ -294,8 +298,12 @@ def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return parse_section(Params, values, str(path) if path is not None else "the defaults")
 
 
-def require_one_machine(compute: ComputeConfig) -> None:
-    """Refuse a cluster where nothing but this process works.
+def require_one_machine(compute: ComputeConfig, instead: str = "flows.pipeline") -> None:
+    """Refuse a cluster where only this machine works.
+
+    Parameters
+    ----------
+    instead : module that does the same on a cluster.
 
     Raises
     ------
@@ -303,9 +311,9 @@ def require_one_machine(compute: ComputeConfig) -> None:
     """
     if compute.runner == "ray":
         raise ConfigError(
-            "compute.runner=ray has no effect here: `mipp` works in one process.\nExpected "
-            "threads or serial, got ray; run `python -m flows.pipeline` with the same parameters, "
-            "or set compute.runner=threads."
+            "compute.runner=ray has no effect here: `mipp` works on one machine.\nExpected "
+            f"threads or serial, got ray; run `python -m {instead}` with the same parameters, or "
+            "set compute.runner=threads."
         )
 
 

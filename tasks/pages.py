@@ -52,16 +52,21 @@ def show_tracking(tracker: Tracker) -> None:
         create_markdown_artifact(text, key="mipp-mlflow")
 
 
-def follow_pairs(futures: Iterable[Future]) -> None:
-    """Wait for all layer pairs and show how many are done.
+def follow(futures: Iterable[Future], what: str, key: str) -> None:
+    """Wait for all parts of a stage and show how many are done.
 
-    A pair that failed is left to stage `estimate`, which does it again or says why it cannot.
+    A part that failed is left to the stage, which does it again or says why it cannot.
+
+    Parameters
+    ----------
+    what : what the parts are, such as `layer pairs`.
+    key : of the artifact.
     """
     waiting = list(futures)
     if not waiting:
         return
-    words = f"{len(waiting)} layer pairs"
-    artifact = create_progress_artifact(0.0, key="mipp-pairs", description=words)
+    words = f"{len(waiting)} {what}"
+    artifact = create_progress_artifact(0.0, key=key, description=words)
     assert isinstance(artifact, UUID)
     for done, future in enumerate(waiting, 1):
         future.wait()

@@ -12,8 +12,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from mipp.config import Params
-from mipp.stages import STAGES, pending_pairs, preflight, run_stage
+from mipp.stages import STAGES, pending_pairs, pending_shards, preflight, run_stage
 from mipp.stages.estimate import estimate_pair
+from mipp.stages.shards import extract_shard
 from mipp.storage import open_workdir
 from tasks import pages
 from tasks.retrying import DELAYS, may_pass
@@ -45,6 +46,18 @@ def run(stage: str, workdir: Path, params: Params, tracker: Tracker) -> None:
     """Run one stage unless its folder is up to date, and log that folder."""
     run_stage(STAGES[stage], workdir, params, partial(tracker.log_epoch))
     tracker.log_stage(stage, workdir)
+
+
+@step(task_run_name="list shards")
+def list_shards(workdir: Path, params: Params) -> list[int]:
+    """Shards of the calibration images that still have to be extracted."""
+    return pending_shards(workdir, params)
+
+
+@step(task_run_name="extract shard {shard}")
+def extract(address: str, params: Params, shard: int) -> None:
+    """Extract one shard, on any machine; its rows wait in the work directory."""
+    extract_shard(open_workdir(address), params, shard)
 
 
 @step(task_run_name="list pairs")

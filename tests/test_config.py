@@ -241,6 +241,6 @@ def test_shares_of_a_gpu_are_taken_on_ray():
 
 
 def test_one_process_refuses_a_cluster():
-    with pytest.raises(ConfigError, match=r"works in one process.*\n.*python -m flows\.pipeline"):
+    with pytest.raises(ConfigError, match=r"works on one machine.*\n.*python -m flows\.pipeline"):
         require_one_machine(load_params(overrides=["compute.runner=ray"]).compute)
     require_one_machine(Params().compute)

@@ -269,8 +269,10 @@ class Watched:
     model_dump_json = model_dump
 
 
-# The network's name travels in its checkpoint, and no device or worker may change an answer.
-IMPLIED = {"model.name", "compute.device", "compute.runner", "compute.workers"}
+# The network's name travels in its checkpoint; no device, worker or shard may change an answer.
+IMPLIED = {
+    "model.name", "compute.device", "compute.runner", "compute.workers", "extract.shards",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,14 @@ class Sampling:
     """Which positions of an output map become rows: `rows` over all `images`, from `seed`.
 
     Every image gives the same number of positions, one from each of equal strata of the map,
-    so that a row is a (nearly) distinct position. Fewer when the map is smaller.
+    so that a row is a (nearly) distinct position. Fewer when the map is smaller. Who begins with
+    image number `first` draws for it what who begins with the first one does.
     """
 
     rows: int
     images: int
     seed: int
+    first: int = 0
 
     def per_image(self, positions: int) -> int:
         """Rows that each image gives of a map with that many positions."""
@@ -46,13 +48,17 @@ class _Positions:
 
     def __init__(self, sampling: Sampling, stream: int) -> None:
         self._sampling = sampling
-        self._generator = np.random.default_rng([sampling.seed, stream])
+        self._bits = np.random.PCG64([sampling.seed, stream])
+        self._generator = np.random.Generator(self._bits)
+        self._before = sampling.first
 
     def draw(self, images: int, positions: int) -> Tensor:
         """Flat position indices, shape (images, per image), ascending."""
         count = self._sampling.per_image(positions)
         if count == positions:
             return torch.arange(positions).expand(images, -1)
+        self._bits.advance(self._before * count)  # a number takes one step
+        self._before = 0
         jitter = self._generator.random((images, count))
         return torch.from_numpy(((np.arange(count) + jitter) * positions / count).astype(np.int64))
 

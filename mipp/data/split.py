@@ -64,10 +64,14 @@ class ImageSplit:
 
     def first(self, n: int) -> ImageSplit:
         """Split of the first n images, or of all where there are fewer."""
-        head = ImageSplit(self.part, self.indices[:n], self.preparation, self.augment)
+        return self.between(0, n)
+
+    def between(self, start: int, stop: int) -> ImageSplit:
+        """Split of the images from number `start` to before `stop`, as far as there are such."""
+        part = ImageSplit(self.part, self.indices[start:stop], self.preparation, self.augment)
         if "_kept" in self.__dict__:  # decoded already: share, do not decode again
-            head.__dict__["_kept"] = self._kept[:n]
-        return head
+            part.__dict__["_kept"] = self._kept[start:stop]
+        return part
 
     def batches(
         self,

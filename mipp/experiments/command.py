@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mipp.config import require_one_machine
 from mipp.experiments.results import TABLE
 from mipp.experiments.spec import SCALES
 from mipp.experiments.sweep import plan_sweep, run_sweep
@@ -54,6 +55,7 @@ def add_sweep(commands: Any) -> None:
 def sweep(options: argparse.Namespace) -> tuple[int, str]:
     """Run the sweep; returns the exit code and one line that says where the table is."""
     plan = plan_sweep(options.experiment, options.scale, options.root, options.set, options.only)
+    require_one_machine(plan.wanted[0].params.compute, instead="flows.sweep")
     failed = run_sweep(plan, options.root, max(1, options.workers))
     for point, reason in failed:
         sys.stderr.write(f"failed: {point.name}: {reason}\n")

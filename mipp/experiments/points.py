@@ -41,6 +41,7 @@ class Point:
         values = dump_params(self.params)
         for name in unused(self.method):
             del values["choose"][name]
+        del values["extract"]["shards"]  # changes no row
         used = {section: v for section, v in values.items() if section not in NOT_RESULTS}
         return fingerprint([self.method, used])[:12]
 

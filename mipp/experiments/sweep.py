@@ -23,6 +23,7 @@ from mipp.stages import preflight
 from mipp.workdir import fingerprint, require_writable
 
 logger = logging.getLogger(__name__)
+OF_CLUSTERS = ("compute.runner=ray", "compute.address", "compute.cpus_per_", "compute.gpus_per_")
 Outcome = tuple[Point, str | None]  # a point, and why it failed
 
 
@@ -107,8 +108,9 @@ def about(plan: Plan) -> dict[str, str]:
 
 
 def command(plan: Plan) -> str:
-    """The command that computes the whole grid."""
-    said = "".join(f" --set {text}" for text in plan.overrides)
+    """The command that computes the whole grid, on one machine."""
+    kept = [text for text in plan.overrides if not text.startswith(OF_CLUSTERS)]
+    said = "".join(f" --set {text}" for text in kept)
     return f"mipp sweep experiments/{plan.name}.yaml --scale {plan.scale}{said}"
 
 

@@ -110,13 +110,14 @@ def _json(path: Path) -> Any:
 
 
 def _sections(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
-    """Parameters of all stages; single keys such as `choose.estimator` are in their section."""
-    return {
-        key: value
-        for manifest in manifests.values()
-        for key, value in manifest.params.items()
-        if "." not in key
-    }
+    """Parameters of all stages by section; single keys such as `extract.rows` join theirs."""
+    given = [item for manifest in manifests.values() for item in manifest.params.items()]
+    sections: dict[str, Any] = {}
+    for key, value in given:
+        section, dot, field = key.partition(".")
+        if dot and "(" not in section:
+            sections.setdefault(section, {})[field] = value
+    return {**sections, **{key: value for key, value in given if "." not in key}}
 
 
 def _pixels(path: Path, summary: Mapping[str, Any]) -> Pixels | None:

@@ -30,7 +30,19 @@ STAGES: Mapping[str, Stage] = {
             params=("seed", "data", "model", "train"),
             files=("model.weights",),
         ),
-        Stage("extract", extract_activations, ("seed", "data", "extract"), ("train",)),
+        Stage(
+            "extract",
+            extract_activations,
+            (
+                "seed",
+                "data",
+                "extract.rows",
+                "extract.batch_size",
+                "extract.targets",
+                "extract.inputs",
+            ),
+            ("train",),
+        ),
         Stage("estimate", gather_estimates, ("seed", "estimate", "choose.estimator"), ("extract",)),
         Stage(
             "choose",
@@ -69,6 +81,13 @@ def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> N
         run_stage(stage, workdir, params, on_epoch)
 
 
+def pending_shards(workdir: Path, params: Params) -> list[int]:
+    """Shards that the `extract` stage can be given; none when it is up to date, or has but one."""
+    if params.extract.shards == 1 or not needs_run(STAGES["extract"], workdir, params):
+        return []
+    return list(range(params.extract.shards))
+
+
 def pending_pairs(workdir: Path, params: Params) -> list[str]:
     """Layer pairs that the `estimate` stage still needs; none when it is up to date."""
     if not needs_run(STAGES["estimate"], workdir, params):
@@ -105,6 +124,7 @@ __all__ = [
     "Stage",
     "epochs_after_pruning",
     "pending_pairs",
+    "pending_shards",
     "preflight",
     "run_all",
     "run_one",

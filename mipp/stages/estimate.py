@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,13 +24,12 @@ from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import Moments
 from mipp.progress import track
 from mipp.stages.inputs import MOMENTS, STORE, model_fingerprint
+from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
 from mipp.stages.stage import Context
-from mipp.storage import fetch_file, fetch_stage, forget, keep_file, location_of
-from mipp.workdir import TIMING, fingerprint, read_manifest, versions
+from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
+from mipp.workdir import TIMING, read_manifest
 
-PARTS = ".estimate.parts-"
 SECONDS = ".seconds"
-ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the pair
 
 
 def pairs_to_estimate(workdir: Path) -> list[str]:
@@ -55,8 +53,7 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     if fetch_file(workdir, part.relative_to(workdir)):
         return
     part.parent.mkdir(parents=True, exist_ok=True)
-    with part.with_suffix(ATTEMPTS).open("a") as file:
-        file.write(f"{platform.node()} {os.getpid()}\n")
+    note_attempt(part)
     started = time.perf_counter()
     device = resolve_device(params.compute.device)
     data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
@@ -105,7 +102,7 @@ def gather_estimates(context: Context) -> None:
     for pair in pairs:
         shutil.copyfile(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
     (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
-    forget(workdir, PARTS)
+    forget_parts(workdir, "estimate")
 
 
 def parts_folder(workdir: Path, params: Params) -> Path:
@@ -116,9 +113,8 @@ def parts_folder(workdir: Path, params: Params) -> Path:
         params.estimate.model_dump(mode="json"),
         params.choose.estimator,
         extract.digest() if extract else None,
-        versions(),
     ]
-    return workdir / f"{PARTS}{fingerprint(made_from)[:16]}"
+    return folder_of_parts(workdir, "estimate", made_from)
 
 
 def load_information(workdir: Path, params: Params) -> dict[str, PairInformation]:

@@ -2,58 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from safetensors.torch import save_file
 
-from mipp.activations import Sampling, capture_rows, write_store
+from mipp.activations import write_store
 from mipp.activations.capture import Rows
-from mipp.device import resolve_device
 from mipp.information.moments import MomentSums
-from mipp.progress import track
-from mipp.stages.inputs import (
-    MOMENTS,
-    STORE,
-    images_of,
-    load_dense,
-    load_splits,
-    pixel_pairs_of,
-    store_fingerprint,
-    trace,
-)
+from mipp.stages.inputs import MOMENTS, STORE, store_fingerprint
+from mipp.stages.parts import forget_parts
+from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
+from mipp.stages.shards import extract_shard, rows_of_shards, seconds_of_shards
 from mipp.stages.stage import Context
+from mipp.workdir import TIMING
 
 
 def extract_activations(context: Context) -> None:
     """One forward pass over the calibration split; rows stream to the store.
 
     Moments are added up on the device while the rows are at hand, where they take less room than
-    the rows do; `estimate` then need not read these again.
+    the rows do; `estimate` then need not read these again. Shards that no worker has extracted
+    are extracted here, and the rows of all come to the store and the sums in the order of one
+    pass.
     """
-    params = context.params
-    device = resolve_device(params.compute.device)
-    splits = load_splits(params)
-    checkpoint = load_dense(context.workdir, device)
-    graph = trace(checkpoint, device)
-    pairs = graph.pairs
-    if params.extract.inputs == "pixels":
-        pairs = (*pairs, *pixel_pairs_of(checkpoint, graph, device))
-    split = splits.calibration
-    batch = params.extract.batch_size
-    batches = track(images_of(split, batch, device), total=-(-len(split) // batch), label="extract")
-    sampling = Sampling(params.extract.rows, len(split), params.seed)
-    rows = capture_rows(checkpoint.model, pairs, batches, sampling, params.extract.targets)
-    counts = {pair.name: len(split) * sampling.per_image(pair.positions) for pair in pairs}
+    params, workdir = context.params, context.workdir
+    found = load_calibration(workdir, params)
+    if params.extract.shards > 1:
+        seconds = seconds_of_shards(workdir, params)
+        for shard in range(params.extract.shards):
+            extract_shard(workdir, params, shard)
+        rows = rows_of_shards(workdir, params, found)
+        (context.out / TIMING).write_text(json.dumps({"seconds": seconds}))
+    else:
+        rows = calibration_rows(found, range(count_batches(params.extract, found.images)))
+    _write(context, found, rows)
+    forget_parts(workdir, "extract")
+
+
+def _write(context: Context, found: Calibration, rows: Iterable[Rows]) -> None:
+    """The store of these rows and the moments of its pairs."""
     sums: dict[str, MomentSums] = {}
     write_store(
         context.out / STORE.name,
-        add_up(rows, counts, sums),
-        store_fingerprint(context.workdir, splits, params.extract),
+        add_up(rows, found.counts(), sums),
+        store_fingerprint(context.workdir, found.splits, found.config),
     )
     folder = context.out / MOMENTS.name
     folder.mkdir()
-    for name, found in sums.items():
-        tensors = {key: value.cpu() for key, value in found.moments().tensors().items()}
+    for name, total in sums.items():
+        tensors = {key: value.cpu() for key, value in total.moments().tensors().items()}
         save_file(tensors, folder / f"{name}.safetensors")
 
 

@@ -20,6 +20,7 @@ from mipp.models import build_model, load_weights
 from mipp.selection.budget import check_reachable
 from mipp.selection.limits import floors_of
 from mipp.stages.inputs import load_splits, model_spec
+from mipp.stages.shards import require_shards
 from mipp.stages.training import config_after_pruning
 from mipp.training import require_trainable
 from mipp.workdir import read_manifest, require_writable
@@ -46,6 +47,7 @@ def preflight(workdir: Path, params: Params) -> None:
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
+    require_shards(params.extract, len(splits.calibration))
     if params.extract.targets == "activation":
         observed(model, [pair.consumer for pair in graph.pairs], lambda layer, value: None)
     check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))

@@ -54,6 +54,20 @@ def test_batches_are_float32_images_and_int64_labels():
 
 
 @pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("decoded", [False, True])
+def test_part_between_two_numbers_holds_those_images_alone(streams, decoded):
+    part, counted = numbered_part(streams=streams)
+    split = ImageSplit(part, torch.tensor([7, 2, 9, 0, 5]), AS_IS)
+    if decoded:
+        list(split.batches(5))
+    counted.clear()
+    assert numbers(split.between(1, 3).batches(8)) == [(2, 102), (9, 109)]
+    assert sum(counted) == (0 if decoded and not streams else 2)
+    assert numbers(split.between(4, 9).batches(8)) == [(5, 105)]
+    assert numbers(split.between(5, 9).batches(8)) == []
+
+
+@pytest.mark.parametrize("streams", [False, True])
 def test_generator_shuffles_and_fixes_the_order(streams):
     split = ImageSplit(numbered_part(streams=streams)[0], torch.arange(10), AS_IS)
     first, second, other = (

@@ -7,7 +7,7 @@ import pytest
 from mipp.cli import main
 from mipp.errors import BudgetError, ConfigError
 from mipp.experiments.results import TABLE, read_table, untimed
-from mipp.experiments.sweep import plan_sweep, run_sweep
+from mipp.experiments.sweep import command, plan_sweep, run_sweep
 
 SPEC = """
 title: small
@@ -125,3 +125,24 @@ def test_only_asks_for_some_points_and_refuses_what_is_not_there(spec, tmp_path)
         plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["methods=l1"])
     with pytest.raises(ConfigError, match="no point"):
         plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["method=l2"])
+
+
+def test_command_refuses_a_cluster_and_names_the_flow(spec, tmp_path, capsys):
+    arguments = ["sweep", str(spec()), "--root", str(tmp_path / "root")]
+    assert main([*arguments, "--set", "compute.runner=ray"]) == 2
+    assert "python -m flows.sweep" in capsys.readouterr().err
+    assert not (tmp_path / "root/points").exists()
+
+
+def test_command_of_the_table_is_one_for_one_machine(spec, tmp_path):
+    overrides = ["compute.runner=ray", "compute.address=10.0.0.1:6379", "train.lr=0.01"]
+    found = command(plan_sweep(spec(), "smoke", tmp_path, [*overrides, "compute.cpus_per_task=2"]))
+    assert found == "mipp sweep experiments/small.yaml --scale smoke --set train.lr=0.01"
+
+
+def test_number_of_shards_is_no_other_point(spec, tmp_path):
+    names = [
+        [point.name for point in plan_sweep(spec(), "smoke", tmp_path, given).wanted]
+        for given in ([], ["extract.shards=2", "extract.batch_size=16"], ["extract.batch_size=16"])
+    ]
+    assert names[0] != names[1] == names[2]

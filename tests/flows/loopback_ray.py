@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 CPUS = 2
+ROOT = Path(__file__).parents[2]
 
 
 def free_port():
@@ -55,7 +56,11 @@ class Cluster:
             command.append(f"--temp-dir={self.folder}")
         with (self.folder / f"start-{ip}.txt").open("w") as log:
             process = subprocess.Popen(
-                command, env={**os.environ, **self.environment}, stdout=log, stderr=log
+                command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
             )
         self._wait_for(ip, process)
         return process
@@ -91,3 +96,74 @@ class Cluster:
         for node in (self.other, self.head):
             if node.poll() is None:
                 self.kill(node)
+
+
+class FlowProcess:
+    """`python -m MODULE ARGUMENTS` on a cluster, as long as the block."""
+
+    def __init__(self, cluster, folder, module, *arguments):
+        self.cluster, self.log = cluster, folder / "flow.txt"
+        places = ["compute.runner=ray", f"compute.address={cluster.address}"]
+        environment = {
+            **os.environ,
+            **cluster.environment,
+            "OMP_NUM_THREADS": "1",  # as in this process
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        }
+        sets = [word for place in places for word in ("--set", place)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments, *sets],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def look(self):
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    def until(self, happened):
+        for _ in range(6000):
+            if happened():
+                return
+            assert self.look(), self.log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def finish(self):
+        while self.look():
+            time.sleep(0.1)
+        assert self.process.returncode == 0, self.log.read_text()
+
+
+class Pipeline(FlowProcess):
+    """`python -m flows.pipeline` over a work directory; knows who has worked on which part."""
+
+    def __init__(self, cluster, workdir, overrides):
+        self.workdir, self.attempts = workdir, {}
+        sets = [word for override in overrides for word in ("--set", override)]
+        given = ("flows.pipeline", "--workdir", str(workdir), *sets)
+        super().__init__(cluster, workdir.parent, *given)
+
+    def look(self):
+        """Notes who works on which part; the folder goes when all are done."""
+        for file in self.workdir.glob(".*.parts-*/*.attempts"):
+            try:
+                lines = file.read_text().splitlines()
+            except FileNotFoundError:
+                continue
+            self.attempts[file.stem] = lines
+        return super().look()
+
+    def pids(self):
+        return {int(line.split()[1]) for lines in self.attempts.values() for line in lines}

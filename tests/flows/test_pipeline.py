@@ -27,7 +27,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.pipeline import main, pipeline
 from mipp.config import dump_params, load_params
 from mipp.errors import ConfigError
-from mipp.stages import STAGES, run_all
+from mipp.stages import STAGES, run_all, run_stage
 from mipp.workdir import read_manifest
 from tasks.titles import limiting_tags
 from tasks.tracking import tracked_sweep
@@ -345,3 +345,20 @@ def test_point_of_a_sweep_is_a_child_of_its_run(twice, tmp_path):
     runs = {run.info.run_id: run for run in twice.client.search_runs([experiment])}
     del runs[sweep.run_id]
     assert [run.data.tags["mlflow.parentRunId"] for run in runs.values()] == [sweep.run_id]
+
+
+def test_shards_are_extracted_by_separate_tasks(prefect, twice, tmp_path):
+    """The flow of `twice` has one shard, and no task for it."""
+    assert not [name for name, _ in twice.first_tasks if name.startswith("extract shard")]
+    more = ["extract.shards=3", "extract.batch_size=32", "train.epochs=0", "finetune.epochs=0"]
+    workdir, overrides = tmp_path / "flow", [*TINY, *more, "tracking.uri=null"]
+    pipeline(str(workdir), overrides=overrides)
+    tasks = Counter(name for name, _ in task_runs(workdir))
+    assert {name: count for name, count in tasks.items() if "shard " in name} == {
+        f"extract shard {shard}": 1 for shard in range(3)
+    }
+    one = load_params(overrides=[*overrides, "extract.shards=1"])
+    for stage in ("train", "extract"):
+        run_stage(STAGES[stage], tmp_path / "one", one)
+    assert read_manifest(workdir, "extract") == read_manifest(tmp_path / "one", "extract")
+    assert artifacts_of(flow_run_over(workdir))["mipp-shards"].data == 100

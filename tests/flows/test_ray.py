@@ -1,15 +1,11 @@
 """The flow on a Ray cluster of two nodes decides what threads decide, whoever dies meanwhile."""
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections import Counter
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from loopback_ray import Cluster, Pipeline
 
 from mipp.config import load_params
 from mipp.stages import run_all
@@ -22,7 +18,6 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
 TINY = [
     "model.name=lenet5",
     "data.size=16",
@@ -47,69 +42,9 @@ LONG = [  # seconds a pair, and no stage after it depends on how long
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    from loopback_ray import Cluster
-
     running = Cluster(tmp_path_factory.mktemp("ray"))
     yield running
     running.stop()
-
-
-class Flow:
-    """`python -m flows.pipeline` in a process of its own, on a cluster, as long as the block."""
-
-    def __init__(self, cluster, workdir, overrides):
-        self.workdir, self.log = workdir, workdir.with_name("flow.txt")
-        asked = [*overrides, "compute.runner=ray", f"compute.address={cluster.address}"]
-        sets = [word for override in asked for word in ("--set", override)]
-        environment = {
-            **os.environ,
-            **cluster.environment,
-            "OMP_NUM_THREADS": "1",  # as in this process
-            "PREFECT_HOME": str(workdir.with_name("prefect")),
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        }
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.pipeline", "--workdir", str(workdir), *sets],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        self.attempts = {}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def look(self):
-        """Notes who works on which pair; the folder goes when all are done."""
-        for file in self.workdir.glob(".estimate.parts-*/*.attempts"):
-            try:
-                lines = file.read_text().splitlines()
-            except FileNotFoundError:
-                continue
-            self.attempts[file.stem] = lines
-        return self.process.poll() is None
-
-    def until(self, happened):
-        for _ in range(6000):
-            if happened():
-                return
-            assert self.look(), self.log.read_text()
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def finish(self):
-        while self.look():
-            time.sleep(0.1)
-        assert self.process.returncode == 0, self.log.read_text()
-
-    def pids(self):
-        return {int(line.split()[1]) for lines in self.attempts.values() for line in lines}
 
 
 def by_threads(folder, overrides):
@@ -134,7 +69,7 @@ def assert_same_result(workdir, reference):
 def test_two_nodes_decide_what_threads_decide(cluster, tmp_path):
     reference = by_threads(tmp_path / "threads", TINY)
     (tmp_path / "ray").mkdir()
-    with Flow(cluster, extracted(reference, tmp_path / "ray/work"), TINY) as flow:
+    with Pipeline(cluster, extracted(reference, tmp_path / "ray/work"), TINY) as flow:
         flow.finish()
     assert_same_result(tmp_path / "ray/work", reference)
     assert {len(lines) for lines in flow.attempts.values()} == {1}
@@ -144,7 +79,7 @@ def test_two_nodes_decide_what_threads_decide(cluster, tmp_path):
 def test_death_of_a_worker_and_of_a_node_changes_nothing(cluster, tmp_path):
     reference = by_threads(tmp_path / "threads", LONG)
     (tmp_path / "ray").mkdir()
-    with Flow(cluster, extracted(reference, tmp_path / "ray/work"), LONG) as flow:
+    with Pipeline(cluster, extracted(reference, tmp_path / "ray/work"), LONG) as flow:
         flow.until(lambda: at_work(cluster, cluster.head, flow))
         at_work(cluster, cluster.head, flow)[0].kill()
         flow.until(lambda: at_work(cluster, cluster.other, flow))

@@ -9,7 +9,8 @@ import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.pipeline import main
-from flows.runners import task_runner
+from flows.runners import _begin_in, task_runner
+from flows.sweep import runner_of_points
 from mipp.config import ComputeConfig
 from mipp.errors import ConfigError
 
@@ -48,3 +49,23 @@ def test_command_refuses_resources_of_a_cluster_on_threads(tmp_path, monkeypatch
     monkeypatch.setattr("sys.argv", ["pipeline", *arguments])
     assert main() == 2
     assert "compute.gpus_per_task has no effect" in capsys.readouterr().err
+
+
+def test_points_run_on_as_many_threads_as_there_are_processes():
+    runner = runner_of_points(ComputeConfig(workers=7), 3)
+    assert isinstance(runner, ThreadPoolTaskRunner)
+    assert runner._max_workers == 3
+
+
+def test_sweep_on_a_cluster_refuses_a_number_of_processes():
+    with pytest.raises(ConfigError, match=r"workers=2 \(--workers\) has no effect"):
+        runner_of_points(ComputeConfig(runner="ray"), 2)
+
+
+def test_worker_begins_in_the_folder_of_the_flow_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flow").mkdir()
+    _begin_in(str(tmp_path / "flow"))()
+    assert Path.cwd() == tmp_path / "flow"
+    _begin_in(str(tmp_path / "none"))()
+    assert Path.cwd() == tmp_path / "flow"

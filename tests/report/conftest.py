@@ -13,7 +13,7 @@ from mipp.config import dump_params, load_params
 # stage -> sections of the parameters that its manifest records, as in mipp.stages
 SECTIONS = {
     "train": ("seed", "data", "model", "train"),
-    "extract": ("seed", "data", "extract"),
+    "extract": ("seed", "data", "extract.rows", "extract.batch_size", "extract.targets"),
     "estimate": ("estimate",),
     "choose": ("seed", "data", "choose"),
     "prune": ("seed", "data", "prune"),
@@ -78,7 +78,7 @@ class Workdir:
     def write(self):
         for stage, sections in SECTIONS.items():
             (self.root / stage).mkdir(parents=True)
-            self._manifest(stage, {name: self.params[name] for name in sections})
+            self._manifest(stage, {name: self._chosen(name) for name in sections})
             self._json(f"{stage}/timing.json", {"seconds": 1.5, "peak_rss_mb": 512.0, "host": "h"})
         for stage, history in self.history.items():
             self._json(f"{stage}/history.json", history)
@@ -87,6 +87,10 @@ class Workdir:
         self._json("evaluate/metrics.json", self.metrics)
         self._choose()
         return self.root
+
+    def _chosen(self, key):
+        section, _, field = key.partition(".")
+        return self.params[section][field] if field else self.params[section]
 
     def _choose(self):
         by_information = self.params["choose"]["method"] == "mipp"

@@ -48,6 +48,11 @@ def test_command_survives_a_shell(workdir):
     assert words == ["mipp", "run", "--set", 'data.root="/data/it\'s; here"']
 
 
+def test_parameter_that_its_stage_records_by_itself_is_given(workdir):
+    workdir.params["extract"]["rows"] = 99
+    assert command(read_run(workdir.write())) == "mipp run \\\n  --set extract.rows=99"
+
+
 def test_parameters_that_no_stage_records_are_left_out(workdir):
     workdir.params["compute"]["workers"] = 7
     assert command(read_run(workdir.write())) == "mipp run"

@@ -1,0 +1,145 @@
+"""Shards of stage `extract`: runs of whole batches, whose rows wait until all are there.
+
+A shard's folder holds a file per batch. Read in the order of the batches, the rows of any number
+of shards are those of one pass over all images, bit for bit, so that the store and the sums made
+of them are too; sums that shards add up by themselves and merge would differ in their last digits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from mipp.activations.capture import Rows
+from mipp.config import ExtractConfig, Params
+from mipp.errors import ConfigError
+from mipp.progress import track
+from mipp.stages.inputs import model_fingerprint
+from mipp.stages.parts import folder_of_parts, note_attempt
+from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
+from mipp.storage import fetch_file, fetch_stage, keep_file
+
+DONE = "done.json"  # the last file of a shard to be written
+_ALONE = threading.RLock()  # for what changes torch as other threads of the process see it
+
+
+def require_shards(config: ExtractConfig, images: int) -> None:
+    """Refuse shards that would have no batch.
+
+    Raises
+    ------
+    ConfigError : there are more shards than batches.
+    """
+    batches = count_batches(config, images)
+    if config.shards > batches:
+        raise ConfigError(
+            f"extract.shards={config.shards} leaves some of them without a batch.\nExpected at "
+            f"most {batches}, as many as batches of extract.batch_size={config.batch_size} are "
+            f"made of {images} calibration images, got {config.shards}; set "
+            f"extract.shards={batches}, or a smaller extract.batch_size."
+        )
+
+
+def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
+    """Numbers of the batches that a shard runs; shards differ by one batch at most."""
+    batches = count_batches(config, images)
+    return range(shard * batches // config.shards, (shard + 1) * batches // config.shards)
+
+
+def extract_shard(workdir: Path, params: Params, shard: int) -> None:
+    """Run one shard's batches and leave their rows; done before, it does nothing.
+
+    A pure function of the dense network, the images, the parameters and the shard, so that
+    shards can be extracted anywhere and in any order.
+    """
+    fetch_stage(workdir, "train")
+    folder = _folder(workdir, params, shard)
+    if fetch_file(workdir, (folder / DONE).relative_to(workdir)):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    note_attempt(folder)
+    started = time.perf_counter()
+    # while torch.fx looks at one network, calls of all others in the process go wrong
+    with _ALONE if params.extract.targets == "activation" else nullcontext():
+        with _ALONE:  # first weights are drawn from torch's one generator
+            found = load_calibration(workdir, params)
+        batches = batches_of(params.extract, found.images, shard)
+        for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
+            _write(workdir, _file(folder, number), rows)
+    text = json.dumps({"batches": len(batches), "seconds": time.perf_counter() - started})
+    _write_whole(folder / DONE, text)
+    keep_file(workdir, (folder / DONE).relative_to(workdir))
+
+
+def seconds_of_shards(workdir: Path, params: Params) -> float:
+    """Seconds that the shards took which are done already, wherever that was."""
+    seconds = 0.0
+    for shard in range(params.extract.shards):
+        done = _folder(workdir, params, shard) / DONE
+        if fetch_file(workdir, done.relative_to(workdir)):
+            seconds += json.loads(done.read_text())["seconds"]
+    return seconds
+
+
+def rows_of_shards(workdir: Path, params: Params, found: Calibration) -> Iterator[Rows]:
+    """Rows of all shards, batch by batch in order, on the device; they have to be done."""
+    files = [
+        _file(_folder(workdir, params, shard), number)
+        for shard in range(params.extract.shards)
+        for number in batches_of(params.extract, found.images, shard)
+    ]
+    for file in track(files, total=len(files), label="merge"):
+        fetch_file(workdir, file.relative_to(workdir))
+        yield _read(file, found.device)
+
+
+def _folder(workdir: Path, params: Params, shard: int) -> Path:
+    extract = params.extract.model_dump(mode="json")
+    shards = extract.pop("shards")
+    made_from = [params.seed, params.data.model_dump(mode="json"), extract]
+    parts = folder_of_parts(workdir, "extract", [*made_from, model_fingerprint(workdir)])
+    return parts / f"{shard}-of-{shards}"
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number}.safetensors"
+
+
+def _write(workdir: Path, file: Path, rows: Rows) -> None:
+    """A batch's file, which appears complete; the order of the pairs is in its header."""
+    tensors = {
+        f"{pair}/{side}": np.ascontiguousarray(values.cpu().numpy())
+        for pair, sides in rows.items()
+        for side, values in zip("xy", sides, strict=True)
+    }
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    save_file(tensors, temporary, metadata={"pairs": json.dumps(list(rows))})
+    os.replace(temporary, file)
+    keep_file(workdir, file.relative_to(workdir))
+
+
+def _read(file: Path, device: torch.device) -> Rows:
+    with safe_open(file, framework="pt") as opened:
+        pairs = json.loads(opened.metadata()["pairs"])
+        # copies: products are rounded alike only where memory is aligned as torch aligns it
+        x, y = (
+            [opened.get_tensor(f"{pair}/{side}").to(device, copy=True) for pair in pairs]
+            for side in "xy"
+        )
+    return dict(zip(pairs, zip(x, y, strict=True), strict=True))
+
+
+def _write_whole(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, file)
