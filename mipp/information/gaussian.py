@@ -188,16 +188,22 @@ def _penalty(diagonal: Tensor, ridge: float) -> float:
 
 
 def _inverse(matrix: Tensor, ridge: float, rows: int) -> Tensor:
-    """Inverse of a covariance or kernel matrix, in its place."""
+    """Inverse of a covariance or kernel matrix, in its place.
+
+    LAPACK works on columns: it is handed the transpose, which is the same matrix, since torch
+    would otherwise copy it back and forth.
+    """
+    columns = matrix.mT
     failed = torch.empty((), dtype=torch.int32, device=matrix.device)
-    torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
+    torch.linalg.cholesky_ex(columns, out=(columns, failed))
     if int(failed):
         raise SingularCovarianceError(
             f"covariance from {rows} rows is not positive definite: its factorisation stops at "
             f"pivot {int(failed)} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
             f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
         )
-    return torch.cholesky_inverse(matrix, out=matrix)
+    torch.cholesky_inverse(columns, out=columns)
+    return matrix
 
 
 def _log_ratio(above: Tensor, below: Tensor) -> Tensor:
