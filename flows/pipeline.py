@@ -85,7 +85,8 @@ def pipeline(
 @flow(name="stages", flow_run_name="stages in {workdir}", validate_parameters=False)
 def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
     """The stages in order; shards are extracted, and layer pairs estimated, side by side."""
-    steps.link(tracker)
+    if tracker.uri is not None:
+        steps.link(tracker)
     given = unmapped(address_of(workdir)), unmapped(params)
     steps.run("train", workdir, params, tracker)
     shards = steps.list_shards(workdir, params)

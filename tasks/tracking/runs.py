@@ -39,6 +39,9 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
     ----------
     parent : id of the sweep's run (`tracked_sweep`) that this one is a point of.
     """
+    if params.tracking.uri is None:
+        yield Tracker(None)
+        return
     choose = params.choose
     tags = {
         "mipp.key": _key(params, workdir),
@@ -51,7 +54,8 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
     } | ({PARENT: parent} if parent else {})
     title = f"{params.model.name} {params.data.name} {choose.method} {choose.budget}"
     flat = dict(_flatten(dump_params(params)))
-    with _open(params.tracking, f"{title} seed {params.seed}", tags, flat) as tracker:
+    where = params.tracking.uri, params.tracking.experiment
+    with _open(*where, f"{title} seed {params.seed}", tags, flat) as tracker:
         yield tracker
 
 
@@ -61,8 +65,11 @@ def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterato
 
     The same name over the same work directory continues the same sweep.
     """
+    if tracking.uri is None:
+        yield Tracker(None)
+        return
     tags = {"mipp.key": fingerprint(["sweep", name, address_of(workdir)]), "sweep": name}
-    with _open(tracking, f"sweep {name}", tags, {}) as tracker:
+    with _open(tracking.uri, tracking.experiment, f"sweep {name}", tags, {}) as tracker:
         yield tracker
 
 
@@ -96,16 +103,12 @@ def _key(params: Params, workdir: Path) -> str:
 
 @contextmanager
 def _open(
-    tracking: TrackingConfig, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
+    uri: str, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    uri = tracking.uri
-    if uri is None:
-        yield Tracker(None)
-        return
     try:
         with _alone(uri):
             client = client_of(uri)
-            run_id = _find_or_create(client, tracking.experiment, name, tags, params)
+            run_id = _find_or_create(client, experiment, name, tags, params)
     except refusal() as error:
         raise ConfigError(
             f"tracking.uri: MLflow cannot keep its runs at {uri}.\nExpected an address such as "
