@@ -206,8 +206,8 @@ def write_page(options: argparse.Namespace) -> None:
         f"Written by `python -m benchmarks.choices` from `{RESULTS}`: {MODEL} on CIFAR-10-JPEG at "
         f"`{BUDGET}`, {options.images:,} calibration images, no training, percent of all test "
         f"images, seed {' and '.join(map(str, seeds))} (the defaults were chosen on seed 0). One "
-        "thing is changed at a time, from a unit's worth in nats; *recalibrated* has batch-norm statistics of the calibration "
-        "images and no refit. A difference of 0.5 points is noise. "
+        "thing is changed at a time, from a unit's worth in nats; *recalibrated* has batch-norm "
+        "statistics of the calibration images and no refit. A difference of 0.5 points is noise. "
         "*Removed* is what lost, and whose code is gone.",
         "",
         "| variant | recalibrated % | refit % | refit, against the defaults |",
