@@ -94,8 +94,10 @@ def gather_estimates(context: Context) -> None:
     for name in (f"{pair}{SECONDS}" for pair in pairs):
         fetch_file(workdir, (folder / name).relative_to(workdir))
     elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
-    workers = params.compute.workers if params.compute.runner == "threads" else 1
-    with divided_threads(workers), ThreadPoolExecutor(workers) as pool:
+    compute = params.compute
+    workers = compute.workers if compute.runner == "threads" else 1
+    sharing = 1 if compute.runner == "serial" else compute.workers  # as on a cluster's workers
+    with divided_threads(sharing), ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda pair: estimate_pair(workdir, params, pair), pairs)
         for _ in track(done, total=len(pairs), label="estimate"):
             pass
