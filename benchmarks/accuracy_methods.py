@@ -30,7 +30,7 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
 from mipp.oneshot import prune
-from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
@@ -123,6 +123,7 @@ class Trial:
         graph = build_graph(self.dense, self.example)
         settings = RefitSettings(config.ridge, sampling)
         refit(model, self.dense, graph, selection, whole.copy, settings)
+        rebase(model, self.inputs)
         return model
 
     def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:

@@ -29,7 +29,7 @@ from mipp.in_memory import measure_information
 from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
-from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.budget import check_reachable
 from mipp.selection.by_information import select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
@@ -264,3 +264,4 @@ def _repair(
         settings = RefitSettings(PRUNE.ridge, Sampling(PRUNE.rows, total, seed))
         whole = [joined(inputs)]
         refit(pruned, dense, graph, selection, lambda: whole, settings)
+        rebase(pruned, inputs)

@@ -1,7 +1,8 @@
 """Repairs a pruned network without training: least-squares refit and batch-norm statistics."""
 
 from mipp.refit.least_squares import LayerFit
+from mipp.refit.rebase import rebase
 from mipp.refit.recalibrate import recalibrate
 from mipp.refit.refit import RefitSettings, refit
 
-__all__ = ["LayerFit", "RefitSettings", "recalibrate", "refit"]
+__all__ = ["LayerFit", "RefitSettings", "rebase", "recalibrate", "refit"]

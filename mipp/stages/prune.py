@@ -14,7 +14,7 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import PruneConfig
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
-from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.stages.inputs import (
     images_of,
     load_dense,
@@ -75,6 +75,7 @@ def _refit(context: Context, dense: Checkpoint, pruned: Checkpoint, split: Image
         batches,
         _settings(params.prune, len(split), params.seed),
     )
+    rebase(pruned.model, batches())
     write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
     _save(context, "refit", pruned)
 

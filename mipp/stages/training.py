@@ -37,7 +37,7 @@ def finetune_pruned(context: Context) -> None:
     params = context.params
     device = resolve_device(params.compute.device)
     config = config_after_pruning(params)
-    start = starting_point(context.workdir, params.finetune.start, config.epochs)
+    start = starting_point(context.workdir, params.finetune.start)
     checkpoint = load_network(context.workdir / "prune" / f"{start}.safetensors", device)
     splits = load_splits(params)
     history = _train(context, "finetune", checkpoint.model, splits, config)
@@ -55,15 +55,13 @@ def epochs_after_pruning(workdir: Path) -> int:
     return len(read_json(workdir / "finetune/history.json"))
 
 
-def starting_point(workdir: Path, start: str, epochs: int) -> str:
+def starting_point(workdir: Path, start: str) -> str:
     """Name of the network of `prune` that fine-tuning starts from.
 
-    `auto` takes the refitted one where there is no fine-tuning, and else the one with its
-    original weights (recalibrated, where that was asked for): refitted weights win without
-    retraining and lose after it.
+    `auto` takes the best that was made: refitted, recalibrated, or as it was cut.
     """
     made: dict[str, bool] = read_json(workdir / "prune/networks.json")
-    if made["refit"] and (start == "refit" or (start == "auto" and epochs == 0)):
+    if made["refit"] and start != "pruned":
         return "refit"
     return "recalibrated" if made["recalibrated"] else "pruned"
 
