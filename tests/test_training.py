@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mipp.config import OptimConfig
 from mipp.errors import CheckpointError, ConfigError, DataError, TrainingError
+from mipp.stages.inputs import write_json
+from mipp.stages.training import starting_point
 from mipp.training import EpochRecord, resume, train
 from mipp.training.schedule import build_optimizer, lr_at
 
@@ -500,3 +502,22 @@ def test_gpu_run_resumes_and_learns(tmp_path: Path, precision: str) -> None:
     assert [record.epoch for record in new] == [4, 5, 6, 7, 8]
     assert history[-1].train_loss < history[0].train_loss
     assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    ("start", "refit", "recalibrated", "taken"),
+    [
+        ("auto", True, True, "refit"),
+        ("refit", True, True, "refit"),
+        ("pruned", True, True, "recalibrated"),
+        ("pruned", True, False, "pruned"),
+        ("auto", False, True, "recalibrated"),
+        ("auto", False, False, "pruned"),
+    ],
+)
+def test_fine_tuning_starts_from_the_best_repair_unless_told(
+    start, refit, recalibrated, taken, tmp_path
+):
+    (tmp_path / "prune").mkdir()
+    write_json(tmp_path / "prune/networks.json", {"refit": refit, "recalibrated": recalibrated})
+    assert starting_point(tmp_path, start) == taken

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call
@@ -38,13 +39,13 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
     shift take up the difference of the two, exactly in real arithmetic. A batch-norm without
     a scale and a shift, or without running statistics, is left as it is.
     """
-    norms = [m for m in model.modules() if _restatable(m)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _restatable(m)]
     if not norms:
         return
     sums = {norm: _Sums() for norm in norms}
 
-    def see(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        sums[norm].add(inputs[0], norm.running_mean)  # type: ignore[arg-type]
+    def see(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        sums[norm].add(inputs[0], _running(norm)[0])
 
     hooks = [norm.register_forward_pre_hook(see) for norm in norms]
     try:
@@ -59,21 +60,23 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
             _restate(norm, seen)
 
 
-def _restatable(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and module.affine
-        and module.running_mean is not None
-    )
+def _restatable(norm: _BatchNorm) -> bool:
+    return norm.affine and norm.running_mean is not None
+
+
+def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
 
 
 @torch.no_grad()
-def _restate(norm: nn.Module, seen: _Sums) -> None:
+def _restate(norm: _BatchNorm, seen: _Sums) -> None:
+    running_mean, running_variance = _running(norm)
     moved = torch.as_tensor(seen.first / seen.count)
-    variance = torch.as_tensor(seen.second / seen.count) - moved.square()
-    old = norm.running_var.double() + norm.eps
-    weight = norm.weight.double()
-    norm.bias += weight * moved * old.rsqrt()  # type: ignore[operator]
-    norm.weight *= ((variance.clamp(min=0) + norm.eps) / old).sqrt()  # type: ignore[operator]
-    norm.running_mean += moved  # type: ignore[operator]
-    norm.running_var.copy_(variance.clamp(min=0))
+    variance = (torch.as_tensor(seen.second / seen.count) - moved.square()).clamp(min=0)
+    old = running_variance.double() + norm.eps
+    norm.bias.add_(norm.weight * moved * old.rsqrt())
+    norm.weight.mul_(((variance + norm.eps) / old).sqrt())
+    running_mean.add_(moved)
+    running_variance.copy_(variance)

@@ -58,7 +58,8 @@ def epochs_after_pruning(workdir: Path) -> int:
 def starting_point(workdir: Path, start: str) -> str:
     """Name of the network of `prune` that fine-tuning starts from.
 
-    `auto` takes the best that was made: refitted, recalibrated, or as it was cut.
+    The refitted one where it was made, unless `start` is `pruned`; else the recalibrated one, or
+    the one that was cut.
     """
     made: dict[str, bool] = read_json(workdir / "prune/networks.json")
     if made["refit"] and start != "pruned":
