@@ -21,7 +21,7 @@ from mipp.stages.inputs import load_selection, load_splits, read_json
 from mipp.stages.sharing import link_stages
 from mipp.workdir import read_timing, versions
 
-NETWORKS = ("dense", "pruned", "recalibrated", "refit", "finetuned")
+NETWORKS = ("pruned", "recalibrated", "refit", "finetuned")
 
 
 def result_file(root: Path, point: Point) -> Path:
@@ -99,7 +99,7 @@ def _collapsed(workdir: Path, point: Point) -> dict[str, Any]:
     labels = load_splits(point.params).test.labels.numpy()
     chance = float(np.bincount(labels).max() / len(labels))
     return {
-        **{f"accuracy_{name}": chance for name in NETWORKS if name != "dense"},
+        **{f"accuracy_{name}": chance for name in NETWORKS},
         "test_images": len(labels),
         "units_removed": selection.units_removed(),
         "collapsed": True,

@@ -28,13 +28,13 @@ from mipp.stages.stage import Context
 from mipp.workdir import read_timing
 
 NETWORKS = {
-    "dense": "train/model",
     "pruned": "prune/pruned",
     "recalibrated": "prune/recalibrated",
     "refit": "prune/refit",
     "finetuned": "finetune/model",
 }
 SEARCH = ("extract", "estimate", "choose")
+_DENSE_ACCURACY: dict[tuple[object, ...], float] = {}  # points of a sweep share dense networks
 PROGRAMS = "export"  # a folder, there whatever is exported: DVC wants each of its outputs
 
 
@@ -51,6 +51,7 @@ def evaluate_networks(context: Context) -> None:
     final = load_network(workdir / "finetune/model.safetensors", device)
     metrics: dict[str, Any] = {
         "pruned_when": _pruned_when(params),
+        "accuracy_dense": _dense_accuracy(workdir, splits, params, device),
         **_accuracies(workdir, splits, params.evaluate, device),
         "test_images": len(splits.test),
         **_sizes(dense, final),
@@ -68,6 +69,23 @@ def _pruned_when(params: Params) -> str:
     if params.train.when == "after-pruning":
         return "untrained"  # given weights are then the initialisation
     return "trained" if params.train.epochs or params.model.weights else "untrained"
+
+
+def _dense_accuracy(
+    workdir: Path, splits: DataSplits, params: Params, device: torch.device
+) -> float:
+    """Share of correct test images, measured once in a process for a file and a test split."""
+    file, config = (workdir / "train/model.safetensors").resolve(), params.evaluate
+    test = (params.seed, params.data, params.model.name, config.batch_size, device)
+    asked = (file, file.stat().st_mtime_ns, *test)
+    if asked not in _DENSE_ACCURACY:
+        _DENSE_ACCURACY[asked] = accuracy(
+            load_network(file, device).model,
+            splits.test,
+            batch_size=config.batch_size,
+            device=device,
+        )
+    return _DENSE_ACCURACY[asked]
 
 
 def _accuracies(
