@@ -22,9 +22,10 @@ PAGE = Path("docs/accuracy.md")
 NOTES = """\
 Percent of the test images, mean ± standard deviation over the seeds; every seed draws its own \
 calibration images. *raw*: after surgery; *recalibrated*: batch-norm statistics from the \
-calibration images; *refit*: least squares of the layers that follow, then *recal.*, also \
-recalibrated; *fine-tuned*: after training, everyone from the recalibrated network but for \
-*refit start*, which starts from the refitted one. *units %*: outputs of all layers but the \
+calibration images; *refit*: least squares of the layers that follow, batch-norm rebased so that \
+training computes the same, then *recal.*, also recalibrated; *fine-tuned*: after training, \
+everyone from the recalibrated network but for *refit start*, which starts from the refitted \
+one. *units %*: outputs of all layers but the \
 classifier that stay, a residual stream's counted in each layer that writes it. *search s*: \
 seconds of gradients, trace, scores and surgery, without the bisection of Torch-Pruning's ratio, \
 on a machine that was not always quiet.

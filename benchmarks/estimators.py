@@ -95,6 +95,7 @@ def parameters(options: argparse.Namespace, estimator: str, budget: str, seed: i
             "finetune.batch_size=128",
             f"train.epochs={options.epochs}",
             f"finetune.epochs={options.finetune}",
+            "finetune.start=pruned",
             f"choose.estimator={estimator}",
             f"choose.budget={budget}",
             f"seed={seed}",

@@ -103,6 +103,7 @@ def overrides(
         "finetune.batch_size=128",
         f"train.epochs={options.epochs}",
         f"finetune.epochs={options.finetune}",
+        "finetune.start=pruned",
         f"train.when={WHEN[pruned]}",
         f"choose.budget=ratio:{ratio}",
         f"seed={seed}",
