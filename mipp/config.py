@@ -1,4 +1,4 @@
-"""Every parameter of a run: frozen models with bounds, read from YAML and `--set` overrides."""
+"""Every parameter of a run: frozen models with bounds, and errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mipp.errors import BudgetError, ConfigError, did_you_mean
+from mipp.yaml_values import apply_override, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -294,7 +295,7 @@ def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     values = read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return parse_section(Params, values, str(path) if path is not None else "the defaults")
 
 
@@ -330,56 +331,6 @@ def write_params(params: Params, path: Path) -> None:
 def parse_params(values: Mapping[str, Any]) -> Params:
     """Parameters from the mapping that `dump_params` gave."""
     return parse_section(Params, dict(values), "the given mapping")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, unchecked.
-
-    Raises
-    ------
-    ConfigError : the file is missing or no YAML mapping.
-    """
-    if not path.is_file():
-        raise ConfigError(
-            f"parameter file {path} does not exist.\n"
-            f"Expected a YAML file such as params.yaml, got nothing at {path.resolve()}; "
-            "give its path with --config, or leave --config out to use the defaults."
-        )
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"parameter file {path} is no YAML: {error}.\nExpected `section:` lines with "
-            "`key: value` beneath them, as in params.yaml; mend the file."
-        ) from error
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(
-            f"parameter file {path} holds no sections.\n"
-            f"Expected `section:` lines, got a {type(values).__name__}; see params.yaml."
-        )
-    return values or {}
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            f"override {override!r} cannot be read.\n"
-            "Expected section.key=value such as choose.budget=macs:0.5, got no '='."
-        )
-    *sections, last = key.split(".")
-    target = values
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
-    try:
-        target[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"override {override!r} cannot be read: its value is no YAML.\nExpected a number, a "
-            f"word or a list such as [0.1, 0.2], got {text!r}; mend the value."
-        ) from error
 
 
 def parse_section(kind: type[Parsed], values: Mapping[str, Any], source: str) -> Parsed:
