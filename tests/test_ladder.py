@@ -54,7 +54,7 @@ WALLS = {
     "zarr": ("mipp/activations/store.py",),
     "mlflow": ("tasks/tracking/",),
     "matplotlib": ("mipp/report/",),
-    "yaml": ("mipp/config.py", "mipp/yaml_values.py"),
+    "yaml": ("mipp/yaml_values.py",),
     "pydantic": ("mipp/config.py",),
     "prefect": ("tasks/", "flows/"),
     "torchvision": ("mipp/vision.py",),
