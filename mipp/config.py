@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mipp.errors import BudgetError, ConfigError, did_you_mean
-from mipp.yaml_values import apply_override, read_yaml
+from mipp.yaml_values import apply_override, read_yaml, write_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -325,7 +324,7 @@ def dump_params(params: Section) -> dict[str, Any]:
 
 def write_params(params: Params, path: Path) -> None:
     """Write all parameters as YAML that `load_params` reads back equal."""
-    path.write_text(yaml.safe_dump(dump_params(params), sort_keys=False))
+    write_yaml(dump_params(params), path)
 
 
 def parse_params(values: Mapping[str, Any]) -> Params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"Expected `section:` lines, got a {type(values).__name__}; see params.yaml."
         )
     return values or {}
+
+
+def write_yaml(values: Mapping[str, Any], path: Path) -> None:
+    """Write a mapping in its order, for `read_yaml` to read back equal."""
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
