@@ -202,7 +202,7 @@ class FinetuneConfig(OptimConfig):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     lr: Annotated[float, Field(gt=0)] = 0.02
-    start: Literal["auto", "pruned", "refit"] = "auto"
+    start: Literal["refit", "pruned"] = "refit"
 
 
 class EvaluateConfig(Section):

@@ -133,8 +133,8 @@ def prune(
     targets : what the channels of a layer are to tell about: outputs of the next layers
         (`pre-activation`), or what these become after the norm, the sum and the nonlinearity that
         follow (`activation`, where torch.fx can trace the network).
-    repair : after surgery: `refit` the following layers by least squares, the better start for
-        fine-tuning too, only `recalibrate` batch-norm statistics, or `none`.
+    repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
+        batch-norm statistics, or `none`.
     images : inputs used.
     min_channels : floor per channel group.
     round_to : widths are multiples of this, or whole.

@@ -507,12 +507,11 @@ def test_gpu_run_resumes_and_learns(tmp_path: Path, precision: str) -> None:
 @pytest.mark.parametrize(
     ("start", "refit", "recalibrated", "taken"),
     [
-        ("auto", True, True, "refit"),
         ("refit", True, True, "refit"),
         ("pruned", True, True, "recalibrated"),
         ("pruned", True, False, "pruned"),
-        ("auto", False, True, "recalibrated"),
-        ("auto", False, False, "pruned"),
+        ("refit", False, True, "recalibrated"),
+        ("refit", False, False, "pruned"),
     ],
 )
 def test_fine_tuning_starts_from_the_best_repair_unless_told(

@@ -51,7 +51,9 @@ def evaluate_networks(context: Context) -> None:
     final = load_network(workdir / "finetune/model.safetensors", device)
     metrics: dict[str, Any] = {
         "pruned_when": _pruned_when(params),
-        "accuracy_dense": _dense_accuracy(workdir, splits, params, device),
+        "accuracy_dense": _dense_accuracy(
+            workdir, dense, splits, params.evaluate.batch_size, device
+        ),
         **_accuracies(workdir, splits, params.evaluate, device),
         "test_images": len(splits.test),
         **_sizes(dense, final),
@@ -72,18 +74,14 @@ def _pruned_when(params: Params) -> str:
 
 
 def _dense_accuracy(
-    workdir: Path, splits: DataSplits, params: Params, device: torch.device
+    workdir: Path, dense: Checkpoint, splits: DataSplits, batch_size: int, device: torch.device
 ) -> float:
     """Share of correct test images, measured once in a process for a file and a test split."""
-    file, config = (workdir / "train/model.safetensors").resolve(), params.evaluate
-    test = (params.seed, params.data, params.model.name, config.batch_size, device)
-    asked = (file, file.stat().st_mtime_ns, *test)
+    file = (workdir / "train/model.safetensors").resolve()
+    asked = (file, file.stat().st_mtime_ns, splits.test.fingerprint, batch_size, device)
     if asked not in _DENSE_ACCURACY:
         _DENSE_ACCURACY[asked] = accuracy(
-            load_network(file, device).model,
-            splits.test,
-            batch_size=config.batch_size,
-            device=device,
+            dense.model, splits.test, batch_size=batch_size, device=device
         )
     return _DENSE_ACCURACY[asked]
 
