@@ -164,7 +164,7 @@ class ChooseConfig(Section):
 
     method: str = "mipp"
     estimator: str = "gaussian"
-    order: Literal["mi", "best-first"] = "mi"
+    order: Literal["auto", "mi", "best-first"] = "auto"
     budget: str = "macs:0.5"
     price: Literal["budget", "unit", "params", "macs", "latency"] = "budget"
     scope: Literal["global", "layer"] = "global"

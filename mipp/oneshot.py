@@ -31,7 +31,7 @@ from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.budget import check_reachable
-from mipp.selection.by_information import select_by_information
+from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
@@ -102,7 +102,7 @@ def prune(
     *,
     method: str = "mipp",
     estimator: str = "gaussian",
-    order: Literal["mi", "best-first"] = "mi",
+    order: Literal["auto", "mi", "best-first"] = "auto",
     targets: Targets = TARGETS,
     repair: Literal["refit", "recalibrate", "none"] = "refit",
     images: int = 1024,
@@ -129,7 +129,9 @@ def prune(
     method : `mipp`, or a rival criterion of `mipp.criteria`.
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
         perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
-    order : of the visits: `mi`, least informative first, or `best-first`.
+    order : of the visits: `best-first`, what adds least given all others, ordered anew as
+        channels go; or `mi`, once each, the least informative alone first, as in the paper.
+        `auto` is best-first, but for a confidence or for the paper's perceptrons.
     targets : what the channels of a layer are to tell about: outputs of the next layers
         (`pre-activation`), or what these become after the norm, the sum and the nonlinearity that
         follow (`activation`, where torch.fx can trace the network).
@@ -222,7 +224,7 @@ def _select(
     targets: Targets,
     seed: int,
 ) -> tuple[Selection, Mapping[str, float], list[str], TimeReport | None]:
-    provenance = {"budget": config.budget, "order": config.order, "seed": str(seed)}
+    provenance = {"budget": config.budget, "order": order_of(config), "seed": str(seed)}
     if config.method == "mipp":
         inputs = [x for x, _ in batches]
         information = measure_information(clock.model, graph, inputs, config, targets, seed)

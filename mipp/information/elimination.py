@@ -23,6 +23,9 @@ class Elimination(Protocol):
     def losses(self) -> Tensor:
         """`loss` of every channel, (channels,); meaningless for channels already dropped."""
 
+    def consider(self, channels: Sequence[int]) -> None:
+        """These are asked about next, in this order: what can be computed for all at once is."""
+
     def drop(self, channel: int) -> None:
         """Remove the channel; later answers are conditional on its absence."""
 

@@ -100,6 +100,10 @@ class FoldedElimination:
         each = torch.stack([fold.losses() for fold in self._folds]).mean(0)
         return each[: self._null] - each[self._null]
 
+    def consider(self, channels: Sequence[int]) -> None:
+        for fold in self._folds:
+            fold.consider(channels)
+
     def drop(self, channel: int) -> None:
         for fold in self._folds:
             fold.drop(channel)

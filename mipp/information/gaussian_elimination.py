@@ -6,17 +6,19 @@ does not depend on the number of rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mipp.errors import SingularCovarianceError
+from mipp.information.panel import Panel, Solved, unclear
 
 if TYPE_CHECKING:
     from mipp.information.gaussian import PairState
 
 EPSILON = torch.finfo(torch.float64).eps
+COMPACT = 8  # a share of 1/8 of dropped channels is worth a copy without them
 DOUBT = 1e3  # a pivot must be this many times what rounding may have made of it
 
 
@@ -42,16 +44,6 @@ def _block_factor(block: Tensor, least: float = 0.0) -> Tensor:
     return factor  # type: ignore[no-any-return]
 
 
-def unclear(shape: tuple[int, ...], pivot: int) -> SingularCovarianceError:
-    """What to raise where rounding has used up a channel's block."""
-    where = f"whose factorisation stops at pivot {pivot}" if pivot else "that is all rounding"
-    return SingularCovarianceError(
-        "a channel's information cannot be told: rounding has used up its block of the "
-        f"precision matrix.\nExpected a positive definite {shape} block, got one {where}; raise "
-        "estimate.ridge."
-    )
-
-
 class _Losses:
     """Turns what a drop adds to each target's residual variance into nats."""
 
@@ -70,52 +62,112 @@ class _Losses:
 class PrimalElimination:
     """Elimination by downdates of the precision matrix P and of the predictor W, in any order.
 
-    Every drop reaches all channels at once. Where the order is known beforehand
-    `OrderedElimination` gives the same answers for a fraction of the work.
+    The channels that are asked about one by one are a panel; what its drops do to all others is
+    computed once, when those are asked about. P itself is read and never copied. Where the order
+    is known beforehand `OrderedElimination` gives the same answers for less.
     """
 
     def __init__(self, state: PairState, targets: Tensor) -> None:
         assert state.precision is not None
+        self._precision = state.precision
         self._block = state.precision.shape[0] // state.channels
-        self._precision = state.precision.clone()
+        self._channels = torch.arange(state.channels)  # those held, in order
+        self._blocks = diagonal_blocks(state.precision, state.channels).clone()
         self._weights = state.weights.index_select(1, targets.to(state.weights.device))
         self._losses = _Losses(state, targets)
-        self._dropped = torch.zeros(state.channels, dtype=torch.bool)
+        self._present = torch.ones(state.channels, dtype=torch.bool)
+        self._sides: list[Tensor] = []  # per panel that is done with, (held features, dropped)
+        self._panel: Panel | None = None
+        self._solved: tuple[int, Solved] | None = None  # the channel asked about last
 
     def loss(self, channel: int) -> float:
-        return float(self._losses.nats(self._solve(channel)[1].square().sum(0)))
+        return float(self._losses.nats(self._rise(self._solve(channel))))
 
     def samples(self, channel: int) -> Tensor:
         """A single one; for a test of significance see `folds`."""
         return torch.tensor([self.loss(channel)], dtype=torch.float64)
 
     def losses(self) -> Tensor:
-        channels = len(self._dropped)
-        blocks = diagonal_blocks(self._precision, channels)
-        eye = torch.eye(self._block, dtype=blocks.dtype, device=blocks.device)
-        blocks = torch.where(self._dropped.to(eye.device)[:, None, None], eye, blocks)
-        return self._losses.nats(explained(blocks, self._weights.view(channels, self._block, -1)))
+        self._finish_panel()
+        device = self._blocks.device
+        eye = torch.eye(self._block, dtype=self._blocks.dtype, device=device)
+        gone = ~self._present[self._channels].to(device)
+        blocks = torch.where(gone[:, None, None], eye, self._blocks)
+        weights = self._weights.view(len(blocks), self._block, self._weights.shape[1])
+        answers = self._weights.new_zeros(len(self._present))
+        answers[self._channels.to(device)] = self._losses.nats(explained(blocks, weights))
+        return answers
+
+    def consider(self, channels: Sequence[int]) -> None:
+        self._finish_panel()
+        rows, held = self._features(torch.tensor(channels)), self._places(channels)
+        precision = self._precision[rows[:, None], rows]
+        for sides in self._sides:
+            here = sides[held]
+            precision.addmm_(here, here.mT, alpha=-1)
+        self._panel = Panel(channels, len(channels), precision.cpu(), self._weights[held].cpu())
 
     def drop(self, channel: int) -> None:
-        half, projected = self._solve(channel)
-        self._losses.residual += projected.square().sum(0)
-        self._dropped[channel] = True
-        cross = self._precision[:, self._rows(channel)]
-        side = torch.linalg.solve_triangular(half, cross.mT, upper=False)  # (b, d)
-        self._precision.addmm_(side.mT, side, alpha=-1)
-        self._weights.addmm_(side.mT, projected, alpha=-1)
+        solved = self._solve(channel)
+        assert self._panel is not None
+        self._losses.residual += self._rise(solved)
+        self._panel.drop(channel, solved)
+        self._present[channel] = False
+        self._solved = None
 
     def settle(self, channel: int) -> None:
         """Nothing to do: its rows are still read."""
 
-    def _rows(self, channel: int) -> slice:
-        return slice(channel * self._block, (channel + 1) * self._block)
+    def _features(self, channels: Tensor) -> Tensor:
+        """Rows of these channels where each has its block, on the device."""
+        rows = channels[:, None] * self._block + torch.arange(self._block)
+        return rows.flatten().to(self._precision.device)
 
-    def _solve(self, channel: int) -> tuple[Tensor, Tensor]:
-        """Cholesky factor C of the channel's block of P, and C^-1 W_F."""
-        rows = self._rows(channel)
-        half = _block_factor(self._precision[rows, rows])
-        return half, torch.linalg.solve_triangular(half, self._weights[rows], upper=False)
+    def _places(self, channels: Sequence[int]) -> Tensor:
+        """Rows of these channels among those held."""
+        return self._features(torch.searchsorted(self._channels, torch.tensor(channels)))
+
+    def _solve(self, channel: int) -> Solved:
+        if self._solved is None or self._solved[0] != channel:
+            if self._panel is None or not self._panel.holds(channel):
+                self.consider([channel])
+            assert self._panel is not None
+            self._solved = channel, self._panel.solve(channel)
+        return self._solved[1]
+
+    def _rise(self, solved: Solved) -> Tensor:
+        return torch.from_numpy(solved.rise).to(self._weights.device)
+
+    def _finish_panel(self) -> None:
+        """Bring the drops of the panel to all channels."""
+        panel, self._panel, self._solved = self._panel, None, None
+        if panel is None or not len(panel):
+            return
+        dropped, factor, projections = panel.dropped()
+        factor, projections = (part.to(self._precision.device) for part in (factor, projections))
+        rows, held = self._features(torch.tensor(dropped)), self._places(dropped)
+        cross = self._precision[rows]
+        if len(self._channels) < len(self._present):
+            cross = cross.index_select(1, self._features(self._channels))
+        for sides in self._sides:
+            cross.addmm_(sides[held], sides.mT, alpha=-1)
+        sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT.contiguous()
+        by_channel = sides.view(len(self._channels), self._block, sides.shape[1])
+        self._blocks.baddbmm_(by_channel, by_channel.mT, alpha=-1)
+        self._weights.addmm_(sides, projections, alpha=-1)
+        self._sides.append(sides)
+        self._forget_dropped()
+
+    def _forget_dropped(self) -> None:
+        """Leave the rows of dropped channels out, once they are worth a copy of the others."""
+        stay = self._present[self._channels]
+        if COMPACT * int((~stay).sum()) < len(stay):
+            return
+        rows = self._features(stay.nonzero().flatten())
+        self._channels = self._channels[stay]
+        self._blocks = self._blocks[stay.to(self._blocks.device)]
+        self._weights = self._weights[rows]
+        self._sides = [sides[rows] for sides in self._sides]
 
 
 class DualElimination:
@@ -145,6 +197,9 @@ class DualElimination:
     def losses(self) -> Tensor:
         losses = [0.0 if c in self._dropped else self.loss(c) for c in range(self._x.shape[1])]
         return torch.tensor(losses, dtype=torch.float64)
+
+    def consider(self, channels: Sequence[int]) -> None:
+        """Nothing to prepare."""
 
     def drop(self, channel: int) -> None:
         half, spread, projected = self._solve(channel)

@@ -12,18 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.linalg.lapack import dpotrf
 from torch import Tensor
 
-from mipp.information.gaussian_elimination import unclear
+from mipp.information.panel import PANEL, Panel, Solved
 
 if TYPE_CHECKING:
     from mipp.information.gaussian import PairState
-
-PANEL = 256  # features decided before the products with all later ones
-FloatArray = npt.NDArray[np.float64]
 
 
 class OrderedElimination:
@@ -54,7 +49,7 @@ class OrderedElimination:
         tail = range(self._decidable, len(self._order))
         self._watched = {self._order[place]: place for place in tail}
         self._next = 0  # place of the channel that is decided next
-        self._solved: _Solved | None = None
+        self._solved: Solved | None = None
         self._panel = self._panel_from(0)
 
     def loss(self, channel: int) -> float:
@@ -74,6 +69,9 @@ class OrderedElimination:
         """Not for an order: whoever asks about all channels decides about any of them."""
         raise NotImplementedError("an ordered elimination answers about the next channel alone")
 
+    def consider(self, channels: Sequence[int]) -> None:
+        """Nothing to prepare: the order says who comes next."""
+
     def drop(self, channel: int) -> None:
         """Remove the channel that is decided next."""
         solved = self._solve(channel)
@@ -90,7 +88,7 @@ class OrderedElimination:
         self._next += 1
         self._solved = None
 
-    def _solve(self, channel: int) -> _Solved:
+    def _solve(self, channel: int) -> Solved:
         if self._next < self._decidable and not self._panel.holds(self._next):
             self._finish_panel()
             self._panel = self._panel_from(self._next)
@@ -106,7 +104,9 @@ class OrderedElimination:
         if not len(self._panel):
             return
         device = self._precision.device
-        rows, factor, projections = (part.to(device) for part in self._panel.dropped())
+        dropped, factor, projections = self._panel.dropped()
+        factor, projections = factor.to(device), projections.to(device)
+        rows = self._rows_at(dropped)
         start = self._next * self._block
         cross = self._entries(rows, slice(self._next, None))
         for past in self._past:
@@ -114,19 +114,22 @@ class OrderedElimination:
         sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT
         self._past.append(_Past(start, sides, projections))
 
-    def _panel_from(self, first: int) -> _Panel:
+    def _panel_from(self, first: int) -> Panel:
         """The next panel, drops so far applied; watched channels are in every one."""
         count = max(1, PANEL // self._block)
         last = min(first + count, self._decidable)
         places = [*range(first, last), *range(self._decidable, len(self._order))]
-        rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
-        rows = (rows + torch.arange(self._block, device=rows.device)).flatten()
+        rows = self._rows_at(places)
         precision, weights = self._entries(rows, places), self._weights[rows]
         for past in self._past:
             sides = past.rows(rows)
             precision.addmm_(sides, sides.mT, alpha=-1)
             weights.addmm_(sides, past.projections, alpha=-1)
-        return _Panel(places, last - first, precision.cpu(), weights.cpu())
+        return Panel(places, last - first, precision.cpu(), weights.cpu())
+
+    def _rows_at(self, places: Sequence[int]) -> Tensor:
+        rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
+        return (rows + torch.arange(self._block, device=rows.device)).flatten()
 
     def _entries(self, rows: Tensor, places: slice | Sequence[int]) -> Tensor:
         """The precision matrix at these rows and the channels at these places, untouched."""
@@ -151,75 +154,3 @@ class _Past:
     def rows(self, features: Tensor) -> Tensor:
         """Sides of these features."""
         return self.sides.index_select(0, features - self.start)
-
-
-class _Solved:
-    """One channel's block of P factorised, and what its drop does to the targets."""
-
-    __slots__ = ("factor", "projected", "rise")
-
-    def __init__(self, factor: Tensor, weights: Tensor) -> None:
-        self.factor = factor  # (b, b) lower Cholesky factor C
-        self.projected = torch.linalg.solve_triangular(factor, weights, upper=False)  # (b, m)
-        projected = self.projected.numpy()
-        self.rise: FloatArray = np.einsum("ij,ij->j", projected, projected)  # (m,)
-
-
-class _Panel:
-    """The channels at hand, with immediate downdates, on the CPU.
-
-    Products are torch's: NumPy may bring a BLAS with threads of its own, which would wait busily
-    for the cores that torch's threads need.
-    """
-
-    def __init__(
-        self, places: Sequence[int], decidable: int, precision: Tensor, weights: Tensor
-    ) -> None:
-        self._block = len(precision) // max(len(places), 1)
-        self._rows = {
-            place: slice(i * self._block, (i + 1) * self._block) for i, place in enumerate(places)
-        }
-        self._decidable = set(places[:decidable])
-        self._precision, self._weights = precision, weights
-        self._values = precision.numpy()  # the same memory
-        self._sides: list[Tensor] = []  # per drop, (panel, b)
-        self._dropped: list[int] = []  # places
-        self._projections: list[Tensor] = []
-
-    def holds(self, place: int) -> bool:
-        """Whether the channel at this place can be decided here."""
-        return place in self._decidable
-
-    def solve(self, place: int) -> _Solved:
-        rows = self._rows[place]
-        factor, failed = dpotrf(self._values[rows, rows], lower=1, clean=1)
-        if failed:
-            raise unclear(factor.shape, failed)
-        return _Solved(torch.from_numpy(factor), self._weights[rows])
-
-    def drop(self, place: int, solved: _Solved) -> None:
-        rows = self._rows[place]
-        rest = slice(rows.stop, None)
-        side = self._precision.new_zeros(len(self._precision), self._block)
-        side[rows] = solved.factor
-        if rows.stop < len(side):
-            cross = self._precision[rows, rest]
-            right = torch.linalg.solve_triangular(solved.factor, cross, upper=False)
-            side[rest] = right.mT
-            self._precision[rest, rest].addmm_(right.mT, right, alpha=-1)
-            self._weights[rest].addmm_(right.mT, solved.projected, alpha=-1)
-        self._sides.append(side)
-        self._dropped.append(place)
-        self._projections.append(solved.projected)
-
-    def dropped(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of the drops (k,) by place, the factor of their part of P (k, k), C^-1 W."""
-        block = torch.arange(self._block)
-        features = (torch.tensor(self._dropped)[:, None] * self._block + block).flatten()
-        sides = torch.cat(self._sides, 1)
-        lower = torch.cat([sides[self._rows[place]] for place in self._dropped])
-        return features, lower, torch.cat(self._projections)
-
-    def __len__(self) -> int:
-        """Channels dropped."""
-        return len(self._dropped)

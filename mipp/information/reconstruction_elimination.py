@@ -73,6 +73,9 @@ class ReconstructionElimination:
             self.settle(channel)
         return answers
 
+    def consider(self, channels: Sequence[int]) -> None:
+        self._order = [*channels, *(c for c in self._order if c not in set(channels))]
+
     def drop(self, channel: int) -> None:
         if channel not in self._tried:
             self._try([channel])

@@ -16,7 +16,7 @@ from mipp.selection.limits import Floors, floors_of
 from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Confidence
-from mipp.selection.terc import Verdict
+from mipp.selection.terc import Order, Verdict
 from mipp.selection.top_down import (
     Passing,
     RuleOf,
@@ -77,6 +77,18 @@ def price_of(config: ChooseConfig, budget: Budget) -> Price:
     return counted.get(budget.kind, "unit")
 
 
+def order_of(config: ChooseConfig) -> Order:
+    """The order of the visits, where it is left to us the best that the rest allows.
+
+    A test of significance looks at each unit once, and the perceptrons of the reconstruction are
+    trained again for every question.
+    """
+    if config.order != "auto":
+        return config.order
+    tested = parse_budget(config.budget).kind == "confidence"
+    return "mi" if tested or config.estimator != "gaussian" else "best-first"
+
+
 def select_by_information(
     graph: ChannelGraph,
     information: Mapping[str, PairInformation],
@@ -100,7 +112,7 @@ def select_by_information(
     budget = parse_budget(config.budget)
     floors = floors_of(graph, config)
     check_reachable(graph, budget, floors)
-    rules = Rules(config.order, floors, config.position_weight)
+    rules = Rules(order_of(config), floors, config.position_weight)
     prices = unit_prices(graph, price_of(config, budget))
     totals = total_information(graph, information, config.position_weight)
     threshold: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +15,7 @@ from mipp.progress import track
 from mipp.selection.stopping import StoppingRule, Threshold
 
 Order = Literal["mi", "best-first"]
+ROUND = 16  # a share of 1/16 is visited before all are ordered anew
 Why = Literal["informative", "redundant", "floor", "spare", "limit", "rounded"]
 
 
@@ -78,6 +80,11 @@ def best_first(
 ) -> list[Verdict]:
     """Drop the channel that adds least, again and again, until all that stay are worth it.
 
+    What all channels add is computed anew after a round, in which the least sixteenth of those
+    left are visited. One is dropped if it still adds no more than every channel outside the round
+    did at its start. Up to 31 channels are thus ordered anew after every drop; with more, one
+    outside the round that has come to add less is only seen in the next.
+
     Ties go to the lower index. Parameters as for `visit_once`; the rule is a `Threshold`.
     """
     assert isinstance(rule, Threshold)
@@ -85,23 +92,30 @@ def best_first(
     present = list(range(single.numel()))
     lost = 0.0
 
-    def told(channel: int, why: Why) -> Verdict:
-        nats = float(losses[channel])
+    def told(channel: int, nats: float, why: Why) -> Verdict:
         worth = rule.worth(nats, lost)
         return Verdict(channel, len(verdicts), float(single[channel]), nats, worth, why)
 
-    while present:
+    while True:
         losses = torch.stack([elimination.losses().cpu() for elimination in eliminations]).sum(0)
-        least = told(min(present, key=lambda c: (float(losses[c]), c)), "redundant")
-        if least.worth >= rule.level or len(present) <= floor:
+        ranked = sorted(present, key=lambda c: (float(losses[c]), c))
+        if len(present) <= floor or rule.worth(float(losses[ranked[0]]), lost) >= rule.level:
             break
+        count = max(1, len(ranked) // ROUND)
+        bar = float(losses[ranked[count]]) if count < len(ranked) else math.inf
         for elimination in eliminations:
-            elimination.drop(least.channel)
-        present.remove(least.channel)
-        lost += least.conditional
-        verdicts.append(least)
+            elimination.consider(ranked[:count])
+        for channel in ranked[: min(count, len(present) - floor)]:
+            nats = sum(elimination.loss(channel) for elimination in eliminations)
+            if channel != ranked[0] and (nats > bar or rule.worth(nats, lost) >= rule.level):
+                continue
+            verdicts.append(told(channel, nats, "redundant"))
+            for elimination in eliminations:
+                elimination.drop(channel)
+            present.remove(channel)
+            lost += nats
     for channel in present:
-        verdict = told(channel, "informative")
+        verdict = told(channel, float(losses[channel]), "informative")
         stays = verdict.worth >= rule.level
         verdicts.append(verdict if stays else replace(verdict, why="floor"))
     return verdicts

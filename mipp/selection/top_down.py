@@ -61,6 +61,9 @@ class _Weighted:
     def losses(self) -> Tensor:
         return self.weight * self.inner.losses()
 
+    def consider(self, channels: Sequence[int]) -> None:
+        self.inner.consider(channels)
+
     def drop(self, channel: int) -> None:
         self.inner.drop(channel)
 

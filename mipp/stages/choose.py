@@ -12,7 +12,7 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.device import resolve_device
 from mipp.graph import ChannelGraph
 from mipp.latency import Clock, TimeReport, within_time
-from mipp.selection.by_information import select_by_information
+from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
@@ -45,7 +45,7 @@ def _provenance(context: Context) -> dict[str, str]:
     return {
         "budget": choose.budget,
         "estimator": choose.estimator,
-        "order": choose.order,
+        "order": order_of(choose),
         "seed": str(context.params.seed),
     }
 

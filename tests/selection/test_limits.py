@@ -102,8 +102,8 @@ def test_unit_kept_by_a_limit_is_no_near_collapse():
 
 def test_without_a_bound_on_size_widths_are_rounded_up():
     graph, states = graph_of("lenet5"), states_of("lenet5")
-    plain = select_by_information(graph, states, ChooseConfig(budget="nats:0.1"), {})
-    config = ChooseConfig(budget="nats:0.1", round_to=8)
+    plain = select_by_information(graph, states, ChooseConfig(budget="nats:0.1", order="mi"), {})
+    config = ChooseConfig(budget="nats:0.1", order="mi", round_to=8)
     rounded = select_by_information(graph, states, config, {})
     for group, kept in plain.selection.kept.items():
         more = rounded.selection.kept[group]

@@ -36,6 +36,9 @@ class FixedLosses:
     def losses(self):
         return self._losses
 
+    def consider(self, channels):
+        self.considered = channels
+
     def drop(self, channel):
         self.dropped.append(channel)
 

@@ -39,6 +39,9 @@ class Additive:
     def losses(self):
         return self.nats
 
+    def consider(self, channels):
+        pass
+
     def drop(self, channel):
         pass
 
