@@ -46,6 +46,23 @@ class FixedLosses:
         assert channel not in self.dropped
 
 
+class RisingLosses(FixedLosses):
+    """Some channels add more once the first one is gone."""
+
+    def __init__(self, losses, later):
+        super().__init__(losses)
+        self._later = later
+        self.asked = []
+
+    def consider(self, channels):
+        self.asked.append(channels)
+
+    def drop(self, channel):
+        super().drop(channel)
+        for late, loss in self._later.items():
+            self._losses[late] = loss
+
+
 def kept(verdicts):
     return sorted(verdict.channel for verdict in verdicts if verdict.kept)
 
@@ -107,6 +124,22 @@ def test_walks_agree_with_refits(walk, seed):
         twin = RefitTwin(x, y, ridge=1e-3, resolution=0.1)
         found = decide(walk, x, y, threshold, ridge=1e-3, resolution=0.1)
         assert kept(found) == TWINS[walk](twin, threshold, 0)
+
+
+def test_best_first_in_rounds_agrees_with_refits(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rows_of_pair(rng, n=150, channels=50, block=1, targets=6, noise=2.0)
+    twin = RefitTwin(x, y, ridge=1e-3, resolution=0.1)
+    for threshold, floor in ((0.05, 0), (0.15, 0), (np.inf, 20)):
+        found = decide(best_first, x, y, threshold, floor=floor, ridge=1e-3, resolution=0.1)
+        assert kept(found) == best_first_twin(twin, threshold, floor)
+
+
+def test_one_that_comes_to_add_more_than_others_waits_for_the_next_round():
+    elimination = RisingLosses([0.1 * (c + 1) for c in range(32)], {1: 0.35})
+    best_first([elimination], torch.zeros(32), Threshold(0.45), 1)
+    assert elimination.dropped == [0, 2, 1, 3]
+    assert elimination.asked[:4] == [[0, 1], [2], [1], [3]]
 
 
 def test_verdicts_tell_what_refits_tell(seed):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from oracles import build_small, graph_of, images_for
+from oracles import build_small, graph_of, images_for, states_of
 
+from mipp.config import ChooseConfig
+from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.stopping import Threshold
 from mipp.selection.top_down import Rules, total_information, walk_network
 
@@ -207,3 +209,28 @@ def test_what_a_stream_carries_passes_beside_a_block(seed):
     assert told["layer2.0.conv1"].cut == pytest.approx(
         told["layer2.0.conv1"].group + totals["conv1"]
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "order"),
+    [
+        ({}, "best-first"),
+        ({"budget": "nats:0.1"}, "best-first"),
+        ({"budget": "confidence:95"}, "mi"),
+        ({"estimator": "reconstruction"}, "mi"),
+        ({"order": "mi"}, "mi"),
+        ({"order": "best-first", "estimator": "reconstruction"}, "best-first"),
+    ],
+)
+def test_units_are_ordered_anew_unless_each_is_asked_about_once(asked, order):
+    assert order_of(ChooseConfig(**asked)) == order
+
+
+def test_order_left_to_us_is_the_one_that_order_of_names():
+    graph, states = graph_of("lenet5"), states_of("lenet5")
+    ours, named, other = (
+        select_by_information(graph, states, ChooseConfig(budget="ratio:0.8", order=order), {})
+        for order in ("auto", "best-first", "mi")
+    )
+    assert ours.nodes() == named.nodes()
+    assert ours.nodes() != other.nodes()
