@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,40 @@ class Trail:
         return list(self.calls).index(module)
 
 
+class _Recorder:
+    """Fills a trail from the hooks of a network's leaves."""
+
+    def __init__(self) -> None:
+        self.trail = Trail()
+        self._makers: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> maker, kept alive
+
+    def count(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Before a call."""
+        self.trail.calls[name] = self.trail.calls.get(name, 0) + 1
+
+    def watch(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """After a call."""
+        if isinstance(module, nn.MultiheadAttention) and inputs:
+            tokens = inputs[0].numel() // inputs[0].shape[-1]
+            self.trail.positions[name] = tokens
+            self._add_macs(name, tokens * module.in_proj_weight.numel())
+        if not inputs or not isinstance(output, Tensor):
+            return
+        if isinstance(module, CONSUMERS):
+            width = output.shape[-1 if isinstance(module, nn.Linear) else 1]
+            self.trail.positions[name] = output[0].numel() // width
+        if isinstance(module, (*CONVS, nn.Linear)):
+            self._makers[id(output)] = (name, output)
+            self._add_macs(name, output.numel() * module.weight[0].numel())
+        if isinstance(module, TRANSPOSED):
+            self._add_macs(name, inputs[0].numel() * module.weight[0].numel())
+        if isinstance(module, NORMS) and id(inputs[0]) in self._makers:
+            self.trail.norm_after[self._makers[id(inputs[0])][0]] = name
+
+    def _add_macs(self, name: str, macs: int) -> None:
+        self.trail.macs[name] = self.trail.macs.get(name, 0) + macs
+
+
 def run_once(model: nn.Module, example: Inputs) -> Trail:
     """Run a network on one input.
 
@@ -37,39 +72,7 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     ------
     ModelError : it does not run.
     """
-    trail = Trail()
-    makers: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> its maker, kept alive
-
-    def count(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            trail.calls[name] = trail.calls.get(name, 0) + 1
-
-        return hook
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(module, nn.MultiheadAttention) and inputs:
-                tokens = inputs[0].numel() // inputs[0].shape[-1]
-                trail.positions[name] = tokens
-                per_token = module.in_proj_weight.numel()
-                trail.macs[name] = trail.macs.get(name, 0) + tokens * per_token
-            if not inputs or not isinstance(output, Tensor):
-                return
-            if isinstance(module, CONSUMERS):
-                width = output.shape[-1 if isinstance(module, nn.Linear) else 1]
-                trail.positions[name] = output[0].numel() // width
-            if isinstance(module, (*CONVS, nn.Linear)):
-                makers[id(output)] = (name, output)
-                per_output = module.weight[0].numel()
-                trail.macs[name] = trail.macs.get(name, 0) + output.numel() * per_output
-            if isinstance(module, TRANSPOSED):
-                per_input = module.weight[0].numel()
-                trail.macs[name] = trail.macs.get(name, 0) + inputs[0].numel() * per_input
-            if isinstance(module, NORMS) and id(inputs[0]) in makers:
-                trail.norm_after[makers[id(inputs[0])][0]] = name
-
-        return hook
-
+    recorder = _Recorder()
     leaves = [
         (name, module)
         for name, module in model.named_modules()
@@ -77,9 +80,9 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
         or isinstance(module, LAYERS)
         or not any(True for _ in module.children())
     ]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    handles = [m.register_forward_hook(partial(recorder.watch, name)) for name, m in leaves]
     # before it runs: an attention projects its input before the module within runs
-    handles += [module.register_forward_pre_hook(count(name)) for name, module in leaves]
+    handles += [m.register_forward_pre_hook(partial(recorder.count, name)) for name, m in leaves]
     try:
         with evaluating(model), torch.no_grad():
             call(model, example)
@@ -93,4 +96,4 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     finally:
         for handle in handles:
             handle.remove()
-    return trail
+    return recorder.trail
