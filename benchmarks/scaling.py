@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -23,13 +24,14 @@ from mipp.information import gaussian
 from mipp.information.moments import MomentSums
 from mipp.metrics import peak_rss_mb
 from mipp.selection.stopping import Threshold
-from mipp.selection.terc import visit_once, visiting_order
+from mipp.selection.terc import best_first, visit_once, visiting_order
 
 BLOCK = 9
 BATCH = 1024  # rows that come at once
 NOTE = """\
-sums: rows into moments, in chunks; prepare: one factorisation; walk: one visit of every channel of
-which half go. Only the sums depend on the number of rows. Memory: above the process before."""
+sums: rows into moments, in chunks; prepare: one factorisation; walk: half of the channels go, best
+first, or visited once in MI order. Only the sums depend on the number of rows. Memory: above the
+process before."""
 
 
 def arguments() -> argparse.Namespace:
@@ -55,7 +57,7 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
         started = time.perf_counter()
         sums.add(x, y)
         seconds += time.perf_counter() - started
-    started = time.perf_counter()
+    started_preparing = time.perf_counter()
     config = EstimateConfig()
     state = gaussian.prepare(
         sums.moments(), channels, ridge=config.ridge, resolution=config.resolution
@@ -63,29 +65,20 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
     prepared = time.perf_counter()
     targets = torch.arange(channels)
     single = state.single(targets)
-    walk = state.eliminate(targets, visiting_order(single))
-    rule = _HalfGo(channels)
-    visit_once([walk], single, rule, 1)
+    half = Threshold(math.inf), channels // 2  # whatever they add, down to the floor
+    started = time.perf_counter()
+    visit_once([state.eliminate(targets, visiting_order(single))], single, *half)
+    visited = time.perf_counter()
+    best_first([state.eliminate(targets)], single, *half)
     return {
         "channels": channels,
         "rows": rows,
         "sums": seconds,
-        "prepare": prepared - started,
-        "walk": time.perf_counter() - prepared,
+        "prepare": prepared - started_preparing,
+        "walk": time.perf_counter() - visited,
+        "walk, MI order": visited - started,
         "MiB": peak_rss_mb() - before,
     }
-
-
-class _HalfGo(Threshold):
-    """Every second channel goes, whatever it adds: the cost is what counts here."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(0.0)
-        object.__setattr__(self, "turn", iter(range(channels)))
-
-    def judge(self, eliminations: Sequence[Any], channel: int) -> Any:
-        judgement = super().judge(eliminations, channel)
-        return judgement._replace(stays=bool(next(self.turn) % 2))  # type: ignore[attr-defined]
 
 
 def measured_alone(options: argparse.Namespace, channels: int, rows: int) -> dict[str, Any]:
@@ -113,7 +106,7 @@ def main() -> None:
         return
     wide = [measured_alone(options, width, options.count) for width in options.widths]
     print_table(wide)
-    steps = ("sums", "prepare", "walk", "MiB")
+    steps = ("sums", "prepare", "walk", "walk, MI order", "MiB")
     over_width = {step: exponent(wide, "channels", step) for step in steps}
     print("exponent of the width: " + _listed(over_width))
     long = [measured_alone(options, options.width, rows) for rows in options.rows]

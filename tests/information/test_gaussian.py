@@ -18,6 +18,7 @@ from oracles import (
 
 from mipp.errors import SingularCovarianceError
 from mipp.information import gaussian, moments
+from mipp.information.gaussian_elimination import DOUBT
 from mipp.information.moments import Moments
 
 SETTINGS = {"ridge": 1e-2, "resolution": 0.1}
@@ -221,7 +222,9 @@ def test_duplicated_column_adds_nothing_until_its_copy_goes(form, seed):
     assert elimination.loss(0) == pytest.approx(0, abs=1e-4)
     elimination.drop(4)
     alone = RefitTwin(x[:, :4], y, ridge=1e-6, resolution=0.1)
-    assert elimination.loss(0) == pytest.approx(alone.loss(range(4), 0), rel=1e-4)
+    expected = alone.loss(range(4), 0)
+    # the dual form cancels twice at so small a ridge, and answers while 1 / DOUBT of it is sure
+    assert elimination.loss(0) == pytest.approx(expected, rel=1 / DOUBT)
 
 
 def test_dead_channel_has_no_information(form, seed):
