@@ -118,10 +118,16 @@ def prefect():
 
 
 @pytest.fixture(scope="session")
-def twice(prefect, tmp_path_factory):
+def once(prefect, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flow")
     with contextlib.chdir(folder):  # MLflow puts artifacts into the current folder
-        yield Once(folder)
+        return Once(folder)
+
+
+@pytest.fixture
+def twice(once, monkeypatch):
+    monkeypatch.chdir(once.workdir.parent)
+    return once
 
 
 def test_flow_leaves_every_stage(twice):
