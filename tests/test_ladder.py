@@ -18,6 +18,7 @@ LADDER = (
         "mipp.vision",
         "mipp.progress",
         "mipp.evaluation",
+        "mipp.hooked_mode",
         "mipp.inputs",
         "mipp.storage",
     },

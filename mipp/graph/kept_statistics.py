@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mipp.graph.channels import IntArray
+from mipp.hooked_mode import HookedMode
 
 
-class KeptStatistics(TorchFunctionMode):
+class KeptStatistics(HookedMode):
     """A context in which layer-norms normalise the kept channels alone; dropped ones become zero.
 
     Works on torch's functions, so that it does not matter in what order a module, such as
@@ -29,9 +28,8 @@ class KeptStatistics(TorchFunctionMode):
         super().__init__()
         self._model, self._dropped = model, dropped
         self._running: list[IntArray] = []
-        self._handles: list[Any] = []
 
-    def __enter__(self) -> KeptStatistics:
+    def hooks(self) -> Iterator[Any]:
         def leave(*_: Any) -> None:
             self._running.pop()
 
@@ -41,21 +39,12 @@ class KeptStatistics(TorchFunctionMode):
                 self._running.append(features)
 
             module = self._model.get_submodule(name)
-            self._handles.append(module.register_forward_pre_hook(enter))
-            self._handles.append(module.register_forward_hook(leave))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
+            yield module.register_forward_pre_hook(enter)
+            yield module.register_forward_hook(leave)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._running = [], []
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._running.clear()
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mipp.evaluation import evaluating
 from mipp.graph.kinds import NORMS
+from mipp.hooked_mode import HookedMode
 from mipp.inputs import Inputs, call, tensors_in
 from mipp.refit.least_squares import Rows
 from mipp.refit.watcher import is_plain_sum
@@ -37,7 +37,7 @@ def rectified_layers(
     return reader.rectified - reader.spoilt
 
 
-class _Reader(TorchFunctionMode):
+class _Reader(HookedMode):
     """Knows of each tensor which layers' outputs it is, up to the first function that reads it."""
 
     def __init__(
@@ -48,19 +48,11 @@ class _Reader(TorchFunctionMode):
         self.spoilt: set[str] = set()
         self._model, self._layers, self._norm_after = model, list(layers), norm_after
         self._made: dict[int, tuple[set[str], Tensor]] = {}  # the tensor is kept alive
-        self._handles: list[Any] = []
 
-    def __enter__(self) -> _Reader:
+    def hooks(self) -> Iterator[Any]:
         for name in self._layers:
             source = self._model.get_submodule(self._norm_after.get(name, name))
-            self._handles.append(source.register_forward_hook(self._hook(name)))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
+            yield source.register_forward_hook(self._hook(name))
 
     def _hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from mipp.hooked_mode import HookedMode
 from mipp.models.attention import in_projection, tokens_of
 
 OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
 OnSum = Callable[[str, Tensor, str], Tensor | None]
 
 
-class Watcher(TorchFunctionMode):
+class Watcher(HookedMode):
     """A context in which forward passes of a network are seen.
 
     Parameters
@@ -41,31 +40,21 @@ class Watcher(TorchFunctionMode):
         self._model, self._layers, self._norm_after = model, list(layers), norm_after
         self._on_output, self._on_sum = on_output, on_sum
         self._made: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> layer, kept alive
-        self._handles: list[Any] = []
 
-    def __enter__(self) -> Watcher:
+    def hooks(self) -> Iterator[Any]:
         for name in self._layers:
             layer = self._model.get_submodule(name)
             if isinstance(layer, nn.MultiheadAttention):
-                self._handles.append(layer.register_forward_pre_hook(self._attention_hook(name)))
+                yield layer.register_forward_pre_hook(self._attention_hook(name))
                 continue
-            self._handles.append(layer.register_forward_hook(self._layer_hook(name)))
+            yield layer.register_forward_hook(self._layer_hook(name))
             if name in self._norm_after:
                 norm = self._model.get_submodule(self._norm_after[name])
-                self._handles.append(norm.register_forward_hook(self._norm_hook(name)))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
+                yield norm.register_forward_hook(self._norm_hook(name))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._made = [], {}
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._made.clear()
 
     def _layer_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
