@@ -101,8 +101,11 @@ DECIDED = (
     "nats LeNet-5 at `ratio:0.95` keeps 7 units of fc2 and one channel of conv2, which cannot feed "
     "them.",
     "- Units are ordered anew as they go, which costs twice the choice of visits in a known order. "
-    "With a unit's worth in nats it lost; with shares it gains where much has to go, and loses "
-    "nothing elsewhere.",
+    "With a unit's worth in nats it lost; in shares ResNet-20 gains at one budget here and loses "
+    "at two. What decided are networks that are fine-tuned, and chains: over three seeds of "
+    "`mipp sweep`, ResNet-20 changes by -0.0, +0.9 and +0.3 points after training at the budgets "
+    "of this table, and LeNet-5 on MNIST keeps 86 instead of 76 % without training at `ratio:0.9`, "
+    "90 instead of 85 % after it at `ratio:0.95` (experiments/results, whose history has both).",
     "- One sweep of the refit is enough: a second one fits the calibration images, not the test.",
 )
 
