@@ -90,6 +90,8 @@ def test_products_in_the_precision_of_the_rows_are_off_by_their_rounding(seed):
     x, y = draw(seed, 3000, dtype=torch.float32)
     exact, found = (moments.stream([(x, y)], products) for products in ("float64", "rows"))
     scale = exact.xx.diagonal().sqrt()
-    error = ((found.xx - exact.xx) / torch.outer(scale, scale)).abs().max()
-    assert 0 < error < len(x) ** 0.5 * torch.finfo(torch.float32).eps
+    error = ((found.xx - exact.xx) / torch.outer(scale, scale)).abs()
+    rounding = torch.finfo(torch.float32).eps / 2
+    assert 0 < error.max() < len(x) ** 0.5 * rounding  # of a sum of so many products
+    assert error.mean() < 3e-7
     assert found.xx.dtype == torch.float64
