@@ -25,6 +25,7 @@ from mipp.information.gaussian_elimination import (
     diagonal_blocks,
     explained,
 )
+from mipp.information.inverse import invert_factored
 from mipp.information.moments import Moments
 from mipp.information.ordered_elimination import OrderedElimination
 
@@ -202,7 +203,7 @@ def _inverse(matrix: Tensor, ridge: float, rows: int) -> Tensor:
             f"pivot {int(failed)} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
             f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
         )
-    torch.cholesky_inverse(columns, out=columns)
+    invert_factored(columns)
     return matrix
 
 
