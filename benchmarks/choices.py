@@ -35,7 +35,7 @@ from mipp.surgery import apply_selection
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
 RESULTS, PAGE = Path("benchmarks/results/choices.csv"), Path("docs/experiments.md")
-BASE = {"budget": BUDGET, "worth": "nats", "order": "mi"}  # when most of this was tried
+BASE = {"budget": BUDGET, "worth": "nats", "order": "mi", "param_weight": 0.0}  # of that time
 COLUMNS = ("variant", "seed", "recalibrated", "refit")
 CPU = torch.device("cpu")
 

@@ -171,6 +171,7 @@ class ChooseConfig(Section):
     batch_size: Count = 256
     worth: Literal["share", "nats"] = "share"
     position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
+    param_weight: Annotated[float, Field(ge=0, le=1)] = 0.2
     min_channels: Annotated[int, Field(ge=0)] = 1
     round_to: Count = 1
     limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}

@@ -18,7 +18,16 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = {
 }
 DENSE_BUDGET = "ratio:0"
 # Parameters of section `choose` that a criterion's scores and their ranking never see.
-INFORMATION_ONLY = ("estimator", "order", "price", "worth", "position_weight", "margin", "sure")
+INFORMATION_ONLY = (
+    "estimator",
+    "order",
+    "price",
+    "worth",
+    "position_weight",
+    "param_weight",
+    "margin",
+    "sure",
+)
 
 
 def known_methods() -> tuple[str, ...]:

@@ -77,6 +77,20 @@ def price_of(config: ChooseConfig, budget: Budget) -> Price:
     return counted.get(budget.kind, "unit")
 
 
+def prices_of(graph: ChannelGraph, config: ChooseConfig, budget: Budget) -> Mapping[str, float]:
+    """What the nats of a unit are divided by, per group.
+
+    Where all units cost the same, one of more parameters is cheaper by their number to the power
+    of `param_weight`: training after pruning can do more with it.
+    """
+    price = price_of(config, budget)
+    prices = unit_prices(graph, price)
+    if price != "unit" or budget.kind == "nats":  # nats count as they are
+        return prices
+    weights = unit_prices(graph, "params")
+    return {group: paid / weights[group] ** config.param_weight for group, paid in prices.items()}
+
+
 def order_of(config: ChooseConfig) -> Order:
     """The order of the visits, where it is left to us the best that the rest allows.
 
@@ -113,7 +127,7 @@ def select_by_information(
     floors = floors_of(graph, config)
     check_reachable(graph, budget, floors)
     rules = Rules(order_of(config), floors, config.position_weight)
-    prices = unit_prices(graph, price_of(config, budget))
+    prices = prices_of(graph, config, budget)
     totals = total_information(graph, information, config.position_weight)
     threshold: float | None = None
     if budget.kind == "confidence":

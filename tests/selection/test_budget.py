@@ -12,7 +12,7 @@ from mipp.config import Budget, ChooseConfig, parse_budget
 from mipp.errors import BudgetError
 from mipp.metrics import count_macs, count_params
 from mipp.selection.budget import Probe, find_threshold, select_by_scores, unit_prices
-from mipp.selection.by_information import select_by_information
+from mipp.selection.by_information import prices_of, select_by_information
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection
 
@@ -254,6 +254,23 @@ def test_budget_price_is_that_of_the_budget():
     other = choose("lenet5", "macs:0.5", price="unit").selection
     assert choose("lenet5", "macs:0.5").selection.to_json() == same.to_json()
     assert other.counts() != same.counts()
+
+
+def test_units_of_more_parameters_are_cheaper_where_all_cost_the_same():
+    # LeNet-5 at 28 pixels, by hand: parameters that go with one channel
+    params = {"conv1": 26 + 25 * 16, "conv2": 151 + 25 * 120, "fc1": 401 + 84, "fc2": 121 + 10}
+    config, graph = ChooseConfig(param_weight=0.5), graph_of("lenet5")
+    prices = prices_of(graph, config, parse_budget("ratio:0.5"))
+    assert {g: prices["fc2"] / p for g, p in prices.items()} == pytest.approx(
+        {g: (count / params["fc2"]) ** 0.5 for g, count in params.items()}
+    )
+
+
+@pytest.mark.parametrize("budget", ["macs:0.5", "params:0.5", "nats:0.3"])
+def test_parameters_weigh_nothing_where_units_differ_in_price_or_nats_are_asked_for(budget):
+    graph, parsed = graph_of("lenet5"), parse_budget(budget)
+    light, heavy = (prices_of(graph, ChooseConfig(param_weight=w), parsed) for w in (0.0, 1.0))
+    assert light == heavy
 
 
 @pytest.mark.parametrize("suggestion", [0.0, 63.0, 5.0, 99.0])
