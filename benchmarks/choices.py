@@ -106,6 +106,9 @@ DECIDED = (
     "`mipp sweep`, ResNet-20 changes by -0.0, +0.9 and +0.3 points after training at the budgets "
     "of this table, and LeNet-5 on MNIST keeps 86 instead of 76 % without training at `ratio:0.9`, "
     "90 instead of 85 % after it at `ratio:0.95` (experiments/results, whose history has both).",
+    "- Where a budget counts units, one of more parameters counts more: what a unit adds says "
+    "nothing about what training can do with it afterwards. Chosen on seeds of its own "
+    "(experiments/param-weight.yaml; its table is in docs/evidence.md).",
     "- One sweep of the refit is enough: a second one fits the calibration images, not the test.",
 )
 
