@@ -190,7 +190,7 @@ def test_order_is_recorded_and_meets_the_budget(net, loader, order):
 
 def test_targets_change_what_is_chosen(net, loader):
     chosen = [
-        mipp.prune(net, loader, "ratio:0.3", targets=targets, repair="none").selection.kept
+        mipp.prune(net, loader, targets=targets, repair="none").selection.kept
         for targets in ("pre-activation", "activation")
     ]
     assert any(chosen[0][group].tolist() != chosen[1][group].tolist() for group in chosen[0])
