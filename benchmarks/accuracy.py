@@ -35,7 +35,7 @@ from benchmarks.accuracy_results import (
 from benchmarks.accuracy_workloads import WORKLOADS, Workload, dense_network, load_images
 from benchmarks.torch_pruning_rival import GoalMissed
 from benchmarks.workload import PACKAGES, finish, parser, print_table
-from mipp.config import parse_budget
+from mipp.budget import parse_budget
 from mipp.errors import BudgetError, DataError
 from mipp.selection.budget import UNBOUNDED
 

@@ -25,7 +25,8 @@ from benchmarks.torch_pruning_rival import (
 )
 from benchmarks.workload import example_of
 from mipp.activations import Sampling
-from mipp.config import ChooseConfig, FinetuneConfig, PruneConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig, FinetuneConfig, PruneConfig
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.workload import finish, print_table
-from mipp.config import ChooseConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.device import resolve_device
 from mipp.graph import build_graph

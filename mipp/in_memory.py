@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Rows
 from mipp.activations.targets import Targets
-from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
 from mipp.information.elimination import PairInformation

@@ -12,13 +12,13 @@ from torch import nn
 
 from mipp.activations import Sampling
 from mipp.activations.targets import Targets
+from mipp.budget import parse_budget
 from mipp.calibration import Batch, collect, labelled
 from mipp.config import (
     ChooseConfig,
     EvaluateConfig,
     ExtractConfig,
     PruneConfig,
-    parse_budget,
     parse_params,
 )
 from mipp.criteria import CRITERIA, CriterionInput

@@ -6,13 +6,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from mipp.budget import BUDGETS, Budget, parse_budget
 from mipp.config import (
-    BUDGETS,
-    Budget,
     Params,
     dump_params,
     load_params,
-    parse_budget,
     parse_params,
     require_one_machine,
     write_params,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mipp.config import ChooseConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig
 from mipp.criteria import CRITERIA
 from mipp.errors import ConfigError, did_you_mean
 from mipp.information.estimators import ESTIMATORS

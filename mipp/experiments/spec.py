@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from mipp.config import Section, parse_budget, parse_section
+from mipp.budget import parse_budget
+from mipp.config import Section, parse_section
 from mipp.errors import ConfigError, did_you_mean
 from mipp.experiments.methods import require_method
 from mipp.yaml_values import read_yaml

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
-from mipp.config import Budget, ChooseConfig, parse_budget
+from mipp.budget import Budget, parse_budget
+from mipp.config import ChooseConfig
 from mipp.errors import BudgetError
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable

@@ -1,31 +1,22 @@
-"""One threshold for the whole network, found so that a budget is met."""
+"""What is spent of a budget, what it has room for, and the scores that meet it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mipp.config import Budget
+from mipp.budget import Budget
 from mipp.errors import BudgetError
 from mipp.graph import ChannelGraph
 
-Price = Literal["unit", "params", "macs", "latency"]
 Scores = Mapping[str, npt.NDArray[np.float64]]  # group -> score per channel, higher means keep
-Outcome = TypeVar("Outcome")
 
 UNBOUNDED = ("nats", "confidence")  # the share that remains is theirs to find
-DEPTH = 40.0  # the bracket's width at first, in the logarithm of the threshold
-STRIDE = 1.05  # least step towards larger thresholds
-STEPS = 40  # walks at most
 ROUNDING = 1e-9
-CHEAPEST = 0.05  # of the mean price: less is noise of the clock
-SLACK = 0.03  # a share of the budget that is not worth another walk: spare units fill it
-WIDTH = 0.005  # a bracket this narrow holds a jump: one channel more takes many with it
 
 
 def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
@@ -49,38 +40,6 @@ def fits(graph: ChannelGraph, kept: Mapping[str, int], budget: Budget) -> bool:
     return spent(graph, kept, budget.kind) <= allowance(budget)
 
 
-def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:
-    """What removing one channel of each group saves at full width, their mean being 1.
-
-    Of time it is the mean over half of the group's channels, and `CHEAPEST` at least: the clock
-    resolves no single channel, and where it sees nothing at all nats would count without end.
-    """
-    if price == "unit":
-        return dict.fromkeys(graph.groups, 1.0)
-    if price == "latency":
-        return _time_prices(graph)
-    count = graph.params if price == "params" else graph.macs
-    full = count(graph.widths)
-    saved = {g: full - count({**graph.widths, g: graph.widths[g] - 1}) for g in graph.groups}
-    units = sum(graph.widths.values())
-    mean = sum(saved[g] * graph.widths[g] for g in graph.groups) / units
-    return {group: saving / mean for group, saving in saved.items()}
-
-
-def _time_prices(graph: ChannelGraph) -> dict[str, float]:
-    full = graph.milliseconds(graph.widths)
-    saved = {}
-    for group, width in graph.widths.items():
-        half = (width + 1) // 2
-        saved[group] = full - graph.milliseconds({**graph.widths, group: width - half})
-        saved[group] /= half
-    units = sum(graph.widths.values())
-    mean = sum(saved[g] * graph.widths[g] for g in saved) / units
-    floored = {g: max(ms, CHEAPEST * mean, 1e-300) for g, ms in saved.items()}
-    mean = sum(floored[g] * graph.widths[g] for g in saved) / units
-    return {g: ms / mean for g, ms in floored.items()}
-
-
 def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, int]) -> None:
     """Refuse a budget below what the floors of all groups cost; of time once it is measured.
 
@@ -101,56 +60,6 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, in
             f"choose.min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
             f"{budget}; relax the budget, or lower choose.min_channels or choose.round_to."
         )
-
-
-@dataclass(frozen=True)
-class Probe(Generic[Outcome]):
-    """An outcome at a threshold, and the threshold it suggests for the budget."""
-
-    outcome: Outcome
-    share: float  # what it spends
-    suggestion: float
-
-
-def find_threshold(
-    probe: Callable[[float], Probe[Outcome]], allowed: float, top: float
-) -> tuple[float, Outcome]:
-    """The smallest threshold found whose outcome spends at most `allowed`.
-
-    Parameters
-    ----------
-    probe : outcome at a threshold; larger thresholds spend less. Its suggestions are followed
-        until one spends little enough; then the bracket of a threshold that spends too much and
-        one that does not is narrowed by interpolation, every third time by halving.
-    allowed : the bound on what is spent.
-    top : a threshold at which everything above the floors goes.
-
-    Returns
-    -------
-    The threshold and its outcome; 0 when nothing needs to go.
-    """
-    found = probe(0.0)
-    if found.share <= allowed:
-        return 0.0, found.outcome
-    low, above = top * math.exp(-DEPTH), found.share
-    high, below, best = top, 0.0, None
-    for step in range(STEPS):
-        if best is None and found.suggestion < top and step < STEPS // 2:
-            threshold = max(found.suggestion, low * STRIDE)
-        elif best is None or step % 3 == 2:
-            threshold = math.sqrt(low * high)
-        else:  # where the line between the two ends of the bracket spends what is allowed
-            part = min(max((above - allowed) / (above - below), 0.1), 0.9)
-            threshold = low * (high / low) ** part
-        found = probe(threshold)
-        if found.share > allowed:
-            low, above = threshold, found.share
-        else:
-            high, below, best = threshold, found.share, found.outcome
-        met = allowed * (1 - SLACK) <= found.share <= allowed
-        if met or high < low * (1 + WIDTH):
-            break
-    return high, best if best is not None else probe(top).outcome
 
 
 class Candidate(NamedTuple):

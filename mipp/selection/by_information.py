@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipp.config import Budget, ChooseConfig, parse_budget
+from mipp.budget import Budget, parse_budget
+from mipp.config import ChooseConfig
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.pixels import PIXELS
 from mipp.information.elimination import PairInformation
-from mipp.selection.budget import Price, check_reachable, unit_prices
+from mipp.selection.budget import check_reachable
 from mipp.selection.limits import Floors, floors_of
+from mipp.selection.prices import prices_of
 from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Confidence
@@ -67,28 +69,6 @@ def _row(verdict: Verdict) -> dict[str, object]:
         "kept": verdict.kept,
         "why": verdict.why,
     }
-
-
-def price_of(config: ChooseConfig, budget: Budget) -> Price:
-    """What nats are divided by: `price`, or with `budget` whatever the budget counts."""
-    if config.price != "budget":
-        return config.price
-    counted: Mapping[str, Price] = {"params": "params", "macs": "macs", "latency": "latency"}
-    return counted.get(budget.kind, "unit")
-
-
-def prices_of(graph: ChannelGraph, config: ChooseConfig, budget: Budget) -> Mapping[str, float]:
-    """What the nats of a unit are divided by, per group.
-
-    Where all units cost the same, one of more parameters is cheaper by their number to the power
-    of `param_weight`: training after pruning can do more with it.
-    """
-    price = price_of(config, budget)
-    prices = unit_prices(graph, price)
-    if price != "unit" or budget.kind == "nats":  # nats count as they are
-        return prices
-    weights = unit_prices(graph, "params")
-    return {group: paid / weights[group] ** config.param_weight for group, paid in prices.items()}
 
 
 def order_of(config: ChooseConfig) -> Order:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mipp.config import ChooseConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig
 from mipp.graph import ChannelGraph
 from mipp.selection.budget import Scores, select_by_scores
 from mipp.selection.limits import floors_of

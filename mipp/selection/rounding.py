@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mipp.config import Budget
+from mipp.budget import Budget
 from mipp.graph import ChannelGraph
 from mipp.selection.budget import UNBOUNDED, fits
 from mipp.selection.limits import Floors

@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipp.config import Budget
+from mipp.budget import Budget
 from mipp.graph import ChannelGraph
 from mipp.information.elimination import PairInformation
 from mipp.selection.budget import (
     Candidate,
-    Probe,
     allowance,
-    find_threshold,
     fits,
     spare_channels,
     spent,
 )
 from mipp.selection.limits import Floors
 from mipp.selection.stopping import Threshold
+from mipp.selection.threshold import Probe, find_threshold
 from mipp.selection.top_down import RuleOf, Rules, Walk, walk_network
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
-from mipp.config import Params, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import Params
 from mipp.device import divided_threads, resolve_device
 from mipp.information import moments
 from mipp.information.elimination import PairInformation

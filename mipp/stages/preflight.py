@@ -8,7 +8,8 @@ import torch
 
 from mipp.activations import Sampling
 from mipp.activations.targets import observed
-from mipp.config import Params, TrainConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import Params, TrainConfig
 from mipp.criteria.choice import require_choice
 from mipp.device import resolve_device
 from mipp.errors import ConfigError

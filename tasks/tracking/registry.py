@@ -7,7 +7,8 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mipp.config import Budget, Params, parse_budget
+from mipp.budget import Budget, parse_budget
+from mipp.config import Params
 from mipp.errors import ConfigError
 from tasks.tracking.program import find_program
 

@@ -17,7 +17,7 @@ from oracles import (
 )
 from torch import nn
 
-from mipp.config import parse_budget
+from mipp.budget import parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.graph import build_graph
 from mipp.selection.budget import fits, select_by_scores

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from oracles import build_small, graph_of, images_for, states_of
 
-from mipp.config import ChooseConfig, parse_budget
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig
 from mipp.errors import BudgetError
 from mipp.graph.latency import LatencyTable
 from mipp.latency import within_time
 from mipp.latency.clock import build_curves
 from mipp.latency.widths import parts_of
 from mipp.latency.within_time import TRIES, next_target
-from mipp.selection.budget import select_by_scores, spent, unit_prices
+from mipp.selection.budget import select_by_scores, spent
 from mipp.selection.by_information import select_by_information
 from mipp.selection.by_scores import select_by_criterion
+from mipp.selection.prices import unit_prices
 
 
 def by_macs(part, inputs, outputs):

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import build_small, graph_of, images_for, small_spec, states_of
 
-from mipp.config import Budget, ChooseConfig, parse_budget
+from mipp.budget import Budget, parse_budget
+from mipp.config import ChooseConfig
 from mipp.errors import BudgetError
 from mipp.metrics import count_macs, count_params
-from mipp.selection.budget import Probe, find_threshold, select_by_scores, unit_prices
-from mipp.selection.by_information import prices_of, select_by_information
+from mipp.selection.budget import select_by_scores
+from mipp.selection.by_information import select_by_information
+from mipp.selection.prices import prices_of, unit_prices
 from mipp.selection.selection import Selection
+from mipp.selection.threshold import Probe, find_threshold
 from mipp.surgery import apply_selection
 
 NETWORKS = ("lenet5", "resnet20")

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import graph_of, states_of
 
-from mipp.config import Budget, ChooseConfig
+from mipp.budget import Budget
+from mipp.config import ChooseConfig
 from mipp.errors import ConfigError
 from mipp.selection.budget import spent
 from mipp.selection.by_information import select_by_information

@@ -1,0 +1,62 @@
+"""How far to prune: the kinds of budget, and their text such as `macs:0.5`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mipp.errors import BudgetError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far to prune. `kind` is one of `BUDGETS`, `value` its bound."""
+
+    kind: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{repr(self.value).removesuffix('.0')}"
+
+
+BUDGETS: Mapping[str, tuple[float, float, str]] = {
+    "ratio": (0.0, 1.0, "share of the units to remove"),
+    "params": (0.0, 1.0, "share of the parameters to keep"),
+    "macs": (0.0, 1.0, "share of the multiply-accumulates to keep"),
+    "latency": (0.0, 1.0, "share of the measured time to keep"),
+    "nats": (0.0, float("inf"), "information under which a unit is dropped"),
+    "confidence": (50.0, 100.0, "percent of being sure that a unit adds information"),
+}
+KEPT = ("params", "macs", "latency")  # whose value is what stays
+EXAMPLES = {"confidence": 95}
+
+
+def parse_budget(text: str) -> Budget:
+    """Budget from text such as `macs:0.5`.
+
+    Raises
+    ------
+    BudgetError : the kind is unknown, or the value is no number inside the kind's bounds.
+    """
+    kind, _, number = str(text).partition(":")
+    if kind not in BUDGETS:
+        raise BudgetError(
+            f"budget {text!r} (choose.budget) has no known kind.\n"
+            f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
+            f"{did_you_mean(kind, BUDGETS)}."
+        )
+    low, high, meaning = BUDGETS[kind]
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    lowest, highest = kind in ("ratio", "nats"), kind in KEPT  # bounds themselves
+    inside = low < value < high or (lowest and value == low) or (highest and value == high)
+    if not inside:
+        brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"
+        raise BudgetError(
+            f"budget {text!r} (choose.budget) is out of range.\n"
+            f"Expected the {meaning}, a number in {brackets}, got {number!r}; "
+            f"write for example {kind}:{EXAMPLES.get(kind, 0.5)}."
+        )
+    return Budget(kind, value)
