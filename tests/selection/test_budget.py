@@ -286,6 +286,32 @@ def test_smallest_threshold_that_fits_is_found(suggestion):
     assert outcome >= 63 - 1e-9
 
 
+@pytest.mark.parametrize("allowed", [0.5, 0.3, 0.1])
+@pytest.mark.parametrize("reach", [0.5, 0.8, 1.2, 2.0])
+def test_few_walks_find_the_threshold_whether_suggestions_fall_short_or_go_too_far(reach, allowed):
+    """What is spent is 1 / (1 + threshold); a suggestion goes `reach` of the way there."""
+    walks = []
+
+    def probe(threshold):
+        walks.append(threshold)
+        right = 1 / allowed - 1
+        there = right * (threshold / right) ** (1 - reach) if threshold else right * reach**2
+        return Probe(threshold, 1 / (1 + threshold), there)
+
+    threshold, outcome = find_threshold(probe, allowed, 1e6)
+    assert threshold == pytest.approx(outcome)
+    assert allowed * 0.97 <= 1 / (1 + threshold) <= allowed
+    assert len(walks) <= 7
+
+
+def test_a_jump_in_what_is_spent_is_found_from_above():
+    def probe(threshold):
+        return Probe(threshold, 1.0 if threshold < 2 else 0.1, 1.0)
+
+    threshold, _ = find_threshold(probe, 0.5, 1e3)
+    assert 2 <= threshold < 2 * 1.006
+
+
 @pytest.mark.parametrize("order", ["mi", "best-first"])
 def test_every_unit_has_a_row_that_says_why(order):
     choice = choose("lenet5", "macs:0.5", order=order)
