@@ -93,7 +93,7 @@ def load_images(workload: Workload, root: str | None, images: int, seed: int) ->
     splits = load_data(config, seed=seed, channels=channels, size=size)
     train = splits.train
     every = torch.cat([splits.validation.indices, train.indices])
-    training = ImageSplit(train.part, every, train.preparation, train.augment)
+    training = ImageSplit(train.part, every, train.preparation, train.augmentation)
     return Images(splits.calibration, training, splits.test, splits.classes)
 
 

@@ -35,6 +35,7 @@ class DataConfig(Section):
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     size: Annotated[int, Field(ge=8)] | None = None
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     download: bool = False

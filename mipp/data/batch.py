@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
 
-def augment_batch(pixels: Tensor, augment: str, generator: Generator) -> Tensor:
-    """Batch with each image cropped and flipped at random, as `data.augment` names it."""
-    if "crop" in augment:
-        pixels = random_crop(pixels, pixels.shape[-1] // 8, generator)
-    if "flip" in augment:
+class Augmentation(NamedTuple):
+    """How training images are varied at random."""
+
+    name: str = "none"  # `data.augment`
+    padding: int | None = None  # `data.crop_padding`
+
+
+UNCHANGED = Augmentation()
+
+
+def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
+    """Batch with each image cropped and flipped at random."""
+    if "crop" in augmentation.name:
+        side, padding = pixels.shape[-1], augmentation.padding
+        pixels = random_crop(pixels, side // 8 if padding is None else padding, generator)
+    if "flip" in augmentation.name:
         pixels = random_flip(pixels, generator)
     return pixels
 

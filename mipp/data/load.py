@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mipp.config import DataConfig
+from mipp.data.batch import Augmentation
 from mipp.data.deform import deform_set
 from mipp.data.digits import load_digits
 from mipp.data.image_folder import load_image_folder
@@ -67,8 +68,10 @@ def load_data(
     _check_counts(config, len(train), len(images.test.labels))
     preparation = _preparation(config, images, channels, config.size or size)
 
+    augmentation = Augmentation(config.augment, config.crop_padding)
+
     def split(indices: Tensor) -> ImageSplit:
-        return ImageSplit(images.train, indices, preparation, config.augment)
+        return ImageSplit(images.train, indices, preparation, augmentation)
 
     return DataSplits(
         name=config.name,

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from mipp.data.batch import augment_batch, normalise
+from mipp.data.batch import UNCHANGED, Augmentation, augment_batch, normalise
 from mipp.data.image_set import Part
 from mipp.errors import DataError
 
@@ -38,17 +38,21 @@ class ImageSplit:
     part : from a loader.
     indices : shape (n,), int64, rows of the part.
     preparation : shape and normalisation of the batches.
-    augment : `data.augment`, for `batches(augment=True)`.
+    augmentation : for `batches(augment=True)`.
     """
 
     def __init__(
-        self, part: Part, indices: Tensor, preparation: Preparation, augment: str = "none"
+        self,
+        part: Part,
+        indices: Tensor,
+        preparation: Preparation,
+        augmentation: Augmentation = UNCHANGED,
     ) -> None:
         self.part = part
         self.indices = indices
         self.labels = part.labels[indices]
         self.preparation = preparation
-        self.augment = augment
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -68,7 +72,7 @@ class ImageSplit:
 
     def between(self, start: int, stop: int) -> ImageSplit:
         """Split of the images from number `start` to before `stop`, as far as there are such."""
-        part = ImageSplit(self.part, self.indices[start:stop], self.preparation, self.augment)
+        part = ImageSplit(self.part, self.indices[start:stop], self.preparation, self.augmentation)
         if "_kept" in self.__dict__:  # decoded already: share, do not decode again
             part.__dict__["_kept"] = self._kept[start:stop]
         return part
@@ -86,35 +90,35 @@ class ImageSplit:
         Parameters
         ----------
         generator : a CPU generator; shuffles the images and draws the augmentation.
-        augment : crop and flip as `data.augment` says; needs the generator.
+        augment : crop and flip as the split says; needs the generator.
 
         Raises
         ------
         DataError : augmentation without a generator; an image that cannot be decoded.
         """
-        kind = self.augment if augment else "none"
-        if kind != "none" and generator is None:
+        drawn = self.augmentation if augment else UNCHANGED
+        if drawn.name != "none" and generator is None:
             raise DataError(
                 f"split {self.part.name} cannot be augmented.\n"
-                f"Expected a generator to draw {kind} from, got None.\n"
+                f"Expected a generator to draw {drawn.name} from, got None.\n"
                 "Pass generator=torch.Generator() to batches."
             )
         n = len(self)
         order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
         chunks = torch.split(order, batch_size) if n else ()
-        return self._prepared(chunks, kind, generator, torch.device(device))
+        return self._prepared(chunks, drawn, generator, torch.device(device))
 
     def _prepared(
         self,
         chunks: Sequence[Tensor],
-        augment: str,
+        augmentation: Augmentation,
         generator: Generator | None,
         device: torch.device,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         pixels_of = self._streamed(chunks) if self.part.streams else self._indexed(chunks)
         for chunk, pixels in zip(chunks, pixels_of, strict=True):
             if generator is not None:
-                pixels = augment_batch(pixels, augment, generator)
+                pixels = augment_batch(pixels, augmentation, generator)
             images = normalise(pixels.to(device), self.preparation.mean, self.preparation.std)
             yield images, self.labels[chunk].to(device)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mipp.data.batch import augment_batch, normalise, random_crop, random_flip
+from mipp.data.batch import Augmentation, augment_batch, normalise, random_crop, random_flip
 
 
 def pixels(n=64, channels=3, size=16, seed=0):
@@ -59,7 +59,7 @@ def test_flips_mirror_about_half_of_the_images_left_to_right():
 )
 def test_each_augmentation_does_what_its_name_says(augment, moves, mirrors):
     batch = pixels(200)
-    after = augment_batch(batch, augment, torch.Generator().manual_seed(0))
+    after = augment_batch(batch, Augmentation(augment), torch.Generator().manual_seed(0))
     has_border = (after == 0).flatten(1).any(1)  # no pixel of the batch is 0 but the padding
     assert bool(has_border.any()) is moves
     still = ~has_border
@@ -67,9 +67,18 @@ def test_each_augmentation_does_what_its_name_says(augment, moves, mirrors):
     assert any(mirrored) is mirrors
 
 
+@pytest.mark.parametrize(("padding", "farthest"), [(None, 2), (1, 1), (3, 3)])
+def test_a_crop_shifts_by_the_padding_or_an_eighth_of_the_side(padding, farthest):
+    batch = pixels(200, size=16)
+    after = augment_batch(batch, Augmentation("crop", padding), torch.Generator().manual_seed(0))
+    rows = (after != 0).flatten(1, 1).any(1).any(2)  # (n, h): no pixel of the batch is 0
+    empty_above = rows.int().argmax(1)
+    assert set(empty_above.tolist()) == set(range(farthest + 1))
+
+
 def test_augmentation_is_decided_by_the_generator():
     first, second, other = (
-        augment_batch(pixels(), "crop-flip", torch.Generator().manual_seed(seed))
+        augment_batch(pixels(), Augmentation("crop-flip"), torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, second)

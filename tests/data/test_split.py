@@ -95,6 +95,19 @@ def test_augmentation_happens_only_when_asked_for():
     assert not torch.equal(plain[0], moved[0])
 
 
+def test_crop_padding_reaches_the_batches():
+    def first(padding):
+        config = DataConfig(augment="crop", crop_padding=padding)
+        batches = load_data(config, seed=0).train.batches(
+            64, generator=torch.Generator().manual_seed(0), augment=True
+        )
+        return next(batches)[0]
+
+    side = first(1).shape[-1]
+    assert torch.equal(first(None), first(side // 8))
+    assert not torch.equal(first(None), first(side // 8 + 1))
+
+
 def test_test_images_are_never_augmented():
     data = load_data(DataConfig(augment="crop-flip"), seed=0)
     generator = torch.Generator().manual_seed(0)
