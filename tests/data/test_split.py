@@ -79,7 +79,7 @@ def test_generator_shuffles_and_fixes_the_order(streams):
 
 
 def test_augmentation_needs_the_generator():
-    split = ImageSplit(numbered_part()[0], torch.arange(10), AS_IS, "flip")
+    split = ImageSplit(numbered_part()[0], torch.arange(10), AS_IS, Augmentation("flip"))
     with pytest.raises(DataError, match=r"draw flip from, got None.\nPass generator="):
         split.batches(4, augment=True)
 
