@@ -27,8 +27,7 @@ training computes the same, then *recal.*, also recalibrated; *fine-tuned*: afte
 everyone from the recalibrated network but for *refit start*, which starts from the refitted \
 one. *units %*: outputs of all layers but the classifier that stay, a residual stream's counted in \
 each layer that writes it. *search s*: seconds of gradients, trace, scores and surgery, without \
-the bisection of Torch-Pruning's ratio, on machines that were not always quiet. LeNet-5's `mipp` \
-rows are from a second machine, where the dense network that the same recipe trains has 99.28 %.
+the bisection of Torch-Pruning's ratio, on machines that were not always quiet.
 
 `l1`, `taylor` and `random` are this project's own rival criteria, under the same selection, \
 surgery and refit. Torch-Pruning's ratio is bisected until its network costs the same, and every \

@@ -34,7 +34,7 @@ from mipp.models import ModelSpec, build_model
 
 PAGE = Path("docs/sizing.md")
 IMAGENET = 1_281_167
-WALKS = 6  # of the threshold search, over the whole network; VGG-16 takes 6
+WALKS = 4  # of the threshold search, over the whole network; VGG-16 takes 4
 DROPPED = 0.5  # share of the features that a walk drops
 STRIPS = 9 / 16  # of a full product that the upper half costs, in strips
 LARGE = (
