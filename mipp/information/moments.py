@@ -52,8 +52,8 @@ class MomentSums:
 
     Parameters
     ----------
-    products : precision of the products within a chunk; sums are always float64. "rows" takes
-        that of the rows, but no less than float32: there a sum is off by about 1e-7 of its
+    products : precision of products and sums within a chunk; chunks add up in float64. "rows"
+        takes that of the rows, but no less than float32: there a sum is off by about 1e-7 of its
         diagonal, for half of the time, which no selection measured has noticed.
     """
 
@@ -68,12 +68,12 @@ class MomentSums:
             self._start(x, y)
         self._n += x.shape[0]
         x, y = x.to(self._products) - self._x_shift, y.to(self._products) - self._y_shift
-        self._x_sum += x.sum(0, dtype=torch.float64)
-        self._y_sum += y.sum(0, dtype=torch.float64)
+        self._x_sum += x.sum(0)
+        self._y_sum += y.sum(0)
         for strip, rest in _strips(x.shape[1]):
             self._add_product(self._xx[strip, rest], x[:, strip].T, x[:, rest])
         self._add_product(self._xy, x.T, y)
-        self._yy += y.square().sum(0, dtype=torch.float64)
+        self._yy += y.square().sum(0)
 
     def _add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
         if self._products == total.dtype:
