@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mipp.errors import DataError, InputError
@@ -15,6 +15,7 @@ from mipp.experiments.claims import CLAIMS
 from mipp.experiments.panels import PANELS
 from mipp.experiments.report import WHAT_SEEDS_SHOW, draw_figures, reproduce, tables
 from mipp.experiments.results import Row, read_table
+from mipp.experiments.statistics import by_cell, share_near_best
 from mipp.experiments.tables import collapse_table, verdict
 from mipp.report.document import Block, Document, Note, Notes, Picture, Section, Table, Text
 from mipp.report.markdown_page import markdown_page
@@ -29,7 +30,8 @@ def write_evidence(results: Path, page: Path) -> None:
     ------
     DataError : the folder holds no table.
     """
-    found = {file.stem: read_table(file) for file in sorted(results.glob("*.parquet"))}
+    read = {file.stem: read_table(file) for file in sorted(results.glob("*.parquet"))}
+    found = dict(sorted(read.items(), key=lambda item: -len(item[1][0])))  # most points first
     if not found:
         raise DataError(
             f"evidence needs result tables, and {results} holds none.\nExpected Parquet files as "
@@ -45,7 +47,6 @@ def write_evidence(results: Path, page: Path) -> None:
 
 def compose(found: Mapping[str, Result], figures: Mapping[str, Sequence[str]]) -> Document:
     """The page: claims first, then each experiment."""
-    trained = [verdict(rows, "trained") for rows, _ in found.values()]
     sections = [Section("What was claimed, and what we measured", _claims(found))]
     for name, (rows, about) in found.items():
         sections.append(_section(rows, about, figures[name]))
@@ -54,11 +55,24 @@ def compose(found: Mapping[str, Result], figures: Mapping[str, Sequence[str]]) -
         title="Evidence",
         done=f"Written by `make evidence` from {points} points of {len(found)} experiments in "
         f"`experiments/results/`. {WHAT_SEEDS_SHOW}",
-        headline=" ".join(
-            f"{about['title']}: {said}"
-            for (_, about), said in zip(found.values(), trained, strict=True)
-        ),
+        headline=_headline(found.values()),
         sections=sections,
+    )
+
+
+def _headline(found: Iterable[Result]) -> str:
+    """In how many cells pruned trained mipp is near the best, of everything and of each part."""
+    parts, near, compared = [], 0, 0
+    for rows, about in found:
+        good, cells = share_near_best(by_cell(rows), "trained")
+        near, compared = near + good, compared + cells
+        if cells:
+            parts.append(f"{about['title']} {good} of {cells}")
+    if not compared:
+        return "No cell has mipp and a rival, pruned trained."
+    return (
+        "Pruned trained, mipp's mean is the best, or within one standard deviation of the best, "
+        f"in {near} of {compared} cells ({100 * near / compared:.0f} %): {'; '.join(parts)}."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,14 +81,21 @@ def _resampled_means(values: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
 def by_cell(
     rows: Iterable[Row], column: str = "accuracy_finetuned"
 ) -> dict[Cell, dict[str, BySeed]]:
-    """Cell -> method -> seed -> value; rows without the value are left out."""
+    """Cell -> method -> seed -> value, variants by their numbers; rows without it are left out."""
     found: dict[Cell, dict[str, BySeed]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         value = row.get(column)
         if value is not None and not math.isnan(value) and row["method"] != REFERENCE:
             cell = (row["start"], row["variant"], row["budget"])
             found[cell][row["method"]][row["seed"]] = float(value)
-    return {cell: dict(methods) for cell, methods in found.items()}
+    in_order = sorted(found.items(), key=lambda item: _by_numbers(item[0][1]))
+    return {cell: dict(methods) for cell, methods in in_order}
+
+
+def _by_numbers(variant: str) -> list[tuple[str, float]]:
+    """So that 256 comes before 1024."""
+    parts = re.findall(r"(\D*)(\d+(?:\.\d+)?)?", variant)
+    return [(text, float(number or 0)) for text, number in parts]
 
 
 def is_near_best(methods: Mapping[str, BySeed], ours: str = "mipp") -> bool:

@@ -80,6 +80,16 @@ def test_same_tables_give_the_same_page_and_pictures(page, tmp_path):
     assert len(before) > 5
 
 
+def test_headline_adds_up_the_cells_and_experiments_come_largest_first(tmp_path):
+    alone = [row("mipp", 0, 0.9), row("taylor", 0, 0.8)]
+    write_table(alone, tmp_path / "a.parquet", {**ABOUT, "title": "Small one"})
+    write_table(ROWS, tmp_path / "b.parquet", ABOUT)
+    write_evidence(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "in 1 of 2 cells (50 %): LeNet-5 on MNIST 0 of 1; Small one 1 of 1." in text
+    assert text.index("## LeNet-5 on MNIST") < text.index("## Small one")
+
+
 def test_claims_count_cells_and_runs():
     tables = {"x": ROWS}
     assert against("x", "trained", "synflow")(tables) == "above synflow in 1 of 1 cells"

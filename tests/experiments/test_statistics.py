@@ -66,6 +66,12 @@ def test_cells_without_a_rival_and_the_dense_network_do_not_count():
     assert share_near_best(by_cell(rows), "untrained") == (0, 0)
 
 
+def test_what_varies_comes_in_the_order_of_its_numbers():
+    variants = ["data.calibration=1024", "data.calibration=256", "prune.ridge=0.1", "prune.ridge=0"]
+    cells = by_cell([row("mipp", 0, 0.9, variant=variant) for variant in variants])
+    assert [variant for _, variant, _ in cells] == [variants[i] for i in (1, 0, 3, 2)]
+
+
 def test_runs_fall_in_bins_of_five_percent_whose_lower_edge_counts():
     runs = [
         (0.95, True),
