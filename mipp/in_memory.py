@@ -82,7 +82,7 @@ def _from_moments(
     settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
-        name: gaussian.prepare(sums.pop(name).moments(), channels[name], **settings)
+        name: gaussian.prepare(sums.pop(name).moments(), channels[name], overwrite=True, **settings)
         for name in track(list(sums), total=len(sums), label="estimate")
     }
     for name, chunks in few.items():

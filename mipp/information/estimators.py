@@ -26,7 +26,7 @@ from mipp.information.reconstruction import (
 class PairData:
     """Rows of one pair, as chunks x (n, channels, block) and y (n, m) that can be read again.
 
-    `sums` gives their moments, where someone has added them up already.
+    `sums` gives their moments, new ones at each call, where someone has added them up already.
     """
 
     name: str
@@ -73,7 +73,7 @@ def prepare_gaussian(data: PairData, config: EstimateConfig, seed: int) -> PairS
     if gaussian.prefers_dual(data.rows, data.channels * data.block):
         x, y = data.whole()
         return gaussian.prepare_dual(x, y, data.channels, **settings)
-    return gaussian.prepare(data.moments(), data.channels, **settings)
+    return gaussian.prepare(data.moments(), data.channels, overwrite=True, **settings)
 
 
 def _folded(

@@ -106,7 +106,9 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> PairState:
     return PairState(**others, **{n: kind(tensors[n]) for n, kind in NUMBERS.items()})
 
 
-def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float) -> PairState:
+def prepare(
+    moments: Moments, channels: int, *, ridge: float, resolution: float, overwrite: bool = False
+) -> PairState:
     """State of one pair from its moments; costs O(d^3) whatever the number of rows.
 
     Parameters
@@ -114,12 +116,14 @@ def prepare(moments: Moments, channels: int, *, ridge: float, resolution: float)
     channels : d = channels * block; features of one channel are adjacent.
     ridge : added to the covariance's diagonal, as a share of the mean variance.
     resolution : tau, the noise floor as a share of each target's variance.
+    overwrite : let `moments.xx` become the state's precision matrix, which spares a copy.
 
     Raises
     ------
     SingularCovarianceError : the covariance is not positive definite in spite of the ridge.
     """
-    covariance, cross = moments.xx / moments.n, moments.xy / moments.n
+    covariance = moments.xx.div_(moments.n) if overwrite else moments.xx / moments.n
+    cross = moments.xy / moments.n
     variance = moments.yy / moments.n
     penalty = _penalty(covariance.diagonal(), ridge)
     covariance.diagonal().add_(penalty)
