@@ -55,7 +55,8 @@ def load_data(
     Raises
     ------
     DataError : the set is unknown, missing, empty or unreadable; it is too small for the
-        calibration; it cannot have these channels; mean or std does not fit them.
+        calibration; a crop may lose an image; it cannot have these channels; mean or std does not
+        fit them.
     """
     if config.name not in DATA_SETS:
         raise DataError(
@@ -69,6 +70,12 @@ def load_data(
     preparation = _preparation(config, images, channels, config.size or size)
 
     augmentation = Augmentation(config.augment, config.crop_padding)
+    if config.crop_padding is not None and config.crop_padding >= preparation.size:
+        raise DataError(
+            f"data.crop_padding {config.crop_padding} may shift an image out of sight.\nExpected "
+            f"less than the side of {preparation.size} pixels, got {config.crop_padding}; lower "
+            "it, or set data.crop_padding to null for an eighth of the side."
+        )
 
     def split(indices: Tensor) -> ImageSplit:
         return ImageSplit(images.train, indices, preparation, augmentation)

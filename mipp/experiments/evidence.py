@@ -16,7 +16,7 @@ from mipp.experiments.panels import PANELS
 from mipp.experiments.report import WHAT_SEEDS_SHOW, draw_figures, reproduce, tables
 from mipp.experiments.results import Row, read_table
 from mipp.experiments.statistics import by_cell, share_near_best
-from mipp.experiments.tables import collapse_table, verdict
+from mipp.experiments.tables import collapse_table, share_sentence, verdict
 from mipp.report.document import Block, Document, Note, Notes, Picture, Section, Table, Text
 from mipp.report.markdown_page import markdown_page
 
@@ -68,12 +68,8 @@ def _headline(found: Iterable[Result]) -> str:
         near, compared = near + good, compared + cells
         if cells:
             parts.append(f"{about['title']} {good} of {cells}")
-    if not compared:
-        return "No cell has mipp and a rival, pruned trained."
-    return (
-        "Pruned trained, mipp's mean is the best, or within one standard deviation of the best, "
-        f"in {near} of {compared} cells ({100 * near / compared:.0f} %): {'; '.join(parts)}."
-    )
+    said = share_sentence("trained", near, compared)
+    return f"{said}: {'; '.join(parts)}." if parts else f"{said}."
 
 
 def _claims(found: Mapping[str, Result]) -> list[Block]:

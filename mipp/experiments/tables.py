@@ -106,11 +106,16 @@ def verdict(rows: Sequence[Row], start: str) -> str:
     """In how many cells mipp is near the best, and where it is not."""
     cells = by_cell(rows)
     near, compared = share_near_best(cells, start)
+    return f"{share_sentence(start, near, compared)}."
+
+
+def share_sentence(start: str, near: int, compared: int) -> str:
+    """In how many of the compared cells mipp is near the best; without a full stop."""
     if not compared:
-        return f"Pruned {start}, mipp has no rivals here."
+        return f"Pruned {start}, mipp has no rivals here"
     return (
         f"Pruned {start}, mipp's mean is the best, or within one standard deviation of the best, "
-        f"in {near} of {compared} cells ({100 * near / compared:.0f} %)."
+        f"in {near} of {compared} cells ({100 * near / compared:.0f} %)"
     )
 
 

@@ -96,9 +96,10 @@ def find_threshold(
     Parameters
     ----------
     probe : outcome at a threshold; larger thresholds spend less. Its suggestions are followed
-        until one spends little enough, and further where the last two foretell more; then the
-        bracket of a threshold that spends too much and one that does not is narrowed by
-        interpolation, every third time by halving.
+        until one spends little enough, and further where the last two foretell more; from a
+        first one that goes too far, ever longer steps lead down. Then the bracket of a threshold
+        that spends too much and one that does not is narrowed by interpolation, every third time
+        by halving.
     allowed : the bound on what is spent.
     top : a threshold at which everything above the floors goes.
 

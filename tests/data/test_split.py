@@ -109,6 +109,11 @@ def test_crop_padding_reaches_the_batches():
     assert not torch.equal(first(None), first(side // 8 + 1))
 
 
+def test_a_crop_that_can_lose_the_image_is_refused():
+    with pytest.raises(DataError, match=r"crop_padding 32 .*\nExpected less than the side of 32"):
+        load_data(DataConfig(crop_padding=32, size=32), seed=0)
+
+
 def test_test_images_are_never_augmented():
     data = load_data(DataConfig(augment="crop-flip"), seed=0)
     generator = torch.Generator().manual_seed(0)
