@@ -17,6 +17,7 @@ from mipp.graph import ChannelGraph, LayerPair
 from mipp.inputs import Inputs, call, each
 from mipp.models.attention import in_projection
 from mipp.progress import track
+from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import LayerFit, fit_layer
 from mipp.refit.rectified import rectified_layers, rows_to_fit
 from mipp.refit.watcher import Watcher
@@ -50,7 +51,7 @@ def refit(
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
     do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
     that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
-    follows.
+    follows; filters before one keep the length that they have.
 
     Parameters
     ----------
@@ -77,15 +78,19 @@ def refit(
         ]
         return fit_layer(name, _layer(pruned, name), norm, rows, settings.ridge)
 
+    lengths = filter_lengths(pruned, names, graph.norm_after)
     taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
         first = list(itertools.islice(batches(), 2))
         if len(first) == 1:
-            return _fit_in_one_pass(pruned, first[0], graph, taps, targets, fit)
-        return [
-            fit(name, _rows_of(pruned, batches(), graph, name, taps[name], targets[name]))
-            for name in track(_in_order(targets), total=len(names), label="refit")
-        ]
+            fits = _fit_in_one_pass(pruned, first[0], graph, taps, targets, fit)
+        else:
+            fits = [
+                fit(name, _rows_of(pruned, batches(), graph, name, taps[name], targets[name]))
+                for name in track(_in_order(targets), total=len(names), label="refit")
+            ]
+    restore_lengths(pruned, lengths, graph.norm_after, _first(batches))
+    return fits
 
 
 # rows of a layer's inputs, of the dense network's outputs, and of a sum's other side, then and now
