@@ -19,6 +19,7 @@ from unittest import mock
 
 import torch
 
+from benchmarks import lengths
 from benchmarks.untrained import summary
 from benchmarks.workload import example_of, load_network, load_splits
 from mipp.activations import Sampling, capture_rows
@@ -109,6 +110,9 @@ DECIDED = (
     "- Where a budget counts units, one of more parameters counts more: what a unit adds says "
     "nothing about what training can do with it afterwards. Chosen on seeds of its own "
     "(experiments/param-weight.yaml; its table is in docs/evidence.md).",
+    "- Refitted filters before a batch-norm start fine-tuning shorter than pruning left them: a "
+    "step turns a filter by the learning rate over its squared length, and the refit of few "
+    "channels leaves it up to three times as long.",
     "- One sweep of the refit is enough: a second one fits the calibration images, not the test.",
 )
 
@@ -243,7 +247,7 @@ def write_page(options: argparse.Namespace) -> None:
             f"| {name}{gone} | {summary([*recalibrated.values()])} "
             f"| {summary([*refitted.values()])} | {mean(gaps):+.2f} |"
         )
-    page += ["", *orders_by_budget(points), "", *DECIDED]
+    page += ["", *orders_by_budget(points), "", *lengths.section(), "", *DECIDED]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join([*page, ""]))
     print(PAGE.read_text())

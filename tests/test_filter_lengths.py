@@ -1,4 +1,4 @@
-"""Filters before a batch-norm after a refit: as long as before, in a network that says the same."""
+"""Filters before a batch-norm after a refit: a share of their length, and the same outputs."""
 
 import copy
 import sys
@@ -10,7 +10,7 @@ from torch import nn
 
 from mipp.activations import Sampling
 from mipp.refit import RefitSettings, refit
-from mipp.refit.filter_lengths import filter_lengths, restore_lengths
+from mipp.refit.filter_lengths import SHARE, filter_lengths, restore_lengths
 from mipp.surgery import apply_selection
 
 NAME = "resnet20"
@@ -50,11 +50,11 @@ def net(seed, form="chain"):
 
 
 def restore(model, images, share):
-    """Filters of `conv` at that share of their length, and the lengths asked for."""
+    """Filters of `conv` at that share of their length, which is given back."""
     found = filter_lengths(model, ["conv", "head"], NORM_AFTER)
-    wanted = {name: share * lengths for name, lengths in found.items()}
-    restore_lengths(model, wanted, NORM_AFTER, images[:1])
-    return wanted["conv"]
+    had = {name: share / SHARE * lengths for name, lengths in found.items()}
+    restore_lengths(model, had, NORM_AFTER, images[:1])
+    return share * found["conv"]
 
 
 @pytest.mark.parametrize("form", ["chain", "bias"])
@@ -98,7 +98,7 @@ def test_networks_that_would_say_something_else_are_left_alone(form, seed):
         assert torch.equal(tensor, state[name]), name
 
 
-def test_refit_keeps_lengths_and_computes_what_it_would_without(seed, monkeypatch):
+def test_refit_sets_lengths_and_computes_what_it_would_without(seed, monkeypatch):
     dense, graph, images = build_small(NAME), graph_of(NAME), images_for(NAME, 24)
     selection = random_selection(graph, seed)
     raw = apply_selection(dense, selection, images[:1])
@@ -110,7 +110,7 @@ def test_refit_keeps_lengths_and_computes_what_it_would_without(seed, monkeypatc
     lengths = [filter_lengths(model, names, graph.norm_after) for model in (raw, kept, grown)]
     assert lengths[0]
     for name, had in lengths[0].items():
-        torch.testing.assert_close(lengths[1][name], had, rtol=1e-5, atol=0, msg=name)
+        torch.testing.assert_close(lengths[1][name], SHARE * had, rtol=1e-5, atol=0, msg=name)
     assert any(not torch.allclose(lengths[2][n], had, rtol=0.1) for n, had in lengths[0].items())
     with torch.no_grad():
         torch.testing.assert_close(kept(images), grown(images), rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, tensors_in
 
+SHARE = 0.7  # of the length before, in which fine-tuning starts best: benchmarks/lengths.py
 Lengths = Mapping[str, Tensor]  # layer before a batch-norm -> (filters,), Euclidean
 
 
@@ -24,11 +25,11 @@ def filter_lengths(
 def restore_lengths(
     model: nn.Module, wanted: Lengths, norm_after: Mapping[str, str], example: Inputs
 ) -> None:
-    """Give filters the lengths that they had, and batch-norm the statistics that undo it, in place.
+    """Give filters a share of the length that they had, and batch-norm what undoes it, in place.
 
     Few channels that make up for many have long filters. A step of training turns a filter before
-    a batch-norm by the learning rate over its squared length: long ones would hardly learn, at
-    the learning rate that suits the dense network's. What evaluation computes stays; where it does
+    a batch-norm by the learning rate over its squared length: long ones would hardly learn, at a
+    learning rate that suits the dense network's. What evaluation computes stays; where it does
     not, since a filter's output is read beside its batch-norm too, nothing is changed.
 
     Parameters
@@ -43,7 +44,8 @@ def restore_lengths(
     touched = [model.get_submodule(part) for name in wanted for part in (name, norm_after[name])]
     state = [{key: t.clone() for key, t in module.state_dict().items()} for module in touched]
     for name, lengths in wanted.items():
-        _scale(model.get_submodule(name), model.get_submodule(norm_after[name]), lengths)
+        norm = model.get_submodule(norm_after[name])
+        _scale(model.get_submodule(name), norm, SHARE * lengths)
     if not all(map(_same, before, _outputs(model, example))):
         for module, had in zip(touched, state, strict=True):
             module.load_state_dict(had)

@@ -51,7 +51,7 @@ def refit(
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
     do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
     that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
-    follows; filters before one keep the length that they have.
+    follows; filters before one are then given a share of the length that they had.
 
     Parameters
     ----------

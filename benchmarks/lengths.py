@@ -1,0 +1,137 @@
+"""How long refitted filters before a batch-norm are to be, for fine-tuning to start from them.
+
+ResNet-20 on CIFAR-10-JPEG at macs:0.3, two epochs, on seeds that no table of accuracies uses. The
+network computes the same at every length. The table is in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from unittest import mock
+
+import torch
+
+from benchmarks.accuracy_methods import Trial, by_information
+from benchmarks.accuracy_workloads import WORKLOADS, dense_network, load_images
+from benchmarks.untrained import summary
+
+WORKLOAD, BUDGET, EPOCHS = "resnet20", "macs:0.3", 2
+RESULTS = Path("benchmarks/results/lengths.csv")
+LENGTHS: dict[str, float | None] = {  # shares of the length before the refit
+    "as the refit leaves them": None,
+    "as before the refit": 1.0,
+    "0.7 of that (the default)": 0.7,
+}
+COLUMNS = ("length", "seed", "refit", "finetuned")
+Point = dict[str, str]
+
+
+def arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--data-root", help="folder with cifar10-jpeg/ and checkpoints/")
+    options.add_argument("--images", type=int, default=2048, help="calibration images")
+    options.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7])
+    options.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
+    options.add_argument("--threads", type=int, default=1)
+    return options.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    for seed in options.seeds:
+        known = {point["length"] for point in read() if int(point["seed"]) == seed}
+        trial = None
+        for length in options.lengths:
+            if length in known:
+                continue
+            trial = trial or trial_of(options, seed)
+            point = measure(trial, length)
+            add(point)
+            print(*point.values(), sep=", ", flush=True)
+    print(*section(), sep="\n")
+
+
+def trial_of(options: argparse.Namespace, seed: int) -> Trial:
+    workload, root = WORKLOADS[WORKLOAD], options.data_root
+    images = load_images(workload, root, options.images, seed)
+    return Trial(
+        workload, dense_network(workload, images, root, Path("runs/accuracy")), images, seed
+    )
+
+
+def measure(trial: Trial, length: str) -> Point:
+    cut = by_information(trial, BUDGET)
+    assert cut.selection is not None
+    with at_length(LENGTHS[length]):
+        refitted = trial.refitted(cut.model, cut.selection)
+    tuned = trial.finetuned(refitted, EPOCHS)
+    found = {"refit": trial.percent(refitted), "finetuned": trial.percent(tuned)}
+    return {"length": length, "seed": str(trial.seed), **{k: f"{v:.2f}" for k, v in found.items()}}
+
+
+@contextlib.contextmanager
+def at_length(share: float | None) -> Iterator[None]:
+    """Refits under another share than the default, or none."""
+    if share is not None:
+        with mock.patch("mipp.refit.filter_lengths.SHARE", share):
+            yield
+        return
+    with mock.patch.object(sys.modules["mipp.refit.refit"], "restore_lengths"):
+        yield
+
+
+def read() -> list[Point]:
+    """All points; a run that was cut short goes on where it stopped."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add(point: Point) -> None:
+    fresh = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(point)
+
+
+def section() -> list[str]:
+    """The table of docs/experiments.md."""
+    points = read()
+    seeds = sorted({int(point["seed"]) for point in points})
+    lines = [
+        f"The length of refitted filters before a batch-norm ({WORKLOAD}, `{BUDGET}`, "
+        f"{EPOCHS} epochs of fine-tuning, seeds {', '.join(map(str, seeds))}; "
+        f"`python -m benchmarks.lengths`, `{RESULTS}`):",
+        "",
+        "| length | seeds | refit % | fine-tuned % | gain, same seeds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    tuned = {
+        length: {p["seed"]: float(p["finetuned"]) for p in points if p["length"] == length}
+        for length in LENGTHS
+    }
+    base = tuned[next(iter(LENGTHS))]
+    for length, found in tuned.items():
+        started = [float(p["refit"]) for p in points if p["length"] == length]
+        gains = [value - base[seed] for seed, value in found.items() if seed in base]
+        lines.append(
+            f"| {length} | {len(found)} | {summary(started)} | {summary([*found.values()])} "
+            f"| {mean(gains):+.2f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
