@@ -27,9 +27,10 @@ calibration images; *refit*: least squares of the layers that follow, batch-norm
 training computes the same and filters before it at {share:g} of the length that pruning left \
 (docs/experiments.md has why, and what it does for a rival), then *recal.*, also recalibrated; \
 *fine-tuned*: after training, everyone from the recalibrated network but for *refit start*, which \
-starts from the refitted one. *units %*: outputs of all layers but the classifier that stay, a residual stream's counted in \
-each layer that writes it. *search s*: seconds of gradients, trace, scores and surgery, without \
-the bisection of Torch-Pruning's ratio, on machines that were not always quiet.
+starts from the refitted one. *units %*: outputs of all layers but the classifier that stay, a \
+residual stream's counted in each layer that writes it. *search s*: seconds of gradients, trace, \
+scores and surgery, without the bisection of Torch-Pruning's ratio, on machines that were not \
+always quiet.
 
 `l1`, `taylor` and `random` are this project's own rival criteria, under the same selection, \
 surgery and refit. Torch-Pruning's ratio is bisected until its network costs the same, and every \
