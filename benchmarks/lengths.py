@@ -96,7 +96,7 @@ def rival_start(trial: Trial, length: str) -> nn.Module:
     model = trial.recalibrated(method.cut(trial, BUDGET).model)
     if LENGTHS[length] is not None:
         norms = build_graph(model, trial.example).norm_after
-        restore_lengths(model, filter_lengths(model, norms, norms), norms, trial.example)
+        restore_lengths(model, filter_lengths(model, norms), norms, trial.example)
     return model
 
 

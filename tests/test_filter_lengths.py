@@ -51,7 +51,7 @@ def net(seed, form="chain"):
 
 def restore(model, images, share):
     """Filters of `conv` at that share of their length, which is given back."""
-    found = filter_lengths(model, ["conv", "head"], NORM_AFTER)
+    found = filter_lengths(model, NORM_AFTER)
     had = {name: share / SHARE * lengths for name, lengths in found.items()}
     restore_lengths(model, had, NORM_AFTER, images[:1])
     return share * found["conv"]
@@ -98,16 +98,21 @@ def test_networks_that_would_say_something_else_are_left_alone(form, seed):
         assert torch.equal(tensor, state[name]), name
 
 
+def test_norm_without_running_statistics_is_left_alone(seed):
+    model, _, _ = net(seed)
+    model.norm = nn.BatchNorm2d(5, track_running_stats=False)
+    assert filter_lengths(model, NORM_AFTER) == {}
+
+
 def test_refit_sets_lengths_and_computes_what_it_would_without(seed, monkeypatch):
     dense, graph, images = build_small(NAME), graph_of(NAME), images_for(NAME, 24)
     selection = random_selection(graph, seed)
     raw = apply_selection(dense, selection, images[:1])
     kept, grown = copy.deepcopy(raw), copy.deepcopy(raw)
-    fits = refit(kept, dense, graph, selection, lambda: [images], SETTINGS)
+    refit(kept, dense, graph, selection, lambda: [images], SETTINGS)
     monkeypatch.setattr(sys.modules["mipp.refit.refit"], "restore_lengths", lambda *_: None)
     refit(grown, dense, graph, selection, lambda: [images], SETTINGS)
-    names = [fit.layer for fit in fits]
-    lengths = [filter_lengths(model, names, graph.norm_after) for model in (raw, kept, grown)]
+    lengths = [filter_lengths(model, graph.norm_after) for model in (raw, kept, grown)]
     assert lengths[0]
     for name, had in lengths[0].items():
         torch.testing.assert_close(lengths[1][name], SHARE * had, rtol=1e-5, atol=0, msg=name)

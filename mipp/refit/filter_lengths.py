@@ -1,8 +1,8 @@
-"""The length of a refitted layer's filters, which means nothing before a batch-norm but to SGD."""
+"""The length of filters before a batch-norm: it means nothing, but to the training that follows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,16 @@ SHARE = 0.7  # of the length before, in which fine-tuning starts best: benchmark
 Lengths = Mapping[str, Tensor]  # layer before a batch-norm -> (filters,), Euclidean
 
 
-def filter_lengths(
-    model: nn.Module, layers: Iterable[str], norm_after: Mapping[str, str]
-) -> Lengths:
-    """How long the filters are of those layers that a batch-norm follows."""
-    return {name: _lengths(model.get_submodule(name)) for name in layers if name in norm_after}
+def filter_lengths(model: nn.Module, norm_after: Mapping[str, str]) -> Lengths:
+    """How long the filters are of the layers before a batch-norm with running statistics.
+
+    Parameters
+    ----------
+    norm_after : layer -> the batch-norm that reads its output.
+    """
+    norms = {name: model.get_submodule(norm) for name, norm in norm_after.items()}
+    with_statistics = [name for name, norm in norms.items() if norm.running_var is not None]
+    return {name: _lengths(model.get_submodule(name)) for name in with_statistics}
 
 
 @torch.no_grad()
