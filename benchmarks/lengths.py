@@ -1,4 +1,4 @@
-"""How long refitted filters before a batch-norm are to be, for fine-tuning to start from them.
+"""How long filters before a batch-norm are to be after a refit, for fine-tuning to start there.
 
 ResNet-20 on CIFAR-10-JPEG at macs:0.3, two epochs, on seeds that no table of accuracies uses. The
 network computes the same at every length; the best of Torch-Pruning's is given shorter filters
@@ -140,20 +140,23 @@ def section() -> list[str]:
         "| length | seeds | before % | fine-tuned % | gain, same seeds |",
         "| --- | --- | --- | --- | --- |",
     ]
-    tuned = {
-        length: {p["seed"]: float(p["finetuned"]) for p in points if p["length"] == length}
-        for length in LENGTHS
-    }
-    base: dict[str, float] = {}
-    for length, found in tuned.items():
-        base = found if LENGTHS[length] is None else base  # the first of its kind
-        started = [float(p["start"]) for p in points if p["length"] == length]
-        gains = [value - base[seed] for seed, value in found.items() if seed in base]
+    for length in dict.fromkeys([*LENGTHS, *(point["length"] for point in points)]):
+        base = f"{RIVAL}, recalibrated" if length.startswith(RIVAL) else next(iter(LENGTHS))
+        tuned, plain = by_seed(points, length, "finetuned"), by_seed(points, base, "finetuned")
+        if not tuned:
+            continue
+        gains = [value - plain[seed] for seed, value in tuned.items() if seed in plain]
+        started = by_seed(points, length, "start").values()
+        gone = "" if length in LENGTHS else " (removed)"
         lines.append(
-            f"| {length} | {len(found)} | {summary(started)} | {summary([*found.values()])} "
-            f"| {mean(gains):+.2f} |"
+            f"| {length}{gone} | {len(tuned)} | {summary([*started])} "
+            f"| {summary([*tuned.values()])} | {mean(gains):+.2f} |"
         )
     return lines
+
+
+def by_seed(points: list[Point], length: str, column: str) -> dict[str, float]:
+    return {p["seed"]: float(p[column]) for p in points if p["length"] == length}
 
 
 if __name__ == "__main__":
