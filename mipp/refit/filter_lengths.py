@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, tensors_in
 
-SHARE = 0.7  # of the length before, in which fine-tuning starts best: benchmarks/lengths.py
+SHARE = 0.7  # of the length before; benchmarks/lengths.py compares
 Lengths = Mapping[str, Tensor]  # layer before a batch-norm -> (filters,), Euclidean
 
 
