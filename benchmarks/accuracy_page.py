@@ -17,20 +17,18 @@ from benchmarks.accuracy_results import (
 )
 from benchmarks.accuracy_workloads import WORKLOADS, Workload
 from mipp.config import FinetuneConfig
-from mipp.refit.filter_lengths import SHARE
 
 PAGE = Path("docs/accuracy.md")
 NOTES = """\
 Percent of the test images, mean ± standard deviation over the seeds; every seed draws its own \
 calibration images. *raw*: after surgery; *recalibrated*: batch-norm statistics from the \
-calibration images; *refit*: least squares of the layers that follow, batch-norm rebased so that \
-training computes the same and filters before it at {share:g} of the length that pruning left \
-(docs/experiments.md has why, and what it does for a rival), then *recal.*, also recalibrated; \
-*fine-tuned*: after training, everyone from the recalibrated network but for *refit start*, which \
-starts from the refitted one. *units %*: outputs of all layers but the classifier that stay, a \
-residual stream's counted in each layer that writes it. *search s*: seconds of gradients, trace, \
-scores and surgery, without the bisection of Torch-Pruning's ratio, on machines that were not \
-always quiet.
+calibration images; *refit*: least squares of the layers that follow, at the filters' former \
+length where batch-norm follows, which is rebased so that training computes the same; then \
+*recal.*, also recalibrated; *fine-tuned*: after training, everyone from the recalibrated network \
+but for *refit start*, which starts from the refitted one. *units %*: outputs of all layers but \
+the classifier that stay, a residual stream's counted in each layer that writes it. *search s*: \
+seconds of gradients, trace, scores and surgery, without the bisection of Torch-Pruning's ratio, \
+on machines that were not always quiet.
 
 `l1`, `taylor` and `random` are this project's own rival criteria, under the same selection, \
 surgery and refit. Torch-Pruning's ratio is bisected until its network costs the same, and every \
@@ -46,9 +44,7 @@ def write_page(results: Path, names: Sequence[str]) -> None:
     """Write the page from all points of a file, methods in the order of `names`."""
     points = read(results)
     config = FinetuneConfig()
-    notes = NOTES.format(
-        momentum=config.momentum, weight_decay=config.weight_decay, lr=config.lr, share=SHARE
-    )
+    notes = NOTES.format(momentum=config.momentum, weight_decay=config.weight_decay, lr=config.lr)
     page = ["# Accuracy at equal budgets", "", *_origin(points, results), "", notes, ""]
     for settings in settings_of(points):
         page += _section(under(points, settings), names)

@@ -1,4 +1,4 @@
-"""Filters before a batch-norm after a refit: a share of their length, and the same outputs."""
+"""Filters before a batch-norm after a refit: as long as before, and the same outputs."""
 
 import copy
 import sys
@@ -10,7 +10,7 @@ from torch import nn
 
 from mipp.activations import Sampling
 from mipp.refit import RefitSettings, refit
-from mipp.refit.filter_lengths import SHARE, filter_lengths, restore_lengths
+from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.surgery import apply_selection
 
 NAME = "resnet20"
@@ -51,10 +51,10 @@ def net(seed, form="chain"):
 
 def restore(model, images, share):
     """Filters of `conv` at that share of their length, which is given back."""
-    found = filter_lengths(model, NORM_AFTER)
-    had = {name: share / SHARE * lengths for name, lengths in found.items()}
-    restore_lengths(model, had, NORM_AFTER, images[:1])
-    return share * found["conv"]
+    found = filter_lengths(model, ["conv", "head"], NORM_AFTER)
+    wanted = {name: share * lengths for name, lengths in found.items()}
+    restore_lengths(model, wanted, NORM_AFTER, images[:1])
+    return wanted["conv"]
 
 
 @pytest.mark.parametrize("form", ["chain", "bias"])
@@ -101,7 +101,7 @@ def test_networks_that_would_say_something_else_are_left_alone(form, seed):
 def test_norm_without_running_statistics_is_left_alone(seed):
     model, _, _ = net(seed)
     model.norm = nn.BatchNorm2d(5, track_running_stats=False)
-    assert filter_lengths(model, NORM_AFTER) == {}
+    assert filter_lengths(model, ["conv"], NORM_AFTER) == {}
 
 
 def test_refit_sets_lengths_and_computes_what_it_would_without(seed, monkeypatch):
@@ -109,13 +109,14 @@ def test_refit_sets_lengths_and_computes_what_it_would_without(seed, monkeypatch
     selection = random_selection(graph, seed)
     raw = apply_selection(dense, selection, images[:1])
     kept, grown = copy.deepcopy(raw), copy.deepcopy(raw)
-    refit(kept, dense, graph, selection, lambda: [images], SETTINGS)
+    fits = refit(kept, dense, graph, selection, lambda: [images], SETTINGS)
     monkeypatch.setattr(sys.modules["mipp.refit.refit"], "restore_lengths", lambda *_: None)
     refit(grown, dense, graph, selection, lambda: [images], SETTINGS)
-    lengths = [filter_lengths(model, graph.norm_after) for model in (raw, kept, grown)]
+    names = [fit.layer for fit in fits]
+    lengths = [filter_lengths(model, names, graph.norm_after) for model in (raw, kept, grown)]
     assert lengths[0]
     for name, had in lengths[0].items():
-        torch.testing.assert_close(lengths[1][name], SHARE * had, rtol=1e-5, atol=0, msg=name)
+        torch.testing.assert_close(lengths[1][name], had, rtol=1e-5, atol=0, msg=name)
     assert any(not torch.allclose(lengths[2][n], had, rtol=0.1) for n, had in lengths[0].items())
     with torch.no_grad():
         torch.testing.assert_close(kept(images), grown(images), rtol=1e-4, atol=1e-4)

@@ -19,7 +19,6 @@ from mipp.activations import Sampling
 from mipp.activations.capture import Tap
 from mipp.graph import build_graph
 from mipp.refit import RefitSettings, recalibrate, refit, watcher
-from mipp.refit.filter_lengths import SHARE
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.selection.selection import Selection, keep_all
 from mipp.surgery import apply_selection
@@ -245,7 +244,7 @@ def test_layer_before_a_sum_is_the_least_squares_map_to_what_is_missing(seed):
     rows = [v.movedim(1, 3).flatten(0, 2).numpy() for v in (x, wanted)]
     old = dense.down.weight.detach()[kept][:, selection.kept["up"], 0, 0].numpy().T
     weights, offset = ridge_twin(*rows, old, EVERY_ROW.ridge, offset=True)
-    shorter = SHARE * np.linalg.norm(old, axis=0) / np.linalg.norm(weights, axis=0)
+    shorter = np.linalg.norm(old, axis=0) / np.linalg.norm(weights, axis=0)
     np.testing.assert_allclose(
         pruned.down.weight.detach()[:, :, 0, 0].numpy().T, weights * shorter, atol=1e-9
     )
@@ -259,8 +258,8 @@ def test_change_of_the_mean_goes_to_the_bias(seed):
     pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
     running = pruned[2].running_mean.clone()
     refit(pruned, dense, graph, selection, lambda: [images], EXACT)
-    torch.testing.assert_close(pruned[2].running_mean, SHARE * running, rtol=0, atol=1e-7)
-    expected = SHARE * (dense[1].bias + 5 * dense[1].weight[:, 1, 0, 0])
+    torch.testing.assert_close(pruned[2].running_mean, running, rtol=0, atol=1e-7)
+    expected = dense[1].bias + 5 * dense[1].weight[:, 1, 0, 0]
     torch.testing.assert_close(pruned[1].bias, expected, rtol=0, atol=1e-7)
 
 

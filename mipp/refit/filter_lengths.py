@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, tensors_in
 
-SHARE = 0.7  # of the length before; benchmarks/lengths.py compares
 Lengths = Mapping[str, Tensor]  # layer before a batch-norm -> (filters,), Euclidean
 
 
-def filter_lengths(model: nn.Module, norm_after: Mapping[str, str]) -> Lengths:
-    """How long the filters are of the layers before a batch-norm with running statistics.
+def filter_lengths(
+    model: nn.Module, layers: Iterable[str], norm_after: Mapping[str, str]
+) -> Lengths:
+    """How long the filters are of those layers that a batch-norm with running statistics follows.
 
     Parameters
     ----------
     norm_after : layer -> the batch-norm that reads its output.
     """
-    norms = {name: model.get_submodule(norm) for name, norm in norm_after.items()}
+    norms = {n: model.get_submodule(norm_after[n]) for n in layers if n in norm_after}
     with_statistics = [name for name, norm in norms.items() if norm.running_var is not None]
     return {name: _lengths(model.get_submodule(name)) for name in with_statistics}
 
@@ -30,9 +31,9 @@ def filter_lengths(model: nn.Module, norm_after: Mapping[str, str]) -> Lengths:
 def restore_lengths(
     model: nn.Module, wanted: Lengths, norm_after: Mapping[str, str], example: Inputs
 ) -> None:
-    """Give filters a share of the length that they had, and batch-norm what undoes it, in place.
+    """Give filters the length that they had, and batch-norm what undoes it, in place.
 
-    Few channels that make up for many have long filters. A step of training turns a filter before
+    Few channels that make up for many get long filters. A step of training turns a filter before
     a batch-norm by the learning rate over its squared length: long ones would hardly learn, at a
     learning rate that suits the dense network's. What evaluation computes stays; where it does
     not, since a filter's output is read beside its batch-norm too, nothing is changed.
@@ -49,8 +50,7 @@ def restore_lengths(
     touched = [model.get_submodule(part) for name in wanted for part in (name, norm_after[name])]
     state = [{key: t.clone() for key, t in module.state_dict().items()} for module in touched]
     for name, lengths in wanted.items():
-        norm = model.get_submodule(norm_after[name])
-        _scale(model.get_submodule(name), norm, SHARE * lengths)
+        _scale(model.get_submodule(name), model.get_submodule(norm_after[name]), lengths)
     if not all(map(_same, before, _outputs(model, example))):
         for module, had in zip(touched, state, strict=True):
             module.load_state_dict(had)

@@ -51,7 +51,7 @@ def refit(
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
     do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
     that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
-    follows. All filters before one are then given a share of the length that they had.
+    follows; filters before one keep their length.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def refit(
         ]
         return fit_layer(name, _layer(pruned, name), norm, rows, settings.ridge)
 
-    lengths = filter_lengths(pruned, graph.norm_after)
+    lengths = filter_lengths(pruned, names, graph.norm_after)
     taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
         first = list(itertools.islice(batches(), 2))
