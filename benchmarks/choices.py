@@ -110,10 +110,10 @@ DECIDED = (
     "- Where a budget counts units, one of more parameters counts more: what a unit adds says "
     "nothing about what training can do with it afterwards. Chosen on seeds of its own "
     "(experiments/param-weight.yaml; its table is in docs/evidence.md).",
-    "- Filters before a batch-norm start fine-tuning at 0.7 of the length that pruning left. A "
-    "step turns a filter by the learning rate over its squared length, and the refit of few "
-    "channels leaves it up to three times as long. To undo that is worth 0.3 points; which share, "
-    "and of which layers, is within the noise of a run (0.2).",
+    "- Filters before a batch-norm keep the length that pruning left. A step turns a filter by the "
+    "learning rate over its squared length, and the refit of few channels would leave it up to "
+    "three times as long. Shorter filters train a little faster still, but so do those of "
+    "Torch-Pruning's network: that is a higher learning rate, not a better start.",
     "- One sweep of the refit is enough: a second one fits the calibration images, not the test.",
 )
 

@@ -1,8 +1,8 @@
 """How long filters before a batch-norm are to be after a refit, for fine-tuning to start there.
 
 ResNet-20 on CIFAR-10-JPEG at macs:0.3, two epochs; seeds 0 to 2 are those of docs/accuracy.md. The
-network computes the same at every length; the best of Torch-Pruning's is given shorter filters
-too, as a control. The table is in docs/experiments.md.
+network computes the same at every length. The table is in docs/experiments.md; it holds what was
+removed too, and Torch-Pruning's network under it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,21 @@ import argparse
 import contextlib
 import csv
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from unittest import mock
 
 import torch
-from torch import nn
 
-from benchmarks.accuracy_methods import METHODS, Trial, by_information
+from benchmarks.accuracy_methods import Trial, by_information
 from benchmarks.accuracy_workloads import WORKLOADS, dense_network, load_images
 from benchmarks.untrained import summary
-from mipp.graph import build_graph
 from mipp.refit import refit
-from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 
 WORKLOAD, BUDGET, EPOCHS = "resnet20", "macs:0.3", 2
 RESULTS = Path("benchmarks/results/lengths.csv")
-RIVAL = "Torch-Pruning LAMP, layer"
-LENGTHS: dict[str, float | None] = {  # shares of the length before the refit
-    "as the refit leaves them": None,
-    "as before the refit": 1.0,
-    "0.7 of that (the default)": 0.7,
-    f"{RIVAL}, recalibrated": None,
-    f"{RIVAL}, recalibrated, 0.7": 0.7,
-}
+RIVAL = "Torch-Pruning LAMP, layer, recalibrated"
+LENGTHS = ("as the refit leaves them", "as before the refit (the default)")
 COLUMNS = ("length", "seed", "start", "finetuned")
 Point = dict[str, str]
 
@@ -47,7 +37,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--data-root", help="folder with cifar10-jpeg/ and checkpoints/")
     options.add_argument("--images", type=int, default=2048, help="calibration images")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
-    options.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
+    options.add_argument("--lengths", nargs="+", choices=LENGTHS, default=LENGTHS)
     options.add_argument("--threads", type=int, default=1)
     return options.parse_args()
 
@@ -77,38 +67,16 @@ def trial_of(options: argparse.Namespace, seed: int) -> Trial:
 
 
 def measure(trial: Trial, length: str) -> Point:
-    with at_length(LENGTHS[length]):
-        start = rival_start(trial, length) if length.startswith(RIVAL) else refit_start(trial)
+    cut = by_information(trial, BUDGET)
+    assert cut.selection is not None
+    with contextlib.ExitStack() as stack:
+        if length == LENGTHS[0]:  # no parameter turns this off: it is only worth a line here
+            refits = sys.modules[refit.__module__]
+            stack.enter_context(mock.patch.object(refits, "restore_lengths"))
+        start = trial.refitted(cut.model, cut.selection)
     tuned = trial.finetuned(start, EPOCHS)
     found = {"start": trial.percent(start), "finetuned": trial.percent(tuned)}
     return {"length": length, "seed": str(trial.seed), **{k: f"{v:.2f}" for k, v in found.items()}}
-
-
-def refit_start(trial: Trial) -> nn.Module:
-    cut = by_information(trial, BUDGET)
-    assert cut.selection is not None
-    return trial.refitted(cut.model, cut.selection)
-
-
-def rival_start(trial: Trial, length: str) -> nn.Module:
-    """The rival's network, its filters given the same share of their length as a refit's."""
-    method = next(method for method in METHODS if method.name == RIVAL)
-    model = trial.recalibrated(method.cut(trial, BUDGET).model)
-    if LENGTHS[length] is not None:
-        norms = build_graph(model, trial.example).norm_after
-        restore_lengths(model, filter_lengths(model, norms), norms, trial.example)
-    return model
-
-
-@contextlib.contextmanager
-def at_length(share: float | None) -> Iterator[None]:
-    """Refits under another share than the default, or none."""
-    if share is not None:
-        with mock.patch("mipp.refit.filter_lengths.SHARE", share):
-            yield
-        return
-    with mock.patch.object(sys.modules[refit.__module__], "restore_lengths"):
-        yield
 
 
 def read() -> list[Point]:
@@ -141,13 +109,11 @@ def section() -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for length in dict.fromkeys([*LENGTHS, *(point["length"] for point in points)]):
-        base = f"{RIVAL}, recalibrated" if length.startswith(RIVAL) else next(iter(LENGTHS))
+        base = RIVAL if length.startswith(RIVAL) else LENGTHS[0]
         tuned, plain = by_seed(points, length, "finetuned"), by_seed(points, base, "finetuned")
-        if not tuned:
-            continue
         gains = [value - plain[seed] for seed, value in tuned.items() if seed in plain]
         started = by_seed(points, length, "start").values()
-        gone = "" if length in LENGTHS else " (removed)"
+        gone = "" if length in LENGTHS or length == base else " (removed)"
         lines.append(
             f"| {length}{gone} | {len(tuned)} | {summary([*started])} "
             f"| {summary([*tuned.values()])} | {mean(gains):+.2f} |"
