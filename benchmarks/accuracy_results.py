@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from benchmarks.points import add_point, read_points
 
 Point = dict[str, Any]
 IMAGES = ("images", "dense_images", "train_images", "test_images")
@@ -33,12 +34,7 @@ def key(point: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def read(path: Path) -> list[Point]:
     """All points; of those with the same key the last one, at the place of the first."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        points = [
-            {name: _parse(name, row[name]) for name in COLUMNS} for row in csv.DictReader(file)
-        ]
+    points = [{name: _parse(name, row[name]) for name in COLUMNS} for row in read_points(path)]
     return list({key(point): point for point in points}.values())
 
 
@@ -51,13 +47,7 @@ def _parse(name: str, text: str) -> Any:
 
 
 def add(path: Path, point: Point) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow({name: _rounded(value) for name, value in point.items()})
+    add_point(path, COLUMNS, {name: _rounded(value) for name, value in point.items()})
 
 
 def _rounded(value: Any) -> Any:

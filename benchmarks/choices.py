@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from unittest import mock
 import torch
 
 from benchmarks import lengths
+from benchmarks.points import add_point, read_points
 from benchmarks.untrained import summary
 from benchmarks.workload import example_of, load_network, load_splits
 from mipp.activations import Sampling, capture_rows
@@ -132,30 +132,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     if not options.page_only:
-        known = {(point["variant"], int(point["seed"])) for point in read()}
+        known = {(point["variant"], int(point["seed"])) for point in read_points(RESULTS)}
         for seed in options.seeds:
             missing = [v for v in (*VARIANTS, *IN_SHARES.values()) if (v.name, seed) not in known]
             for point in run_seed(options, seed, missing) if missing else ():
-                add(point)
+                add_point(RESULTS, COLUMNS, point)
     write_page(options)
-
-
-def read() -> list[dict[str, str]]:
-    """All points; a run that was cut short goes on where it stopped."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def add(point: dict[str, Any]) -> None:
-    fresh = not RESULTS.exists()
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(point)
 
 
 def run_seed(
@@ -222,7 +204,7 @@ def _never(*_: object) -> bool:
 
 
 def write_page(options: argparse.Namespace) -> None:
-    points = read()
+    points = read_points(RESULTS)
     seeds = sorted({int(point["seed"]) for point in points})
     page = [
         "# What was tried for the defaults",

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from benchmarks.points import add_point
 from benchmarks.untrained import summary
 from mipp.activations import Sampling, capture_rows
 from mipp.config import Params, load_params
@@ -164,13 +165,7 @@ def read() -> Iterator[Point]:
 
 
 def add(point: Point) -> None:
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(point)
+    add_point(RESULTS, COLUMNS, point)
     print(*point.values(), flush=True)
 
 

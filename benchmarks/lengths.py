@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import sys
 from pathlib import Path
 from statistics import mean
@@ -19,6 +18,7 @@ import torch
 
 from benchmarks.accuracy_methods import Trial, by_information
 from benchmarks.accuracy_workloads import WORKLOADS, dense_network, load_images
+from benchmarks.points import add_point, read_points
 from benchmarks.untrained import summary
 from mipp.refit import refit
 
@@ -46,14 +46,14 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     for seed in options.seeds:
-        known = {point["length"] for point in read() if int(point["seed"]) == seed}
+        known = {point["length"] for point in read_points(RESULTS) if int(point["seed"]) == seed}
         trial = None
         for length in options.lengths:
             if length in known:
                 continue
             trial = trial or trial_of(options, seed)
             point = measure(trial, length)
-            add(point)
+            add_point(RESULTS, COLUMNS, point)
             print(*point.values(), sep=", ", flush=True)
     print(*section(), sep="\n")
 
@@ -79,26 +79,9 @@ def measure(trial: Trial, length: str) -> Point:
     return {"length": length, "seed": str(trial.seed), **{k: f"{v:.2f}" for k, v in found.items()}}
 
 
-def read() -> list[Point]:
-    """All points; a run that was cut short goes on where it stopped."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def add(point: Point) -> None:
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(point)
-
-
 def section() -> list[str]:
     """The table of docs/experiments.md."""
-    points = read()
+    points = read_points(RESULTS)
     seeds = sorted({int(point["seed"]) for point in points})
     lines = [
         f"The length of filters before a batch-norm ({WORKLOAD}, `{BUDGET}`, "
