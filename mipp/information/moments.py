@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from mipp.information.patches import PatchSums, mostly_border
+
 Products = Literal["float64", "rows"]
 STRIPS = 8
 NARROW = 64  # columns under which a strip is not worth a product of its own
+FAR = 100.0  # a squared mean, in mean variances: rounding takes 1e-5 of them then
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def from_tensors(tensors: dict[str, Tensor]) -> Moments:
 class MomentSums:
     """Sums over chunks of rows, added up in place: no chunk costs more than its products.
 
-    Rows are shifted by the first chunk's mean, so that a mean far from zero takes no digits.
+    Rows are shifted by the first chunk's mean, so that a mean far from zero takes no digits; not
+    so patches that are mostly border, whose zeros are worth more, where it takes next to none.
 
     Parameters
     ----------
@@ -59,41 +63,32 @@ class MomentSums:
 
     def __init__(self, products: Products = "float64") -> None:
         self._n, self._asked = 0, products
-        self._scratch: Tensor
+        self._products: _Products
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
-        x, y = x.flatten(1), y.flatten(1)
+        y = y.flatten(1)
         if not self._n:
             self._start(x, y)
         self._n += x.shape[0]
-        x, y = x.to(self._products) - self._x_shift, y.to(self._products) - self._y_shift
-        self._x_sum += x.sum(0)
+        x, y = x.to(self._kind), y.to(self._kind) - self._y_shift
+        if self._x_shift is not None:
+            x = x.flatten(1) - self._x_shift
+        self._x_sum += x.sum(0).flatten()
         self._y_sum += y.sum(0)
-        for strip, rest in _strips(x.shape[1]):
-            self._add_product(self._xx[strip, rest], x[:, strip].T, x[:, rest])
-        self._add_product(self._xy, x.T, y)
+        self._products.add(x, y)
         self._yy += y.square().sum(0)
-
-    def _add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
-        if self._products == total.dtype:
-            total.addmm_(left, right)
-            return
-        shape = (left.shape[0], right.shape[1])
-        if self._scratch.numel() < shape[0] * shape[1]:  # fresh memory costs more than the product
-            self._scratch = left.new_empty(shape[0] * shape[1])
-        total += torch.mm(left, right, out=self._scratch[: shape[0] * shape[1]].view(shape))
 
     def _start(self, x: Tensor, y: Tensor) -> None:
         kind = torch.promote_types(x.dtype, torch.float32)  # halves are too coarse to add up
-        kind = self._products = kind if self._asked == "rows" else torch.float64
-        self._scratch = x.new_empty(0, dtype=kind)
-        self._x_shift, self._y_shift = x.mean(0, dtype=kind), y.mean(0, dtype=kind)
+        self._kind = kind if self._asked == "rows" else torch.float64
+        x_mean, self._y_shift = (side.mean(0, dtype=self._kind) for side in (x.flatten(1), y))
         wide: dict[str, Any] = {"dtype": torch.float64, "device": x.device}
-        d, m = x.shape[1], y.shape[1]
-        self._x_sum, self._y_sum = torch.zeros(d, **wide), torch.zeros(m, **wide)
-        self._xx, self._xy = torch.zeros(d, d, **wide), torch.zeros(d, m, **wide)
-        self._yy = torch.zeros(m, **wide)
+        self._x_sum, self._y_sum = torch.zeros(len(x_mean), **wide), torch.zeros(y.shape[1], **wide)
+        self._yy = torch.zeros(y.shape[1], **wide)
+        by_tap = mostly_border(x) and not _far_from_zero(x.flatten(1), x_mean)
+        self._x_shift = None if by_tap else x_mean
+        self._products = PatchSums() if by_tap else _DenseSums(len(x_mean), y.shape[1], wide)
 
     def moments(self) -> Moments:
         """Moments of all chunks; the sums are handed over, nothing can be added any more.
@@ -104,16 +99,58 @@ class MomentSums:
         """
         if not self._n:
             raise ValueError("moments of no rows: expected at least one chunk, got none")
-        _mirror(self._xx)
+        xx, xy = self._products.take()
         n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
+        _mirror(xx.addr_(dx, dx, alpha=-n))
         return Moments(
             n,
-            self._x_shift + dx,
+            dx if self._x_shift is None else self._x_shift + dx,
             self._y_shift + dy,
-            self._xx.addr_(dx, dx, alpha=-n),
-            self._xy.addr_(dx, dy, alpha=-n),
+            xx,
+            xy.addr_(dx, dy, alpha=-n),
             self._yy.addcmul_(dy, dy, value=-n).clamp_min_(0),
         )
+
+
+class _Products(Protocol):
+    """Sums of products of chunks."""
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add a chunk of x (n, d) or (n, channels, taps) and y (n, m)."""
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """x'x (d, d), of which `_strips` are there, and x'y (d, m); float64, handed over."""
+
+
+class _DenseSums:
+    """x'x, of which half is computed, and x'y."""
+
+    def __init__(self, d: int, m: int, wide: dict[str, Any]) -> None:
+        self._xx, self._xy = torch.zeros(d, d, **wide), torch.zeros(d, m, **wide)
+        self._scratch: Tensor | None = None
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        for strip, rest in _strips(x.shape[1]):
+            self._add_product(self._xx[strip, rest], x[:, strip].T, x[:, rest])
+        self._add_product(self._xy, x.T, y)
+
+    def _add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
+        if left.dtype == total.dtype:
+            total.addmm_(left, right)
+            return
+        shape = (left.shape[0], right.shape[1])
+        size = shape[0] * shape[1]
+        if self._scratch is None or self._scratch.numel() < size:
+            self._scratch = left.new_empty(size)  # fresh memory costs more than the product
+        total += torch.mm(left, right, out=self._scratch[:size].view(shape))
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        return self._xx, self._xy
+
+
+def _far_from_zero(x: Tensor, mean: Tensor) -> bool:
+    """Whether products of these rows as they are would lose digits of some feature's variance."""
+    return float(mean.square().max()) > FAR * float(x.var(0, correction=0).mean())
 
 
 def of_rows(x: Tensor, y: Tensor) -> Moments:

@@ -78,7 +78,8 @@ def test_moments_of_no_rows_are_refused():
 @pytest.mark.parametrize("d", [6, 100, 700])  # one strip, several, several wide ones
 def test_moments_come_back_from_a_file_bit_by_bit(d):
     rng = np.random.default_rng(0)
-    found = moments.of_rows(*(torch.from_numpy(rng.normal(size=(20, k))) for k in (d, 3)))
+    x, y = (torch.from_numpy(rng.normal(size=(20, k))) for k in (d, 3))
+    found = moments.stream(zip(x.split(7), y.split(7), strict=True))
     tensors = found.tensors()
     assert tensors["xx"].numel() < 0.6 * d * d or d < 500
     read = moments.from_tensors(tensors)
