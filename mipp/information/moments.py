@@ -51,14 +51,15 @@ def from_tensors(tensors: dict[str, Tensor]) -> Moments:
 class MomentSums:
     """Sums over chunks of rows, added up in place: no chunk costs more than its products.
 
-    Rows are shifted by the first chunk's mean, so that a mean far from zero takes no digits; not
-    so patches that are mostly border, whose zeros are worth more, where it takes next to none.
+    Rows are shifted by the first chunk's mean, so that a mean far from zero takes no digits.
+    Patches that are mostly border are not, unless theirs is that far: it would fill their zeros.
 
     Parameters
     ----------
     products : precision of products and sums within a chunk; chunks add up in float64. "rows"
         takes that of the rows, but no less than float32: there a sum is off by about 1e-7 of its
-        diagonal, for half of the time, which no selection measured has noticed.
+        diagonal, for half of the time. Where hundreds of units can stand in for one another that
+        decides which of them stay, but not how many.
     """
 
     def __init__(self, products: Products = "float64") -> None:
