@@ -23,6 +23,7 @@ CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
 HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about
 READ = 64 * 2**20  # bytes of an array that are read at once, about
 AHEAD = 2  # batches that may wait for the disk
+LAST = 4  # arrays whose last chunk is written at once, when no batch is left to compute meanwhile
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -77,8 +78,8 @@ class _GrowingStore:
         self._arrays[name].append(values)
 
     def close(self, path: Path, fingerprint: Mapping[str, str]) -> None:
-        for array in self._arrays.values():
-            array.close()
+        with ThreadPoolExecutor(LAST) as threads:
+            list(threads.map(_Growing.close, self._arrays.values()))
         if not self._arrays:
             raise StoreError(
                 f"activation store {path} would be empty.\nExpected at least one batch of "
