@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks import markdown
 from benchmarks.accuracy_results import (
     MACHINE,
     Point,
@@ -76,8 +76,7 @@ def _section(points: Sequence[Point], names: Sequence[str]) -> list[str]:
         f"{first['test_images']:,} for the test; augmentation: {workload.augment}. "
         + _told(workload, first["dense_images"]),
         "",
-        *_lines([filled, ["---"] * len(filled)]),
-        *_lines([["" if row[t] is None else row[t] for t in filled] for row in rows]),
+        *markdown.table(filled, ([row[title] for title in filled] for row in rows)),
         "",
         *(f"- {verdict}" for verdict in verdicts(points)),
         "",
@@ -111,7 +110,3 @@ def _told(workload: Workload, images: int) -> str:
         else ", all but the classifier"
     )
     return f"{dense} Torch-Pruning prunes the outputs of {layers}{reason}."
-
-
-def _lines(rows: Sequence[Sequence[Any]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in rows]

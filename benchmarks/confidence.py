@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from benchmarks import markdown
 from benchmarks.points import add_point
 from benchmarks.untrained import summary
 from mipp.activations import Sampling, capture_rows
@@ -207,12 +208,11 @@ def axis(points: list[Point], name: str) -> list[Any]:
 def table(points: list[Point]) -> list[str]:
     columns = [(e, r) for e in axis(points, "estimator") for r in axis(points, "rows")]
     header = ["x %", *(f"{estimator}, {rows:,} rows" for estimator, rows in columns)]
-    lines = [header, ["---"] * len(header)]
-    lines += [
+    rows = (
         [f"{x:g}", *(summary(percents(points, e, r, x)) for e, r in columns)]
         for x in axis(points, "x")
-    ]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    )
+    return markdown.table(header, rows)
 
 
 def verdicts(points: list[Point]) -> list[str]:

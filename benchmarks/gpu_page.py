@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import markdown
+
 PAGE = Path("benchmarks/RESULTS.md")
 HEAD = """\
 # Cost of a search on a GPU
@@ -93,11 +95,4 @@ def _end_to_end(metrics: Mapping[str, Any] | None, *, gpu: bool) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(v) for v in r.values()] for r in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return "\n".join(markdown.table_of(rows, markdown.brief)) + "\n"

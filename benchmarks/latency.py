@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import markdown
 from benchmarks.workload import finish, print_table
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig
@@ -101,8 +102,6 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], verdict: str)
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows({k: _rounded(v) for k, v in row.items()} for row in rows)
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[str(_rounded(value)) for value in row.values()] for row in rows]
     device = Clock(torch.nn.Identity(), (), 1, resolve_device(options.device)).circumstances()
     PAGE.write_text(
         PAGE_TEXT.format(
@@ -111,7 +110,7 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], verdict: str)
             size=options.size,
             device=device["device"],
             tries=max(row["selections"] for row in rows),
-            table="\n".join(f"| {' | '.join(line)} |" for line in lines),
+            table="\n".join(markdown.table_of(rows, _rounded)),
             target=100 * TARGET,
             verdict=verdict,
         )

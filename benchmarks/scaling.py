@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.search_page import PAGE, SCALING, write_page
 from benchmarks.workload import finish, parser, print_table
 from mipp.config import EstimateConfig
 from mipp.information import gaussian
@@ -42,6 +43,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--count", type=int, default=8192, help="rows while widths vary")
     options.add_argument("--repetitions", type=int, default=3)
     options.add_argument("--alone", type=int, nargs=2, metavar=("CHANNELS", "ROWS"))
+    options.add_argument("--write", action="store_true", help=f"keep the result and write {PAGE}")
     return options.parse_args()
 
 
@@ -115,7 +117,10 @@ def main() -> None:
     print("exponent of the rows: " + _listed(over_rows))
     print(NOTE)
     results = {"wide": wide, "long": long, "over_width": over_width, "over_rows": over_rows}
-    finish("scaling", results, options.out)
+    circumstances = finish("scaling", results, options.out)
+    if options.write:
+        SCALING.write_text(json.dumps({**results, **circumstances}, indent=1) + "\n")
+        write_page()
 
 
 def _listed(exponents: dict[str, float]) -> str:

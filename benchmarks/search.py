@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from dataclasses import astuple
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.search_page import PAGE, measured_path, verdict, write_page
 from benchmarks.search_steps import Cost, Search, repetition
 from benchmarks.workload import (
     example_of,
+    find_checkpoint,
     finish,
     load_calibration,
     load_network,
@@ -23,7 +26,6 @@ from benchmarks.workload import (
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 
-TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
 Times = npt.NDArray[np.float64]  # of the wall and of the CPU
 
 
@@ -35,6 +37,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--rows", type=int, default=ExtractConfig().rows, help="extract.rows")
     options.add_argument("--budget", default="macs:0.5", help="choose.budget")
     options.add_argument("--repetitions", type=int, default=3, help="of everything, interleaved")
+    options.add_argument("--write", action="store_true", help=f"keep the result and write {PAGE}")
     return options.parse_args()
 
 
@@ -72,26 +75,24 @@ def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
     print_table(rows)
     forwards, rivals = ratio("search", "forward"), ratio("search", "taylor")
     print(
-        f"search / forward = {forwards[0]:.2f} (CPU {forwards[1]:.2f})"
-        f"{_verdict(options.model, forwards[0])}"
+        f"search: {verdict(options.model, forwards[0], rivals[0])}; "
+        f"CPU time {forwards[1]:.2f} and {rivals[1]:.2f}"
     )
-    print(
-        f"search / Torch-Pruning's Taylor pass = {rivals[0]:.2f} (CPU {rivals[1]:.2f}); "
-        "tracing is in neither"
-    )
+    trained = find_checkpoint(options.data_root, options.model) is not None
     results = {
+        "model": options.model,
+        "images": options.images,
+        "weights": "trained weights" if trained else "random weights",
         "steps": rows,
         "runs": [{step: astuple(cost) for step, cost in run.items()} for run in runs],
         "search_over_forward": forwards.tolist(),
         "search_over_taylor": rivals.tolist(),
     }
-    finish("search", results, options.out)
-
-
-def _verdict(model: str, ratio: float) -> str:
-    if model not in TARGETS:
-        return ""
-    return f": target at most {TARGETS[model]:g} {'met' if ratio <= TARGETS[model] else 'missed'}"
+    circumstances = finish("search", results, options.out)
+    if options.write:
+        kept = json.dumps({**results, **circumstances}, indent=1) + "\n"
+        measured_path(options.model).write_text(kept)
+        write_page()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks import markdown
 from benchmarks.scaling import BLOCK, measure
 from benchmarks.search_steps import Search, repetition
 from benchmarks.workload import (
@@ -364,11 +365,7 @@ store is the cost to avoid, and `data.calibration` the way to.
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
-    for row in rows:
-        cells = (f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values())
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+    return "\n".join(markdown.table_of(rows, lambda v: f"{v:.2f}" if isinstance(v, float) else v))
 
 
 if __name__ == "__main__":

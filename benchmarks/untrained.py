@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
+from benchmarks import markdown
 from mipp.config import load_params
 from mipp.stages import preflight, run_all
 from mipp.workdir import fingerprint
@@ -170,8 +171,7 @@ def table(points: list[Point]) -> list[str]:
         found = [accuracies(points, data, pruned, ratio).values() for data, pruned in columns]
         rows.append([f"{ratio:g}", *(summary(list(values)) for values in found)])
     header = ["units removed", *(f"{data}, {pruned}" for data, pruned in columns)]
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return markdown.table(header, rows)
 
 
 def summary(values: list[float]) -> str:

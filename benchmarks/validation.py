@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks import markdown
 from mipp.activations import Sampling
 from mipp.information import gaussian, moments, reconstruction
 from mipp.information.folds import FoldedInformation
@@ -393,11 +394,6 @@ def blind_table(n: int = 10_000, seeds: int = 3) -> list[list[str]]:
 # The page
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
 def main() -> int:
     torch.set_num_threads(min(2, torch.get_num_threads()))
     suites = (gaussian_information, closed_form, linear_terc, null_columns, toy_sets, networks)
@@ -413,7 +409,9 @@ def main() -> int:
         "Written by `python -m benchmarks.validation`: cases whose answer is known before the code "
         f"runs. {len(checks) - len(failed)} of {len(checks)} hold.",
         "",
-        *markdown(["subject", "case", "expected", "measured", "tolerance", "holds"], oracle_rows),
+        *markdown.table(
+            ["subject", "case", "expected", "measured", "tolerance", "holds"], oracle_rows
+        ),
         "",
         "Whether more rows prune more at equal confidence: see [confidence.md](confidence.md); "
         "they do with the reconstruction, and do not with the closed form.",
@@ -424,7 +422,9 @@ def main() -> int:
         "variables correlate by 0.5), in nats: bias ± spread over 20 seeds. The bias is that of "
         "a covariance fitted to few rows, about d m / 2 n for d features and m targets.",
         "",
-        *markdown(["dimensions", "truth", *(f"n = {n:,}" for n in SAMPLES)], sampled_normals()),
+        *markdown.table(
+            ["dimensions", "truth", *(f"n = {n:,}" for n in SAMPLES)], sampled_normals()
+        ),
         "",
         "## Where each estimator is blind",
         "",
@@ -434,7 +434,7 @@ def main() -> int:
         "squared error is turned into nats as that of normal variables: it errs either way "
         "where the target or its noise is far from normal.",
         "",
-        *markdown(["case", "truth", "gaussian", "reconstruction"], blind_table()),
+        *markdown.table(["case", "truth", "gaussian", "reconstruction"], blind_table()),
         "",
         "On TERC's toy sets no linear predictor sees anything (the table above, `linear limit`): "
         "pre-activations are linear in what feeds them, so the closed form is at home between a "
