@@ -65,6 +65,7 @@ class MomentSums:
     def __init__(self, products: Products = "float64") -> None:
         self._n, self._asked = 0, products
         self._products: _Products
+        self._x_shift: Tensor | None
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk: x of shape (n, ...) is flattened to (n, d), y is (n, m)."""
@@ -84,12 +85,14 @@ class MomentSums:
         kind = torch.promote_types(x.dtype, torch.float32)  # halves are too coarse to add up
         self._kind = kind if self._asked == "rows" else torch.float64
         x_mean, self._y_shift = (side.mean(0, dtype=self._kind) for side in (x.flatten(1), y))
+        d, m = len(x_mean), y.shape[1]
         wide: dict[str, Any] = {"dtype": torch.float64, "device": x.device}
-        self._x_sum, self._y_sum = torch.zeros(len(x_mean), **wide), torch.zeros(y.shape[1], **wide)
-        self._yy = torch.zeros(y.shape[1], **wide)
-        by_tap = mostly_border(x) and not _far_from_zero(x.flatten(1), x_mean)
-        self._x_shift = None if by_tap else x_mean
-        self._products = PatchSums() if by_tap else _DenseSums(len(x_mean), y.shape[1], wide)
+        self._x_sum, self._y_sum = torch.zeros(d, **wide), torch.zeros(m, **wide)
+        self._yy = torch.zeros(m, **wide)
+        if mostly_border(x) and not _far_from_zero(x.flatten(1), x_mean):
+            self._x_shift, self._products = None, PatchSums(x.shape[1], x.shape[2], m)
+        else:
+            self._x_shift, self._products = x_mean, _DenseSums(d, m, wide)
 
     def moments(self) -> Moments:
         """Moments of all chunks; the sums are handed over, nothing can be added any more.

@@ -28,27 +28,28 @@ def mostly_border(x: Tensor) -> bool:
     ----------
     x : rows (n, channels, taps), or of another shape, which are not.
     """
-    if x.ndim != 3 or x.shape[1] < CHANNELS or x.shape[2] == 1 or x.is_cuda:
+    if x.ndim != 3 or x.shape[1] < CHANNELS or x.shape[2] == 1 or x.device.type != "cpu":
         return False
     return float(_inside(x).double().mean(1).square().mean()) <= TAKEN
 
 
 class PatchSums:
-    """x'x and x'y of rows in which whole taps are zero; what never meets takes no room.
+    """x'x and x'y of rows in which whole taps are zero, on the CPU; what never meets is not held.
 
     Products and sums of a chunk have the precision of its rows, chunks add up in float64.
+
+    Parameters
+    ----------
+    channels, taps, targets : of the rows to come; d = channels * taps.
     """
 
-    def __init__(self) -> None:
-        self._shape: tuple[int, int, int]  # channels, taps, targets
-        self._empty = torch.empty(0)  # of the sums' precision, where they are
+    def __init__(self, channels: int, taps: int, targets: int) -> None:
+        self._shape = channels, taps, targets
         self._xx: dict[tuple[int, int], Tensor] = {}  # two taps, in order -> (channels, channels)
         self._xy: dict[int, Tensor] = {}  # tap -> (channels, targets)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk: x is (n, channels, taps), y is (n, targets)."""
-        self._shape = x.shape[1], x.shape[2], y.shape[1]
-        self._empty = x.new_empty(0, dtype=torch.float64)
         xx: dict[tuple[int, int], Tensor] = {}
         xy: dict[int, Tensor] = {}
         for part in _parts(x):
@@ -63,12 +64,12 @@ class PatchSums:
         _add_all(self._xy, xy)
 
     def take(self) -> tuple[Tensor, Tensor]:
-        """x'x (d, d) and x'y (d, targets), d = channels * taps; the sums are handed over."""
+        """x'x (d, d) and x'y (d, targets); the sums are handed over."""
         channels, taps, targets = self._shape
-        xy = self._empty.new_zeros(channels, taps, targets)
+        xy = torch.zeros(channels, taps, targets, dtype=torch.float64)
         for tap, product in self._xy.items():
             xy[:, tap] = product
-        xx = self._empty.new_zeros(channels, taps, channels, taps)
+        xx = torch.zeros(channels, taps, channels, taps, dtype=torch.float64)
         while self._xx:
             (tap, other), product = self._xx.popitem()
             xx[:, tap, :, other], xx[:, other, :, tap] = product, product.mT

@@ -33,7 +33,7 @@ def numpy_moments(x, y):
 def test_sums_of_small_maps_match_numpy(seed, side, chunk):
     x = patches(seed, 40, side)
     y = targets(seed, len(x))
-    sums = PatchSums()
+    sums = PatchSums(CHANNELS, 9, 5)
     for part in zip(x.double().split(chunk), y.double().split(chunk), strict=True):
         sums.add(*part)
     xx, xy = sums.take()
@@ -43,7 +43,7 @@ def test_sums_of_small_maps_match_numpy(seed, side, chunk):
 
 
 def test_the_products_of_zeros_are_spared(seed):
-    sums, x = PatchSums(), patches(seed, 10, 2)
+    sums, x = PatchSums(CHANNELS, 9, 5), patches(seed, 10, 2)
     sums.add(x, targets(seed, len(x)))
     held = sum(block.numel() for block in sums._xx.values())
     # per axis 5 of 6 pairs of taps meet, counted one way; in the plane (7 * 7 + 9) / 2 of 45
