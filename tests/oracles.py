@@ -17,6 +17,7 @@ from mipp.activations import Sampling, capture_rows
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
+from mipp.information.patches import CHANNELS as PATCH_CHANNELS
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.models.resnet_cifar import CifarResNet
 from mipp.selection.selection import Selection
@@ -139,6 +140,19 @@ def best_first_twin(twin, threshold, floor):
         if not gone:
             break
     return sorted(kept)
+
+
+def patch_rows(seed, images, side, *, channels=PATCH_CHANNELS, offset=0.0):
+    """Rows (n, channels, 9) of a 3 x 3 kernel at all positions of maps, in float32."""
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.normal(offset, 1, (images, channels, side, side))).relu().float()
+    rows = F.unfold(maps, 3, padding=1).view(images, channels, 9, side * side)
+    return rows.permute(0, 3, 1, 2).flatten(0, 1)
+
+
+def patch_targets(seed, n):
+    """Targets (n, 5) of as many rows, in float32."""
+    return torch.from_numpy(np.random.default_rng(seed + 1).normal(size=(n, 5))).float()
 
 
 def rows_of_pair(rng, *, n, channels, block, targets, noise=0.5):

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from mipp.errors import SingularCovarianceError
 from mipp.information import moments
+from mipp.information.arrowhead import invert_covariance
 from mipp.information.gaussian_elimination import (
     DualElimination,
     PrimalElimination,
     diagonal_blocks,
     explained,
 )
-from mipp.information.inverse import invert_factored
+from mipp.information.inverse import invert
 from mipp.information.moments import Moments
 from mipp.information.ordered_elimination import OrderedElimination
 
@@ -128,11 +129,12 @@ def prepare(
     penalty = _penalty(covariance.diagonal(), ridge)
     covariance.diagonal().add_(penalty)
     blocks = diagonal_blocks(covariance, channels).clone()
-    precision = _inverse(covariance, ridge, moments.n)
-    weights = precision @ cross
+    failed = invert_covariance(covariance, moments.x_mean, moments.met)
+    _require_inverse(failed, covariance, ridge, moments.n)
+    weights = covariance @ cross
     residual = (variance - (cross * weights).sum(0)).clamp_min(0)
     alone = explained(blocks, cross.view(channels, -1, cross.shape[1]))
-    return PairState(channels, resolution, weights, residual, variance, alone, precision)
+    return PairState(channels, resolution, weights, residual, variance, alone, covariance)
 
 
 def prefers_dual(rows: int, features: int) -> bool:
@@ -165,8 +167,8 @@ def prepare_dual(
     penalty = _penalty(diagonal, ridge)
     gram = x @ x.T
     gram.diagonal().add_(n * penalty)
-    kernel = _inverse(gram, ridge, n)
-    dual = kernel @ y
+    _require_inverse(invert(gram), gram, ridge, n)
+    dual = gram @ y
     residual = penalty * (y * dual).sum(0)
     by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
     blocks = by_channel @ by_channel.mT / n
@@ -181,7 +183,7 @@ def prepare_dual(
         variance,
         alone,
         rows=x,
-        kernel=kernel,
+        kernel=gram,
         dual=dual,
         penalty=penalty,
     )
@@ -192,23 +194,14 @@ def _penalty(diagonal: Tensor, ridge: float) -> float:
     return ridge * (float(diagonal.mean()) or 1.0)
 
 
-def _inverse(matrix: Tensor, ridge: float, rows: int) -> Tensor:
-    """Inverse of a covariance or kernel matrix, in its place.
-
-    LAPACK works on columns: it is handed the transpose, which is the same matrix, since torch
-    would otherwise copy it back and forth.
-    """
-    columns = matrix.mT
-    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
-    torch.linalg.cholesky_ex(columns, out=(columns, failed))
-    if int(failed):
+def _require_inverse(failed: int, matrix: Tensor, ridge: float, rows: int) -> None:
+    """Refuse a covariance or kernel matrix that has none."""
+    if failed:
         raise SingularCovarianceError(
             f"covariance from {rows} rows is not positive definite: its factorisation stops at "
-            f"pivot {int(failed)} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
+            f"pivot {failed} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
             f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
         )
-    invert_factored(columns)
-    return matrix
 
 
 def _log_ratio(above: Tensor, below: Tensor) -> Tensor:

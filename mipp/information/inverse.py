@@ -1,4 +1,4 @@
-"""Inverse of a positive definite matrix from its Cholesky factor, at the rate of a product.
+"""Inverse of a positive definite matrix by its Cholesky factor, at the rate of a product.
 
 LAPACK's own (`potri`) runs at half of that rate for the few thousand features of a wide layer,
 and is most of what an estimate of one costs.
@@ -10,6 +10,20 @@ import torch
 from torch import Tensor
 
 STRIP = 384  # columns of one product: more waste zeros of the triangle, fewer are slow
+
+
+def invert(matrix: Tensor) -> int:
+    """Inverse of a positive definite matrix in its place; 0, or the pivot at which it stops.
+
+    LAPACK works on columns: it is handed the transpose, which is the same matrix, since torch
+    would otherwise copy it back and forth.
+    """
+    columns = matrix.mT
+    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(columns, out=(columns, failed))
+    if not int(failed):
+        invert_factored(columns)
+    return int(failed)
 
 
 def invert_factored(lower: Tensor) -> None:

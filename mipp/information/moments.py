@@ -27,10 +27,12 @@ class Moments:
     xx: Tensor  # (d, d) sum of (x - mean)(x - mean)'
     xy: Tensor  # (d, m)
     yy: Tensor  # (m,) sum of (y - mean)^2
+    met: Tensor | None = None  # (taps, taps) whether two taps held something in one row, if known
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything in it as named tensors, for a file; of `xx` little more than a half."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
+        found = {name: value for name, value in found.items() if value is not None}
         upper = [self.xx[strip, rest].flatten() for strip, rest in _strips(len(self.xx))]
         return {**found, "n": torch.tensor(self.n), "xx": torch.cat(upper)}
 
@@ -103,6 +105,7 @@ class MomentSums:
         """
         if not self._n:
             raise ValueError("moments of no rows: expected at least one chunk, got none")
+        met = self._products.met()
         xx, xy = self._products.take()
         n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
         _mirror(xx.addr_(dx, dx, alpha=-n))
@@ -113,6 +116,7 @@ class MomentSums:
             xx,
             xy.addr_(dx, dy, alpha=-n),
             self._yy.addcmul_(dy, dy, value=-n).clamp_min_(0),
+            met,
         )
 
 
@@ -121,6 +125,9 @@ class _Products(Protocol):
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk of x (n, d) or (n, channels, taps) and y (n, m)."""
+
+    def met(self) -> Tensor | None:
+        """Which taps met (taps, taps), if known; before `take`."""
 
     def take(self) -> tuple[Tensor, Tensor]:
         """x'x (d, d), of which `_strips` are there, and x'y (d, m); float64, handed over."""
@@ -147,6 +154,9 @@ class _DenseSums:
         if self._scratch is None or self._scratch.numel() < size:
             self._scratch = left.new_empty(size)  # fresh memory costs more than the product
         total += torch.mm(left, right, out=self._scratch[:size].view(shape))
+
+    def met(self) -> None:
+        return None
 
     def take(self) -> tuple[Tensor, Tensor]:
         return self._xx, self._xy
@@ -187,6 +197,7 @@ def merge(a: Moments, b: Moments) -> Moments:
         torch.addr(a.xx + b.xx, dx, dx, alpha=cross),
         torch.addr(a.xy + b.xy, dx, dy, alpha=cross),
         a.yy + b.yy + cross * dy * dy,
+        None if a.met is None or b.met is None else a.met | b.met,
     )
 
 

@@ -63,6 +63,14 @@ class PatchSums:
         _add_all(self._xx, xx)
         _add_all(self._xy, xy)
 
+    def met(self) -> Tensor:
+        """Whether two taps held something in one row so far, (taps, taps)."""
+        taps = self._shape[1]
+        found = torch.zeros(taps, taps, dtype=torch.bool)
+        for tap, other in self._xx:
+            found[tap, other] = found[other, tap] = True
+        return found
+
     def take(self) -> tuple[Tensor, Tensor]:
         """x'x (d, d) and x'y (d, targets); the sums are handed over."""
         channels, taps, targets = self._shape

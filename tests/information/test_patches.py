@@ -3,22 +3,10 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from oracles import patch_rows, patch_targets
 
 from mipp.information import moments
 from mipp.information.patches import CHANNELS, PatchSums, mostly_border
-
-
-def patches(seed, images, side, *, channels=CHANNELS, offset=0.0):
-    """Rows (n, channels, 9) of a 3 x 3 kernel at all positions of maps, in float32."""
-    rng = np.random.default_rng(seed)
-    maps = torch.from_numpy(rng.normal(offset, 1, (images, channels, side, side))).relu().float()
-    rows = F.unfold(maps, 3, padding=1).view(images, channels, 9, side * side)
-    return rows.permute(0, 3, 1, 2).flatten(0, 1)
-
-
-def targets(seed, n):
-    return torch.from_numpy(np.random.default_rng(seed + 1).normal(size=(n, 5))).float()
 
 
 def numpy_moments(x, y):
@@ -31,8 +19,8 @@ def numpy_moments(x, y):
 @pytest.mark.parametrize("side", [2, 3])
 @pytest.mark.parametrize("chunk", [7, 64, 1000])  # 7: images are torn apart
 def test_sums_of_small_maps_match_numpy(seed, side, chunk):
-    x = patches(seed, 40, side)
-    y = targets(seed, len(x))
+    x = patch_rows(seed, 40, side)
+    y = patch_targets(seed, len(x))
     sums = PatchSums(CHANNELS, 9, 5)
     for part in zip(x.double().split(chunk), y.double().split(chunk), strict=True):
         sums.add(*part)
@@ -43,8 +31,8 @@ def test_sums_of_small_maps_match_numpy(seed, side, chunk):
 
 
 def test_the_products_of_zeros_are_spared(seed):
-    sums, x = PatchSums(CHANNELS, 9, 5), patches(seed, 10, 2)
-    sums.add(x, targets(seed, len(x)))
+    sums, x = PatchSums(CHANNELS, 9, 5), patch_rows(seed, 10, 2)
+    sums.add(x, patch_targets(seed, len(x)))
     held = sum(block.numel() for block in sums._xx.values())
     # per axis 5 of 6 pairs of taps meet, counted one way; in the plane (7 * 7 + 9) / 2 of 45
     assert held == 29 * CHANNELS**2
@@ -53,8 +41,8 @@ def test_the_products_of_zeros_are_spared(seed):
 @pytest.mark.parametrize("products", ["float64", "rows"])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_moments_of_small_maps_match_numpy(seed, products, offset):
-    x = patches(seed, 60, 2, offset=offset)
-    y = targets(seed, len(x))
+    x = patch_rows(seed, 60, 2, offset=offset)
+    y = patch_targets(seed, len(x))
     assert mostly_border(x)
     found = moments.stream(zip(x.split(96), y.split(96), strict=True), products)
     x_mean, xx, xy = numpy_moments(x, y)
@@ -69,8 +57,8 @@ def test_moments_of_small_maps_match_numpy(seed, products, offset):
 
 def test_a_mean_far_from_zero_costs_a_centre_tap_no_digits(seed):
     """A map of one pixel: of the one tap that holds something the variance is all there is."""
-    x = patches(seed, 500, 1, offset=3000.0)
-    found = moments.stream([(x, targets(seed, 500))], "rows")
+    x = patch_rows(seed, 500, 1, offset=3000.0)
+    found = moments.stream([(x, patch_targets(seed, 500))], "rows")
     centre = found.xx.diagonal().view(CHANNELS, 9)[:, 4]
     np.testing.assert_allclose(centre, x[:, :, 4].double().var(0, correction=0) * 500, rtol=1e-4)
 
@@ -83,9 +71,9 @@ def test_rows_without_anything_have_moments():
 
 def test_zeros_at_random_places_change_nothing(seed):
     """More patterns than are worth products of their own."""
-    x = patches(seed, 40, 2).double()
+    x = patch_rows(seed, 40, 2).double()
     x *= torch.from_numpy(np.random.default_rng(seed).random((len(x), 1, 9)) < 0.5)
-    y = targets(seed, len(x)).double()
+    y = patch_targets(seed, len(x)).double()
     found = moments.of_rows(x, y)
     _, xx, xy = numpy_moments(x, y)
     np.testing.assert_allclose(found.xx, xx, atol=1e-10)
@@ -95,10 +83,10 @@ def test_zeros_at_random_places_change_nothing(seed):
 @pytest.mark.parametrize(
     "x",
     [
-        patches(0, 9, 8),  # large maps: few taps lie outside
-        patches(0, 9, 2, channels=CHANNELS - 1),
-        patches(0, 9, 2).flatten(1),
-        patches(0, 9, 2)[:, :, 4:5],
+        patch_rows(0, 9, 8),  # large maps: few taps lie outside
+        patch_rows(0, 9, 2, channels=CHANNELS - 1),
+        patch_rows(0, 9, 2).flatten(1),
+        patch_rows(0, 9, 2)[:, :, 4:5],
     ],
 )
 def test_other_rows_are_multiplied_as_they_are(x):
