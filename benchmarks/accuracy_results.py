@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean, stdev, variance
+from typing import Any, NamedTuple
 
 from benchmarks.points import add_point, read_points
 
@@ -101,6 +102,15 @@ OURS = {"no training": ("mipp",), "fine-tuned": ("mipp", "mipp, refit start")}
 UNTRAINED = ("raw", "recalibrated", "refit", "refit_recalibrated")
 
 
+class _Best(NamedTuple):
+    """The accuracies over seeds whose mean is highest, with their method and column."""
+
+    mean: float
+    method: str
+    column: str
+    numbers: Sequence[float]
+
+
 def verdicts(points: Sequence[Point]) -> list[str]:
     """This project's best answer beside Torch-Pruning's best, without training and after it."""
     lines = []
@@ -109,22 +119,27 @@ def verdicts(points: Sequence[Point]) -> list[str]:
         rival = _best(points, columns, lambda name: name.startswith("Torch-Pruning"))
         if ours and rival:
             lines.append(
-                f"{stage}: {ours[1]} ({ours[2]}) {ours[0]:.2f} %, best of Torch-Pruning "
-                f"{rival[1].removeprefix('Torch-Pruning ')} ({rival[2]}) {rival[0]:.2f} %: "
-                f"{ours[0] - rival[0]:+.2f} points"
+                f"{stage}: {ours.method} ({ours.column}) {ours.mean:.2f} %, best of Torch-Pruning "
+                f"{rival.method.removeprefix('Torch-Pruning ')} ({rival.column}) "
+                f"{rival.mean:.2f} %: {ours.mean - rival.mean:+.2f}"
+                f"{_error_of_difference(ours.numbers, rival.numbers)} points"
             )
     return lines
 
 
-def _best(
-    points: Sequence[Point], columns: Iterable[str], wanted: Any
-) -> tuple[float, str, str] | None:
-    """The highest mean over seeds, with its method and column."""
+def _best(points: Sequence[Point], columns: Iterable[str], wanted: Any) -> _Best | None:
     found = []
     for name in {p["method"] for p in points if wanted(p["method"])}:
         own = [p for p in points if p["method"] == name]
         for column in columns:
             numbers = values(own, column)
             if numbers:
-                found.append((mean(numbers), name, ACCURACIES[column]))
+                found.append(_Best(mean(numbers), name, ACCURACIES[column], numbers))
     return max(found, default=None)
+
+
+def _error_of_difference(one: Sequence[float], other: Sequence[float]) -> str:
+    """Standard error of the difference of two means; nothing where one has a single seed."""
+    if min(len(one), len(other)) < 2:
+        return ""
+    return f" ± {sqrt(variance(one) / len(one) + variance(other) / len(other)):.2f}"
