@@ -28,8 +28,9 @@ length where batch-norm follows, which is rebased so that training computes the 
 but for *refit start*, which starts from the refitted one. *units %*: outputs of all layers but \
 the classifier that stay, a residual stream's counted in each layer that writes it. *search s*: \
 seconds of gradients, trace, scores and surgery, without the bisection of Torch-Pruning's ratio, \
-on machines that were not always quiet. Below a table the best of both sides, the difference with \
-its standard error over the seeds.
+on machines that were not always quiet. Below a table the best of both sides and their difference \
+with its standard error, of the differences on the same seeds; that each is the best of many means \
+is not in it.
 
 `l1`, `taylor` and `random` are this project's own rival criteria, under the same selection, \
 surgery and refit. Torch-Pruning's ratio is bisected until its network costs the same, and every \

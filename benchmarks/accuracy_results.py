@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev, variance
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from benchmarks.points import add_point, read_points
@@ -103,12 +103,12 @@ UNTRAINED = ("raw", "recalibrated", "refit", "refit_recalibrated")
 
 
 class _Best(NamedTuple):
-    """The accuracies over seeds whose mean is highest, with their method and column."""
+    """The highest mean over seeds, with its method and column."""
 
     mean: float
     method: str
     column: str
-    numbers: Sequence[float]
+    by_seed: Mapping[int, float]
 
 
 def verdicts(points: Sequence[Point]) -> list[str]:
@@ -122,7 +122,7 @@ def verdicts(points: Sequence[Point]) -> list[str]:
                 f"{stage}: {ours.method} ({ours.column}) {ours.mean:.2f} %, best of Torch-Pruning "
                 f"{rival.method.removeprefix('Torch-Pruning ')} ({rival.column}) "
                 f"{rival.mean:.2f} %: {ours.mean - rival.mean:+.2f}"
-                f"{_error_of_difference(ours.numbers, rival.numbers)} points"
+                f"{_error_of_difference(ours.by_seed, rival.by_seed)} points"
             )
     return lines
 
@@ -132,14 +132,15 @@ def _best(points: Sequence[Point], columns: Iterable[str], wanted: Any) -> _Best
     for name in {p["method"] for p in points if wanted(p["method"])}:
         own = [p for p in points if p["method"] == name]
         for column in columns:
-            numbers = values(own, column)
-            if numbers:
-                found.append(_Best(mean(numbers), name, ACCURACIES[column], numbers))
-    return max(found, default=None)
+            by_seed = {p["seed"]: p[column] for p in own if p[column] is not None}
+            if by_seed:
+                found.append(_Best(mean(by_seed.values()), name, ACCURACIES[column], by_seed))
+    return max(found, key=lambda best: (best.mean, best.method), default=None)
 
 
-def _error_of_difference(one: Sequence[float], other: Sequence[float]) -> str:
-    """Standard error of the difference of two means; nothing where one has a single seed."""
-    if min(len(one), len(other)) < 2:
+def _error_of_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """Standard error of the mean difference on the seeds of both; nothing on fewer than two."""
+    differences = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+    if len(differences) < 2:
         return ""
-    return f" ± {sqrt(variance(one) / len(one) + variance(other) / len(other)):.2f}"
+    return f" ± {stdev(differences) / sqrt(len(differences)):.2f}"

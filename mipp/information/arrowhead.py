@@ -1,8 +1,10 @@
-"""Inverse of the covariance of patches of which some taps never meet, without their zeros.
+"""Inverse of the covariance of patches of which some taps never meet.
 
 Of a 2 x 2 map under a 3 x 3 kernel no position sees two of the kernel's corners: each of them can
-be eliminated by itself, and an inverse of five taps is left of one of nine. On a map of one pixel
-all taps but one are nothing but ridge.
+be eliminated by itself, which leaves five taps to invert together, not nine. On a map of one pixel
+all taps but one are nothing but ridge. The zeros are those of the second moments, not of the
+covariance; beside a feature that is always one, the inverse of the second moments is that of the
+covariance.
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mipp.information.inverse import invert
+from mipp.information.inverse import factorise, invert, invert_factored
 
 
 def invert_covariance(matrix: Tensor, mean: Tensor, met: Tensor | None) -> int:
-    """Inverse of a covariance with a ridge, in its place; 0, or the pivot at which it stops.
+    """Inverse of a covariance with a ridge, in its place.
 
     Parameters
     ----------
     matrix : (d, d), d = channels * taps.
     mean : (d,) of the features.
-    met : (taps, taps), whether two taps held something in one of the rows; None if not known.
+    met : (taps, taps), whether two taps were both other than zero in one of the rows, and on the
+        diagonal whether one ever was; None if not known.
+
+    Returns
+    -------
+    0, or the pivot at which the factorisation stops, in the order of elimination.
     """
     apart = [] if met is None else taps_apart(met)
     if met is None or len(apart) < 2:
@@ -31,12 +38,7 @@ def invert_covariance(matrix: Tensor, mean: Tensor, met: Tensor | None) -> int:
 
 
 def taps_apart(met: Tensor) -> list[int]:
-    """Taps of which no two hold something in the same row; those that meet fewest come first.
-
-    Parameters
-    ----------
-    met : (taps, taps), whether two taps hold something in one of the rows.
-    """
+    """Taps of which no two met, `met` as above; those that meet fewest are taken first."""
     found: list[int] = []
     for tap in torch.argsort(met.sum(1), stable=True).tolist():
         if not met[tap, found].any():
@@ -46,52 +48,37 @@ def taps_apart(met: Tensor) -> list[int]:
 
 @dataclass(frozen=True)
 class _Head:
-    """A tap that is eliminated by itself."""
+    """A tap that is eliminated by itself; the core is what is left, the always-one last."""
 
     rows: Tensor  # of the matrix, (channels,)
-    beside: Tensor  # places of what it meets among the rest, (met,)
+    beside: Tensor  # places in the core of the features that it meets, (b,)
     inverse: Tensor  # of its own block, (channels, channels)
-    pull: Tensor  # inverse @ its block beside what it meets, (channels, met)
+    weights: Tensor  # of its regression on these features, (channels, b)
 
 
 def _invert_arrowhead(matrix: Tensor, mean: Tensor, met: Tensor, apart: list[int]) -> int:
     """The inverse, by elimination of the taps apart.
 
-    The zeros are those of the second moments. Beside a feature that is always one, the inverse of
-    these is that of the covariance.
-
-    Source: block elimination, Golub and Van Loan, Matrix Computations, section 3.2.
+    Source: block elimination, Golub and Van Loan, Matrix Computations, 4th edition, section 3.2.
     """
     kept = [tap for tap in range(len(met)) if tap not in apart]
     features = torch.arange(len(mean), device=matrix.device).view(-1, len(met))
-    channels = len(features)
     rest = features[:, kept].flatten()
-    places = torch.arange(len(rest), device=matrix.device).view(channels, len(kept))
-    one = torch.tensor([len(rest)], device=matrix.device)  # the feature that is always one
+    places = torch.arange(len(rest), device=matrix.device).view(len(features), len(kept))
     core = _bordered(_moments(matrix, mean, rest, rest), mean[rest])
     heads: list[_Head] = []
     for tap in apart:
         rows = features[:, tap]
         beside = places[:, [i for i, other in enumerate(kept) if met[tap, other]]].flatten()
+        own = _moments(matrix, mean, rows, rows)
         across = torch.cat([_moments(matrix, mean, rows, rest[beside]), mean[rows, None]], 1)
-        beside, own = torch.cat([beside, one]), _moments(matrix, mean, rows, rows)
-        if failed := invert(own):
-            return len(heads) * channels + failed
-        heads.append(_Head(rows, beside, own, own @ across))
-        core[beside[:, None], beside] -= across.mT @ heads[-1].pull
+        if failed := factorise(own):
+            return sum(len(head.rows) for head in heads) + failed
+        beside = torch.cat([beside, beside.new_tensor([len(rest)])])
+        heads.append(_eliminate(core, rows, beside, own.mT, across))
     if failed := invert(core):
-        return len(heads) * channels + failed
-    matrix[rest[:, None], rest] = core[:-1, :-1]
-    for i, head in enumerate(heads):
-        side = head.pull @ core[head.beside].neg_()
-        matrix[head.rows[:, None], rest] = side[:, :-1]
-        matrix[rest[:, None], head.rows] = side[:, :-1].mT
-        for other in heads[i:]:
-            corner = side[:, other.beside] @ other.pull.mT.neg()
-            if other is head:
-                corner = head.inverse + (corner + corner.mT) / 2
-            matrix[head.rows[:, None], other.rows] = corner
-            matrix[other.rows[:, None], head.rows] = corner.mT
+        return min(len(matrix) - len(rest) + failed, len(matrix))
+    _write(matrix, rest, core, heads)
     return 0
 
 
@@ -107,3 +94,31 @@ def _bordered(moments: Tensor, mean: Tensor) -> Tensor:
     found[:d, :d] = moments
     found[:d, d] = found[d, :d] = mean
     return found
+
+
+def _eliminate(core: Tensor, rows: Tensor, beside: Tensor, lower: Tensor, across: Tensor) -> _Head:
+    """Take a tap out of the core's features that it meets, given its block's Cholesky factor.
+
+    Solutions with the factor, not products with the inverse: these would cost the digits that
+    what is left of the always-one may need.
+    """
+    half = torch.linalg.solve_triangular(lower, across, upper=False)
+    core[beside[:, None], beside] -= half.mT @ half
+    weights = torch.linalg.solve_triangular(lower.mT, half, upper=True)
+    invert_factored(lower)
+    return _Head(rows, beside, lower, weights)
+
+
+def _write(matrix: Tensor, rest: Tensor, core: Tensor, heads: list[_Head]) -> None:
+    """The inverse, from the core's and the heads eliminated before it."""
+    matrix[rest[:, None], rest] = core[:-1, :-1]
+    for i, head in enumerate(heads):
+        side = head.weights @ core[head.beside].neg_()
+        matrix[head.rows[:, None], rest] = side[:, :-1]
+        matrix[rest[:, None], head.rows] = side[:, :-1].mT
+        for other in heads[i:]:
+            corner = side[:, other.beside] @ other.weights.mT.neg()
+            if other is head:
+                corner = head.inverse + (corner + corner.mT) / 2
+            matrix[head.rows[:, None], other.rows] = corner
+            matrix[other.rows[:, None], head.rows] = corner.mT

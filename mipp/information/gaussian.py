@@ -131,10 +131,11 @@ def prepare(
     blocks = diagonal_blocks(covariance, channels).clone()
     failed = invert_covariance(covariance, moments.x_mean, moments.met)
     _require_inverse(failed, covariance, ridge, moments.n)
-    weights = covariance @ cross
+    precision = covariance  # inverted in its place
+    weights = precision @ cross
     residual = (variance - (cross * weights).sum(0)).clamp_min(0)
     alone = explained(blocks, cross.view(channels, -1, cross.shape[1]))
-    return PairState(channels, resolution, weights, residual, variance, alone, covariance)
+    return PairState(channels, resolution, weights, residual, variance, alone, precision)
 
 
 def prefers_dual(rows: int, features: int) -> bool:
@@ -168,7 +169,8 @@ def prepare_dual(
     gram = x @ x.T
     gram.diagonal().add_(n * penalty)
     _require_inverse(invert(gram), gram, ridge, n)
-    dual = gram @ y
+    kernel = gram  # inverted in its place
+    dual = kernel @ y
     residual = penalty * (y * dual).sum(0)
     by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
     blocks = by_channel @ by_channel.mT / n
@@ -183,7 +185,7 @@ def prepare_dual(
         variance,
         alone,
         rows=x,
-        kernel=gram,
+        kernel=kernel,
         dual=dual,
         penalty=penalty,
     )

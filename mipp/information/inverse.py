@@ -13,7 +13,15 @@ STRIP = 384  # columns of one product: more waste zeros of the triangle, fewer a
 
 
 def invert(matrix: Tensor) -> int:
-    """Inverse of a positive definite matrix in its place; 0, or the pivot at which it stops.
+    """Inverse of a positive definite matrix in its place; 0, or the pivot at which it stops."""
+    failed = factorise(matrix)
+    if not failed:
+        invert_factored(matrix.mT)
+    return failed
+
+
+def factorise(matrix: Tensor) -> int:
+    """The lower Cholesky factor's transpose in a matrix's place; 0, or the pivot where it stops.
 
     LAPACK works on columns: it is handed the transpose, which is the same matrix, since torch
     would otherwise copy it back and forth.
@@ -21,8 +29,6 @@ def invert(matrix: Tensor) -> int:
     columns = matrix.mT
     failed = torch.empty((), dtype=torch.int32, device=matrix.device)
     torch.linalg.cholesky_ex(columns, out=(columns, failed))
-    if not int(failed):
-        invert_factored(columns)
     return int(failed)
 
 

@@ -27,7 +27,7 @@ class Moments:
     xx: Tensor  # (d, d) sum of (x - mean)(x - mean)'
     xy: Tensor  # (d, m)
     yy: Tensor  # (m,) sum of (y - mean)^2
-    met: Tensor | None = None  # (taps, taps) whether two taps held something in one row, if known
+    met: Tensor | None = None  # (taps, taps) whether two were other than zero in one row, if known
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything in it as named tensors, for a file; of `xx` little more than a half."""
@@ -105,8 +105,7 @@ class MomentSums:
         """
         if not self._n:
             raise ValueError("moments of no rows: expected at least one chunk, got none")
-        met = self._products.met()
-        xx, xy = self._products.take()
+        xx, xy, met = self._products.take()
         n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
         _mirror(xx.addr_(dx, dx, alpha=-n))
         return Moments(
@@ -126,11 +125,11 @@ class _Products(Protocol):
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a chunk of x (n, d) or (n, channels, taps) and y (n, m)."""
 
-    def met(self) -> Tensor | None:
-        """Which taps met (taps, taps), if known; before `take`."""
+    def take(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x'x (d, d), of which `_strips` are there, and x'y (d, m), float64; which taps met.
 
-    def take(self) -> tuple[Tensor, Tensor]:
-        """x'x (d, d), of which `_strips` are there, and x'y (d, m); float64, handed over."""
+        The sums are handed over.
+        """
 
 
 class _DenseSums:
@@ -155,11 +154,8 @@ class _DenseSums:
             self._scratch = left.new_empty(size)  # fresh memory costs more than the product
         total += torch.mm(left, right, out=self._scratch[:size].view(shape))
 
-    def met(self) -> None:
-        return None
-
-    def take(self) -> tuple[Tensor, Tensor]:
-        return self._xx, self._xy
+    def take(self) -> tuple[Tensor, Tensor, None]:
+        return self._xx, self._xy, None
 
 
 def _far_from_zero(x: Tensor, mean: Tensor) -> bool:

@@ -63,25 +63,19 @@ class PatchSums:
         _add_all(self._xx, xx)
         _add_all(self._xy, xy)
 
-    def met(self) -> Tensor:
-        """Whether two taps held something in one row so far, (taps, taps)."""
-        taps = self._shape[1]
-        found = torch.zeros(taps, taps, dtype=torch.bool)
-        for tap, other in self._xx:
-            found[tap, other] = found[other, tap] = True
-        return found
-
-    def take(self) -> tuple[Tensor, Tensor]:
-        """x'x (d, d) and x'y (d, targets); the sums are handed over."""
+    def take(self) -> tuple[Tensor, Tensor, Tensor]:
+        """x'x (d, d), x'y (d, targets), handed over, and whether two taps met (taps, taps)."""
         channels, taps, targets = self._shape
         xy = torch.zeros(channels, taps, targets, dtype=torch.float64)
         for tap, product in self._xy.items():
             xy[:, tap] = product
         xx = torch.zeros(channels, taps, channels, taps, dtype=torch.float64)
+        met = torch.zeros(taps, taps, dtype=torch.bool)
         while self._xx:
             (tap, other), product = self._xx.popitem()
             xx[:, tap, :, other], xx[:, other, :, tap] = product, product.mT
-        return xx.view(channels * taps, channels * taps), xy.view(channels * taps, targets)
+            met[tap, other] = met[other, tap] = True
+        return xx.view(channels * taps, channels * taps), xy.view(channels * taps, targets), met
 
 
 @dataclass(frozen=True)

@@ -178,16 +178,16 @@ def test_verdicts_compare_the_best_of_both_sides():
     assert finetuned.endswith("L1, layer (fine-tuned) 78.00 %: +3.50 points")
 
 
-def test_a_difference_of_several_seeds_has_its_standard_error():
+def test_a_difference_has_its_standard_error_on_the_seeds_of_both():
     points = [
-        *(point(seed=seed, refit=refit) for seed, refit in enumerate((80.0, 82.0))),
+        *(point(seed=seed, refit=refit) for seed, refit in enumerate((80.0, 82.0, 81.0))),
         *(
             point(method="Torch-Pruning L1, layer", seed=seed, raw=raw)
-            for seed, raw in enumerate((70.0, 74.0))
+            for seed, raw in enumerate((70.0, 78.0))
         ),
     ]
     (untrained,) = verdicts(points)
-    assert untrained.endswith(": +9.00 ± 2.24 points")  # variances 2 and 8: sqrt(2 / 2 + 8 / 2)
+    assert untrained.endswith(": +7.00 ± 3.00 points")  # of 10 and 4, whose deviation is sqrt(18)
 
 
 def test_page_has_a_section_for_every_setting(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def test_sums_of_small_maps_match_numpy(seed, side, chunk):
     sums = PatchSums(CHANNELS, 9, 5)
     for part in zip(x.double().split(chunk), y.double().split(chunk), strict=True):
         sums.add(*part)
-    xx, xy = sums.take()
+    xx, xy, _ = sums.take()
     flat = x.flatten(1).double().numpy()
     np.testing.assert_allclose(xx, flat.T @ flat, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(xy, flat.T @ y.double().numpy(), rtol=1e-12, atol=1e-11)
