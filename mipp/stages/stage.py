@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params
 from mipp.errors import WorkdirError
 from mipp.storage import fetch_stage, keep_stage
@@ -70,6 +71,7 @@ def run_stage(
         keep_stage(workdir, stage.name)
         return manifest
     logger.info("%s: running", stage.name)
+    keep_freed_memory()
     with stage_folder(workdir, stage.name, key, chosen, inputs) as out:
         stage.body(Context(workdir, out, params, on_epoch))
     keep_stage(workdir, stage.name)
