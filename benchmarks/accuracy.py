@@ -35,6 +35,7 @@ from benchmarks.accuracy_results import (
 from benchmarks.accuracy_workloads import WORKLOADS, Workload, dense_network, load_images
 from benchmarks.torch_pruning_rival import GoalMissed
 from benchmarks.workload import PACKAGES, finish, parser, print_table
+from mipp.allocator import keep_freed_memory
 from mipp.budget import parse_budget
 from mipp.errors import BudgetError, DataError
 from mipp.selection.budget import UNBOUNDED
@@ -71,6 +72,7 @@ def main() -> None:
         write_page(options.results, NAMES)
         return
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     try:
         missed = run(WORKLOADS[options.workload], options)
     except (BudgetError, DataError) as error:
