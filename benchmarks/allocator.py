@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import time
 from statistics import median
@@ -17,7 +16,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.workload import finish, load_network, parser, print_table, random_calibration
+from benchmarks.workload import (
+    finish,
+    load_network,
+    measured_apart,
+    parser,
+    print_table,
+    random_calibration,
+)
 from mipp.allocator import keep_freed_memory
 from mipp.metrics import peak_rss_mb
 
@@ -74,13 +80,9 @@ def measure_alone(options: argparse.Namespace, side: str) -> dict[str, float]:
         "--batch-size": options.batch_size,
         "--steps": options.steps,
         "--threads": options.threads,
+        "--data-root": options.data_root,
     }
-    command = [sys.executable, "-m", "benchmarks.allocator"]
-    command += [text for option, value in values.items() for text in (option, str(value))]
-    command += ["--data-root", options.data_root] if options.data_root else []
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return measured_apart("allocator", values)
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from benchmarks.workload import (
     finish,
     load_calibration,
     load_network,
+    measured_apart,
     parser,
     print_table,
 )
@@ -74,17 +73,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_alone(options: argparse.Namespace, images: int, rows: int) -> dict[str, Any]:
     """`measure` in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--alone", "--model", options.model]
-    numbers = {
+    values = {
+        "--alone": (),
+        "--model": options.model,
         "--images": images,
         "--rows": rows,
         "--threads": options.threads,
         "--batch-size": options.batch_size,
+        "--data-root": options.data_root,
     }
-    command += [text for option, value in numbers.items() for text in (option, str(value))]
-    command += ["--data-root", options.data_root] if options.data_root else []
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return {"measurement": "", **json.loads(done.stdout)}
+    return {"measurement": "", **measured_apart("memory", values)}
 
 
 def main() -> None:

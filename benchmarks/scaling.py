@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.search_page import PAGE, SCALING, write_page
-from benchmarks.workload import finish, parser, print_table
+from benchmarks.workload import finish, measured_apart, parser, print_table
 from mipp.config import EstimateConfig
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
@@ -85,12 +83,8 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
 
 def measured_alone(options: argparse.Namespace, channels: int, rows: int) -> dict[str, Any]:
     """Medians over processes of their own."""
-    command = [sys.executable, "-m", "benchmarks.scaling", "--alone", str(channels), str(rows)]
-    command += ["--threads", str(options.threads)]
-    runs = []
-    for _ in range(options.repetitions):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        runs.append(json.loads(done.stdout))
+    values = {"--alone": (channels, rows), "--threads": options.threads}
+    runs = [measured_apart("scaling", values) for _ in range(options.repetitions)]
     return {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
 
 

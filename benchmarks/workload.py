@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -94,6 +95,23 @@ def find_checkpoint(root: str | None, name: str) -> Path | None:
     """Checkpoint of a network under the data root, None where there is none."""
     files = (place / CHECKPOINTS[name] for place in places(root) if name in CHECKPOINTS)
     return next((file for file in files if file.is_file()), None)
+
+
+def measured_apart(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a benchmark measures in a process of its own, and prints there as JSON.
+
+    Parameters
+    ----------
+    options : of its command line, with one value or a tuple of values; None leaves one out.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    for option, value in options.items():
+        if value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            command += [option, *map(str, values)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def example_of(split: ImageSplit) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
+from mipp.allocator import keep_freed_memory
 from mipp.budget import parse_budget
 from mipp.config import Params
 from mipp.device import divided_threads, resolve_device
@@ -53,6 +54,7 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     part = parts_folder(workdir, params) / f"{pair}.safetensors"
     if fetch_file(workdir, part.relative_to(workdir)):
         return
+    keep_freed_memory()
     part.parent.mkdir(parents=True, exist_ok=True)
     note_attempt(part)
     started = time.perf_counter()

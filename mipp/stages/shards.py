@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mipp.activations.capture import Rows
+from mipp.allocator import keep_freed_memory
 from mipp.config import ExtractConfig, Params
 from mipp.errors import ConfigError
 from mipp.progress import track
@@ -66,6 +67,7 @@ def extract_shard(workdir: Path, params: Params, shard: int) -> None:
     folder = _folder(workdir, params, shard)
     if fetch_file(workdir, (folder / DONE).relative_to(workdir)):
         return
+    keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     note_attempt(folder)
     started = time.perf_counter()
