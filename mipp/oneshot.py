@@ -22,7 +22,7 @@ from mipp.config import (
     parse_params,
 )
 from mipp.criteria import CRITERIA, CriterionInput
-from mipp.criteria.choice import require_choice
+from mipp.criteria.shared.choice import require_choice
 from mipp.errors import ConfigError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
 from mipp.in_memory import measure_information

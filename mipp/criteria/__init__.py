@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from mipp.criteria.bn_scale import score_bn_scale
 from mipp.criteria.chip import score_chip
-from mipp.criteria.criterion import CriterionInput
 from mipp.criteria.fpgm import score_fpgm
 from mipp.criteria.grasp import score_grasp
 from mipp.criteria.grasp_iterative import score_grasp_iterative
@@ -18,6 +17,7 @@ from mipp.criteria.mrmr import score_mrmr
 from mipp.criteria.obd import score_obd
 from mipp.criteria.prospr import score_prospr
 from mipp.criteria.random import score_random
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.snip import score_snip
 from mipp.criteria.snip_iterative import score_snip_iterative
 from mipp.criteria.sosp_h import score_sosp_h

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.activations import capture_whole
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import Member
 from mipp.graph.kinds import NORMS, TOKENWISE
 from mipp.information.moments import MomentSums

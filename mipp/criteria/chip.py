@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.maps import maps_by_group
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.maps import maps_by_group
 from mipp.selection.budget import Scores
 
 IMAGES = 128  # at most; the cost is one eigenproblem per image and unit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mipp.criteria.criterion import CriterionInput, sum_over_producers
-from mipp.criteria.filters import filters_of
+from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
+from mipp.criteria.shared.filters import filters_of
 from mipp.selection.budget import Scores
 
 

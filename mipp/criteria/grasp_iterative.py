@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.elimination import score_by_elimination
 from mipp.criteria.grasp import gradient_flow
-from mipp.criteria.unit_gates import gates_of
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.elimination import score_by_elimination
+from mipp.criteria.shared.unit_gates import gates_of
 from mipp.selection.budget import Scores
 
 ROUNDS = 10

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.maps import maps_by_group
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.maps import maps_by_group
 from mipp.selection.budget import Scores
 
 IMAGES = 512  # at most; the paper takes 500 and sees little change

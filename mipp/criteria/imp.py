@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.criteria.calibrated_steps import copied_buffers, mean_loss, normalising_by_batch
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.elimination import Alive, score_by_elimination
-from mipp.criteria.filters import sum_over_filters, weight_names
-from mipp.criteria.samples import images_in_batches
-from mipp.criteria.unit_gates import gated, gates_of, tensors_of
+from mipp.criteria.shared.calibrated_steps import copied_buffers, mean_loss, normalising_by_batch
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.elimination import Alive, score_by_elimination
+from mipp.criteria.shared.filters import sum_over_filters, weight_names
+from mipp.criteria.shared.samples import images_in_batches
+from mipp.criteria.shared.unit_gates import gated, gates_of, tensors_of
 from mipp.selection.budget import Scores
 
 ROUNDS = 10

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.taking import Values, score_by_taking
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.taking import Values, score_by_taking
 from mipp.selection.budget import Scores
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.filters import sum_over_filters, weight_names
-from mipp.criteria.samples import mean_over_images
-from mipp.criteria.unit_gates import differentiable, run_with, tensors_of
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.filters import sum_over_filters, weight_names
+from mipp.criteria.shared.samples import mean_over_images
+from mipp.criteria.shared.unit_gates import differentiable, run_with, tensors_of
 from mipp.inputs import Inputs, count, each
 from mipp.selection.budget import Scores
 

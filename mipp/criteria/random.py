@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.selection.budget import Scores
 
 

@@ -8,9 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.samples import mean_over_images
-from mipp.criteria.unit_gates import Gates, differentiable, gated, open_gates, run_with, tensors_of
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.samples import mean_over_images
+from mipp.criteria.shared.unit_gates import (
+    Gates,
+    differentiable,
+    gated,
+    open_gates,
+    run_with,
+    tensors_of,
+)
 from mipp.inputs import Inputs
 from mipp.selection.budget import Scores
 

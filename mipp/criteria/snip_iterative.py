@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.elimination import Alive, score_by_elimination
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.elimination import Alive, score_by_elimination
+from mipp.criteria.shared.unit_gates import gates_of
 from mipp.criteria.snip import sensitivities
-from mipp.criteria.unit_gates import gates_of
 from mipp.selection.budget import Scores
 
 ROUNDS = 20

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.filters import sum_over_filters, weight_names
-from mipp.criteria.weight_loss import WeightLoss
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.filters import sum_over_filters, weight_names
+from mipp.criteria.shared.weight_loss import WeightLoss
 from mipp.selection.budget import Scores
 
 

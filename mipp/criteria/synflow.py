@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.elimination import Alive, score_by_elimination
-from mipp.criteria.filters import sum_over_filters, weight_names
-from mipp.criteria.unit_gates import differentiable, gated, gates_of, run_with, tensors_of
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.elimination import Alive, score_by_elimination
+from mipp.criteria.shared.filters import sum_over_filters, weight_names
+from mipp.criteria.shared.unit_gates import differentiable, gated, gates_of, run_with, tensors_of
 from mipp.inputs import Inputs, each, tensors_in
 from mipp.selection.budget import Scores
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.criteria.criterion import CriterionInput, sum_over_producers
+from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.evaluation import evaluating
 from mipp.inputs import call
 from mipp.models.attention import is_plain

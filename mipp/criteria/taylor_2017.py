@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.samples import mean_over_images
-from mipp.criteria.unit_gates import differentiable
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.samples import mean_over_images
+from mipp.criteria.shared.unit_gates import differentiable
 from mipp.graph import ChannelGraph
 from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, call, count

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mipp.criteria.contributions import Gram, contribution_grams
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.order import scores_of_order
+from mipp.criteria.shared.contributions import Gram, contribution_grams
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.order import scores_of_order
 from mipp.selection.budget import Scores
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp.config import Params
-from mipp.criteria.choice import require_choice
+from mipp.criteria.shared.choice import require_choice
 from mipp.errors import MippError
 from mipp.experiments.engine import result_file, run_point, write_whole
 from mipp.experiments.points import Point, expand, only

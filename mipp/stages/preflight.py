@@ -10,7 +10,7 @@ from mipp.activations import Sampling
 from mipp.activations.targets import observed
 from mipp.budget import parse_budget
 from mipp.config import Params, TrainConfig
-from mipp.criteria.choice import require_choice
+from mipp.criteria.shared.choice import require_choice
 from mipp.device import resolve_device
 from mipp.errors import ConfigError
 from mipp.export import require_exportable

@@ -19,8 +19,8 @@ from torch import nn
 import mipp
 from benchmarks.torch_pruning_rival import trace_dependencies
 from mipp.criteria import CRITERIA, CriterionInput
-from mipp.criteria.contributions import contribution_grams
-from mipp.criteria.maps import maps_by_group
+from mipp.criteria.shared.contributions import contribution_grams
+from mipp.criteria.shared.maps import maps_by_group
 from mipp.errors import ActivationError
 from mipp.graph import build_graph
 

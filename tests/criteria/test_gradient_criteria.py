@@ -21,12 +21,12 @@ from torch import nn
 
 from benchmarks.torch_pruning_rival import accumulate_squares, trace_dependencies
 from mipp.criteria import CRITERIA, CriterionInput
-from mipp.criteria.elimination import score_by_elimination, stops
 from mipp.criteria.imp import MOMENTUM, RATE, train_gated
 from mipp.criteria.prospr import RATE as STEP
 from mipp.criteria.prospr import STEPS
+from mipp.criteria.shared.elimination import score_by_elimination, stops
+from mipp.criteria.shared.unit_gates import gated, gates_of, run_with, tensors_of
 from mipp.criteria.synflow import synaptic_flow
-from mipp.criteria.unit_gates import gated, gates_of, run_with, tensors_of
 from mipp.graph import build_graph
 from mipp.selection.selection import Selection
 from mipp.surgery import apply_selection

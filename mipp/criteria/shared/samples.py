@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.inputs import Inputs, count, each, joined
 
 

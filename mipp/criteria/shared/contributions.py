@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.pair_sums import sum_pairs
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.graph import LayerPair
 from mipp.information.moments import Moments
 from mipp.models.resnet_cifar import PaddedShortcut

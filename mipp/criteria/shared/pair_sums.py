@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mipp.activations import Sampling, capture_rows
 from mipp.config import ExtractConfig
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.information.moments import Moments, MomentSums
 from mipp.inputs import count
 

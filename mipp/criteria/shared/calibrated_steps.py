@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.criteria.unit_gates import Tensors, differentiable, run_with
+from mipp.criteria.shared.unit_gates import Tensors, differentiable, run_with
 from mipp.graph.kinds import NORMS
 from mipp.inputs import Inputs
 

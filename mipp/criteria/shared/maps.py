@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.activations import capture_whole
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import ChannelGroup, Member
 from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, count, each, joined

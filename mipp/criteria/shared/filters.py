@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from mipp.criteria.criterion import CriterionInput
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.selection.budget import Scores
 
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from mipp.config import EstimateConfig
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.order import scores_of_order
-from mipp.criteria.pair_sums import sum_pairs
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.order import scores_of_order
+from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.information.pairwise import pairwise_information
 from mipp.selection.budget import Scores
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mipp.criteria.criterion import CriterionInput
-from mipp.criteria.elimination import Alive
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.elimination import Alive
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs
