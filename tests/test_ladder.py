@@ -10,7 +10,14 @@ SOURCES = sorted(path for top in ("mipp", "tasks", "flows") for path in (ROOT / 
 
 # From the bottom up. A module may import its own rung and those below; a new one needs a place.
 LADDER = (
-    {"mipp.allocator", "mipp.errors", "mipp.yaml_values", "mipp.budget", "mipp.config"},
+    {
+        "mipp.allocator",
+        "mipp.errors",
+        "mipp.yaml_values",
+        "mipp.budget",
+        "mipp.names",
+        "mipp.config",
+    },
     {
         "mipp.data",
         "mipp.models",
