@@ -5,8 +5,10 @@ runs the whole pipeline.
 """
 
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.data import register_data
 from mipp.errors import MippError
 from mipp.export import Exported, export_network
+from mipp.models import register_model
 from mipp.oneshot import Pruned, PruneReport, prune
 from mipp.selection.selection import Selection
 
@@ -20,5 +22,7 @@ __all__ = [
     "export_network",
     "load_checkpoint",
     "prune",
+    "register_data",
+    "register_model",
     "save_checkpoint",
 ]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mipp.errors import CheckpointError, SurgeryError
+from mipp.errors import CheckpointError, ModelError, SurgeryError
 from mipp.inputs import Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
@@ -51,21 +51,17 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
 
     Parameters
     ----------
-    build : makes the dense network, for one that is not in `mipp.models`.
+    build : makes the dense network, for one that `mipp.prune` was given without a name.
 
     Raises
     ------
     CheckpointError : the file is missing or was not written by `save_checkpoint`, its network
-        is not one of `mipp.models` and no `build` is given, or the weights do not fit.
+        has no name, or one that is not found here, and no `build` is given, or the weights do
+        not fit.
     """
     recipe, tensors = _read(path)
     spec = ModelSpec(**recipe["spec"]) if recipe["spec"] else None
-    if build is None and spec is None:
-        raise CheckpointError(
-            f"checkpoint {path} holds a network of your own.\nExpected build= with a function "
-            "that makes the dense network, got none; call load_checkpoint(path, build=MyNet)."
-        )
-    model = build() if build is not None else build_model(spec, seed=0)  # type: ignore[arg-type]
+    model = build() if build is not None else _dense(path, spec)
     shape = _shape(recipe["shape"])
     selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
     try:
@@ -82,6 +78,23 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
             "Use the build function of the network that was saved."
         ) from error
     return Checkpoint(model, spec, selection, shape)
+
+
+def _dense(path: Path, spec: ModelSpec | None) -> nn.Module:
+    """The network before it was pruned, by its name."""
+    mend = "call load_checkpoint(path, build=MyNet)"
+    if spec is None:
+        raise CheckpointError(
+            f"checkpoint {path} holds a network of your own.\nExpected build= with a function "
+            f"that makes the dense network, got none; {mend}."
+        )
+    try:
+        return build_model(spec, seed=0)
+    except ModelError as error:
+        raise CheckpointError(
+            f"checkpoint {path} holds a network that cannot be made here.\n{error}\n"
+            f"Start where it can be imported, or {mend}."
+        ) from error
 
 
 def _shape(found: Any) -> Shape:

@@ -18,7 +18,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.information.patches import CHANNELS as PATCH_CHANNELS
-from mipp.models import MODELS, ModelSpec, build_model
+from mipp.models import ModelSpec, build_model, preferred_input
 from mipp.models.resnet_cifar import CifarResNet
 from mipp.selection.selection import Selection
 from mipp.selection.stopping import Threshold
@@ -218,7 +218,7 @@ def ridge_twin(x, y, old, ridge, *, offset):
 
 
 def build_small(name, *, seed=0, classes=10):
-    """A network of `MODELS` in double precision with lively batch-norm statistics, eval mode."""
+    """A network of `mipp.models` in double precision with lively batch-norm statistics, eval mode."""
     spec = small_spec(name, classes)
     model = build_model(spec, seed=seed).double().eval()
     enliven_norms(model, seed)
@@ -226,7 +226,7 @@ def build_small(name, *, seed=0, classes=10):
 
 
 def small_spec(name, classes=10):
-    size = MODELS[name].size
+    size = preferred_input(name)[1]
     return ModelSpec(name, classes, 1 if size == 28 else 3, size)
 
 
@@ -258,13 +258,13 @@ def images_for(name, n, seed=0):
 
 @functools.cache
 def graph_of(name):
-    """Channel graph of a network of `MODELS`; shared, for reading only."""
+    """Channel graph of a network of `mipp.models`; shared, for reading only."""
     return build_graph(build_small(name), images_for(name, 1))
 
 
 @functools.cache
 def states_of(name):
-    """Prepared closed form of every pair of a network of `MODELS` on random images."""
+    """Prepared closed form of every pair of a network of `mipp.models` on random images."""
     images = images_for(name, 16)
     rows = capture_rows(build_small(name), graph_of(name).pairs, [images], Sampling(640, 16, 0))
     return {pair: prepare_rows(*xy, resolution=1.0) for pair, xy in next(iter(rows)).items()}

@@ -1,8 +1,13 @@
-"""A configured set, split by seed."""
+"""A configured set, split by seed.
+
+A set of yours is a function that is called with what it names of the section `data` (`root`,
+`limit`, ...) and `seed`; see `own_set` for what it returns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,30 +15,61 @@ from torch import Tensor
 from mipp.config import DataConfig
 from mipp.data.batch import Augmentation
 from mipp.data.deform import deform_set
-from mipp.data.digits import load_digits
-from mipp.data.image_folder import load_image_folder
 from mipp.data.image_set import ImageSet
-from mipp.data.parquet import load_parquet
+from mipp.data.own_set import image_set_of
 from mipp.data.split import DataSplits, ImageSplit, Preparation
-from mipp.data.torchvision_sets import load_torchvision_set
-from mipp.errors import DataError, did_you_mean
+from mipp.errors import DataError
+from mipp.names import Table, call_taking, require_takes
 
-DATA_SETS: Mapping[str, Callable[[DataConfig], ImageSet]] = {
-    "digits": load_digits,
-    "digits-deformed": load_digits,
-    "mnist": load_torchvision_set,
-    "mnist-deformed": load_torchvision_set,
-    "fashion-mnist": load_torchvision_set,
-    "fashion-mnist-deformed": load_torchvision_set,
-    "cifar10": load_torchvision_set,
-    "cifar10-deformed": load_torchvision_set,
-    "cifar100": load_torchvision_set,
-    "cifar100-deformed": load_torchvision_set,
-    "image-folder": load_image_folder,
-    "parquet": load_parquet,
+_GIVEN = (*DataConfig.model_fields, "seed")
+_TORCHVISION = "mipp.data.torchvision_sets:load_torchvision_set"
+_OWN = {
+    "digits": "mipp.data.digits:load_digits",
+    "mnist": _TORCHVISION,
+    "fashion-mnist": _TORCHVISION,
+    "cifar10": _TORCHVISION,
+    "cifar100": _TORCHVISION,
+    "image-folder": "mipp.data.image_folder:load_image_folder",
+    "parquet": "mipp.data.parquet:load_parquet",
+}
+_DEFORMED = {  # name -> the set that is deformed
+    f"{name}-deformed": name for name in ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 }
 
-_DEFORMED = "-deformed"
+
+def _require_loader(thing: Any) -> None:
+    require_takes(thing, ("config", *_GIVEN), "a function that returns a data set")
+
+
+DATA_SETS: Table[Callable[..., Any]] = Table(
+    "data set",
+    "data.name",
+    DataError,
+    _require_loader,
+    _OWN | {name: _OWN[plain] for name, plain in _DEFORMED.items()},
+)
+
+
+def register_data(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: `data.name` may say this name, in this process.
+
+    Elsewhere, and from every command, `package.module:attribute` names the same set.
+
+    Raises
+    ------
+    DataError : the name is taken, or the function needs what nobody gives.
+
+    Example
+    -------
+    >>> @register_data("stripes")
+    ... def stripes():
+    ...     images = [(torch.eye(8).roll(n, n % 2), n % 2) for n in range(32)]
+    ...     return images[:24], images[24:]
+    >>> data = load_data(DataConfig(name="stripes", calibration=16, validation=0), seed=0)
+    >>> data.classes, data.shape, len(data.train), len(data.test)
+    (2, (1, 8, 8), 24, 8)
+    """
+    return DATA_SETS.register(name)
 
 
 def load_data(
@@ -58,11 +94,6 @@ def load_data(
         calibration; a crop may lose an image; it cannot have these channels; mean or std does not
         fit them.
     """
-    if config.name not in DATA_SETS:
-        raise DataError(
-            f"data set {config.name!r} (data.name) is unknown; "
-            f"{did_you_mean(config.name, DATA_SETS)}."
-        )
     images = _load(config, seed)
     validation, train = _divide(len(images.train.labels), config.validation, seed)
     train = train[: config.limit]
@@ -94,10 +125,11 @@ def load_data(
 
 def _load(config: DataConfig, seed: int) -> ImageSet:
     """The configured set, deformed if its name says so."""
-    loader, plain = DATA_SETS[config.name], config.name.removesuffix(_DEFORMED)
-    if plain == config.name:
-        return loader(config)
-    return deform_set(loader(config.model_copy(update={"name": plain})), seed)
+    loader = DATA_SETS.resolve(config.name)
+    if plain := _DEFORMED.get(config.name):
+        return deform_set(loader(config.model_copy(update={"name": plain})), seed)
+    values = {field: getattr(config, field) for field in DataConfig.model_fields}
+    return image_set_of(config.name, call_taking(loader, config=config, seed=seed, **values))
 
 
 def _divide(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,19 @@
 """Networks by name, and the weights they start from."""
 
-from mipp.models.table import MODELS, ModelSpec, build_model, preferred_input
+from mipp.models.table import (
+    MODELS,
+    ModelSpec,
+    build_model,
+    preferred_input,
+    register_model,
+)
 from mipp.models.weights import load_weights
 
-__all__ = ["MODELS", "ModelSpec", "build_model", "load_weights", "preferred_input"]
+__all__ = [
+    "MODELS",
+    "ModelSpec",
+    "build_model",
+    "load_weights",
+    "preferred_input",
+    "register_model",
+]
