@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 PROBES = 14  # bisections of the pruning ratio, at most
 CLOSE = 0.05  # of the slack: near enough to stop

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from mipp.models.attention import opened_attention
+from mipp.layers.attention import opened_attention
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, Shape, call, filled, zeros
-from mipp.models.attention import is_plain
+from mipp.layers.attention import is_plain
 from mipp.progress import track
 
 WARM_UPS = 3

@@ -19,8 +19,7 @@ LADDER = (
         "mipp.config",
     },
     {
-        "mipp.data",
-        "mipp.models",
+        "mipp.layers",
         "mipp.device",
         "mipp.vision",
         "mipp.progress",
@@ -29,6 +28,7 @@ LADDER = (
         "mipp.inputs",
         "mipp.storage",
     },
+    {"mipp.data", "mipp.models"},
     {"mipp.graph", "mipp.activations"},
     {"mipp.information"},
     {"mipp.selection"},

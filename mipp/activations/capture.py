@@ -18,8 +18,8 @@ from mipp.graph import LayerPair
 from mipp.graph.kinds import TOKENWISE
 from mipp.graph.pixels import thin_out
 from mipp.inputs import Inputs, call
-from mipp.models.attention import in_projection, tokens_of
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.attention import in_projection, tokens_of
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.evaluation import evaluating
 from mipp.inputs import call
-from mipp.models.attention import is_plain
+from mipp.layers.attention import is_plain
 from mipp.selection.budget import Scores
 
 

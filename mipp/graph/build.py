@@ -17,7 +17,7 @@ from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
 from mipp.graph.trail import Trail, run_once
 from mipp.inputs import Inputs, call
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 
 def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:

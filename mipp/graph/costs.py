@@ -9,7 +9,7 @@ from torch import nn
 from mipp.graph.channels import ChannelGroup, LayerCost
 from mipp.graph.kinds import CONVS, LAYER_NORMS, TRANSPOSED
 from mipp.graph.trail import Trail
-from mipp.models.attention import is_plain
+from mipp.layers.attention import is_plain
 
 
 def count_costs(

@@ -11,9 +11,9 @@ from torch import nn
 
 from mipp.graph.channels import ChannelGroup, IntArray
 from mipp.graph.kinds import CONVS, LAYER_NORMS
-from mipp.models.attention import keep_heads, keep_inputs
-from mipp.models.resnet_cifar import PaddedShortcut
-from mipp.models.window_attention import become_pruned, is_window_attention
+from mipp.layers.attention import keep_heads, keep_inputs
+from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers.window_attention import become_pruned, is_window_attention
 
 
 def cut_channels(

@@ -14,7 +14,7 @@ from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member, S
 from mipp.graph.heads import head_groups
 from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS
 from mipp.graph.record import Record, Touch
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 ROLES = ("producers", "passengers", "consumers")
 

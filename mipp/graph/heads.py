@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member, SizeAttribute
-from mipp.models.attention import has_fused_projection, is_plain
-from mipp.models.window_attention import is_window_attention
+from mipp.layers.attention import has_fused_projection, is_plain
+from mipp.layers.window_attention import is_window_attention
 
 
 def head_groups(

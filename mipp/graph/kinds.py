@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from mipp.models.attention import has_fused_projection
-from mipp.models.resnet_cifar import PaddedShortcut
-from mipp.models.window_attention import is_window_attention
+from mipp.layers.attention import has_fused_projection
+from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers.window_attention import is_window_attention
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -11,8 +11,8 @@ from mipp.graph.label_axes import along
 from mipp.graph.record import Labels, Touch
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
-from mipp.models.attention import is_plain
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.attention import is_plain
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 
 def convolve(tracker: Tracker, args: Any, output: Tensor) -> None:

@@ -13,7 +13,7 @@ from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS, TRANSPOSED
 from mipp.inputs import Inputs, call, tensors_of
-from mipp.models.attention import is_plain
+from mipp.layers.attention import is_plain
 
 LAYERS = (*CONVS, *NORMS, *LAYER_NORMS, nn.Linear)  # though a subclass may hold an activation
 

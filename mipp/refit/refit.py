@@ -15,7 +15,7 @@ from mipp.activations.capture import Sampling, Tap
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.inputs import Inputs, call, each
-from mipp.models.attention import in_projection
+from mipp.layers.attention import in_projection
 from mipp.progress import track
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import LayerFit, fit_layer

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mipp.hooked_mode import HookedMode
-from mipp.models.attention import in_projection, tokens_of
+from mipp.layers.attention import in_projection, tokens_of
 
 OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
 OnSum = Callable[[str, Tensor, str], Tensor | None]

@@ -19,7 +19,7 @@ from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.errors import ActivationError
 from mipp.graph import build_graph
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 CONVOLUTIONS = {
     "plain": {"kernel_size": 3},

@@ -9,7 +9,7 @@ from oracles import build_small, graph_of, images_for, random_selection
 from torch import nn
 
 from mipp.errors import ModelError
-from mipp.models.attention import keep_heads
+from mipp.layers.attention import keep_heads
 from mipp.selection.controls import random_units, reinitialised
 from mipp.selection.selection import Selection, keep_all
 from mipp.surgery import apply_selection

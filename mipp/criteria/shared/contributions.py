@@ -11,7 +11,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.graph import LayerPair
 from mipp.information.moments import Moments
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 Gram = npt.NDArray[np.float64]
 

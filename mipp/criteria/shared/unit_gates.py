@@ -17,7 +17,7 @@ from mipp.criteria.shared.elimination import Alive
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs
-from mipp.models.resnet_cifar import PaddedShortcut
+from mipp.layers.padded_shortcut import PaddedShortcut
 
 Gates = Mapping[str, Tensor]  # group -> (width,); 1 leaves a unit as it is, 0 removes it
 Tensors = Mapping[str, Tensor]  # full name -> parameter or buffer

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.models.window_attention import HOME, attend_windows, is_window_attention
+from mipp.layers.window_attention import HOME, attend_windows, is_window_attention
 
 
 def is_plain(module: nn.Module) -> bool:
