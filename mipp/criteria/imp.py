@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.criteria.shared.calibrated_steps import copied_buffers, mean_loss, normalising_by_batch
+from mipp.criteria.shared.calibrated_steps import copied_buffers, loss_with, normalising_by_batch
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
@@ -54,6 +54,6 @@ def train_gated(given: CriterionInput, alive: Alive) -> dict[str, Tensor]:
         for inputs, labels in batches * PASSES:
             tensors = gated(model, given.graph, gates, fixed | weights)
             optimiser.zero_grad()
-            mean_loss(model, tensors, inputs, labels).backward()  # type: ignore[no-untyped-call]
+            loss_with(given, tensors, inputs, labels).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return {name: weight.detach() for name, weight in weights.items()}

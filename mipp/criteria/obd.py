@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
@@ -35,7 +34,7 @@ def score_obd(given: CriterionInput) -> Scores:
         total = [torch.zeros_like(weight) for weight in weights]
         for i in range(count(inputs)):
             outputs = run_with(given.model, tensors, each(inputs, partial(_one, i=i)))
-            loss = F.cross_entropy(outputs, labels[i : i + 1])
+            loss = given.mean_loss(outputs, labels[i : i + 1])
             slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
             for one, slope in zip(total, slopes, strict=True):
                 one.addcmul_(slope, slope)

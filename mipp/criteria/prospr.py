@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.criteria.shared.calibrated_steps import copied_buffers, mean_loss, normalising_by_batch
+from mipp.criteria.shared.calibrated_steps import copied_buffers, loss_with, normalising_by_batch
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import images_in_batches
 from mipp.criteria.shared.unit_gates import Gates, gated, open_gates, tensors_of
@@ -47,9 +47,9 @@ def loss_after_steps(given: CriterionInput, gates: Gates) -> Tensor:
         name: first[name] + torch.zeros_like(first[name], requires_grad=True) for name in names
     }
     for step in range(STEPS):
-        loss = mean_loss(model, {**first, **weights}, *batches[step % len(batches)])
+        loss = loss_with(given, {**first, **weights}, *batches[step % len(batches)])
         slopes = torch.autograd.grad(
             loss, list(weights.values()), create_graph=True, materialize_grads=True
         )
         weights = {n: w - RATE * s for (n, w), s in zip(weights.items(), slopes, strict=True)}
-    return mean_loss(model, {**first, **weights}, *batches[STEPS % len(batches)])
+    return loss_with(given, {**first, **weights}, *batches[STEPS % len(batches)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
@@ -38,7 +37,7 @@ def sensitivities(given: CriterionInput, gates: Gates, images: int | None) -> Sc
 
     def slopes(inputs: Inputs, labels: Tensor) -> Sequence[Tensor]:
         outputs = run_with(model, gated(model, given.graph, gates, tensors), inputs)
-        loss = F.cross_entropy(outputs, labels, reduction="sum")
+        loss = given.summed_loss(outputs, labels)
         return torch.autograd.grad(loss, by, materialize_grads=True)
 
     with differentiable(model):

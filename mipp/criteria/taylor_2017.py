@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
@@ -38,7 +37,7 @@ def score_taylor_2017(given: CriterionInput) -> Scores:
             for name, width in given.graph.widths.items()
         }
         with _gated_reading(model, given.graph, gates):
-            loss = F.cross_entropy(call(model, inputs), labels, reduction="sum")
+            loss = given.summed_loss(call(model, inputs), labels)
         slopes = torch.autograd.grad(loss, list(gates.values()), materialize_grads=True)
         return [slope.double().abs().sum(0) for slope in slopes]
 

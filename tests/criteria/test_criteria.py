@@ -18,8 +18,12 @@ from oracles import (
 from torch import nn
 
 from mipp.budget import parse_budget
+from mipp.config import DataConfig
 from mipp.criteria import CRITERIA, CriterionInput
+from mipp.data import load_data
+from mipp.errors import DataError
 from mipp.graph import build_graph
+from mipp.models import ModelSpec, build_model
 from mipp.selection.budget import fits, select_by_scores
 
 
@@ -175,10 +179,120 @@ def test_taylor_matches_finite_differences(seed):
     layers = nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 3)
     given = own_input(nn.Sequential(*layers).double(), seed=seed)
     scores = CRITERIA["taylor"](given)
+    images, labels = (torch.cat(parts) for parts in zip(*given.batches(), strict=True))
     with torch.no_grad():
         for group in ("0", "2"):
-            per_batch = [slopes(given.model, group, *batch) ** 2 for batch in given.batches()]
-            np.testing.assert_allclose(scores[group], sum(per_batch), rtol=1e-4)
+            expected = slopes(given.model, group, images, labels) ** 2
+            np.testing.assert_allclose(scores[group], expected, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """LeNet-5 as it is drawn, and 600 digits in batches of a size."""
+    split = load_data(DataConfig(calibration=600), seed=0, channels=1, size=12).calibration
+    model = build_model(ModelSpec("lenet5", classes=10, channels=1, size=12), seed=0).eval()
+    images, labels = next(iter(split.batches(600)))
+    graph = build_graph(model, images[:1])
+
+    def in_batches_of(size):
+        batches = list(zip(images.split(size), labels.split(size), strict=True))
+        return CriterionInput(model, graph, lambda: batches, 0)
+
+    return in_batches_of
+
+
+def test_size_of_the_batches_changes_no_score(criterion, digits):
+    """Up to rounding in float32: by less than 1e-5 of the largest score."""
+    expected = criterion(digits(256))
+    for size in (32, 100):
+        given = digits(size)
+        scores = criterion(given)
+        largest = max(np.abs(values).max() for values in expected.values())
+        for group, values in scores.items():
+            np.testing.assert_allclose(values, expected[group], rtol=0, atol=1e-5 * largest)
+        for scope in ("global", "layer"):
+            kept, before = (
+                kept_under(parse_budget("macs:0.5"), found, given.graph, scope)
+                for found in (scores, expected)
+            )
+            assert all(np.array_equal(kept[group], before[group]) for group in kept)
+
+
+def test_taylor_squares_the_change_of_256_images_at_a_time(digits):
+    given = digits(600)
+    ((images, labels),) = given.batches()
+    weight, expected = given.model.conv1.weight, np.zeros(given.graph.widths["conv1"])
+    for x, y in zip(images.split(256), labels.split(256), strict=True):
+        (slope,) = torch.autograd.grad(F.cross_entropy(given.model(x), y), weight)
+        expected += (slope * weight).detach().flatten(1).sum(1).square().numpy()
+    np.testing.assert_allclose(CRITERIA["taylor"](given)["conv1"], expected, rtol=1e-5)
+
+
+# Losses
+
+
+def regression(loss=None):
+    """A network of one output, and what it is to say."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    images = torch.randn(20, 4).double()
+    labels = images.sum(1, keepdim=True)
+    batches = list(zip(images.split(8), labels.split(8), strict=True))
+    return CriterionInput(model, build_graph(model, images[:1]), lambda: batches, 0, loss=loss)
+
+
+BY_LOSS = (
+    "grasp", "grasp-iterative", "imp", "obd", "prospr", "snip", "snip-iterative", "sosp-h",
+    "taylor", "taylor-2017",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_LOSS)
+def test_the_loss_given_is_the_loss_scored_by(name):
+    """Losses with other minima give other scores, or at least another order."""
+    scores = CRITERIA[name](regression(F.mse_loss))["0"]
+    assert np.ptp(scores) > 0
+    other = [
+        CRITERIA[name](regression(lambda out, wanted, k=k: (out - k * wanted.cos()).abs().mean()))
+        for k in (-5, 5)
+    ]
+    assert any(not np.allclose(scores, found["0"]) for found in other)
+
+
+@pytest.mark.parametrize(("name", "power"), [("snip", 1), ("sosp-h", 1), ("obd", 2), ("taylor", 2)])
+def test_scores_grow_with_the_loss(name, power):
+    scores = CRITERIA[name](regression(F.mse_loss))["0"]
+    tenfold = CRITERIA[name](regression(lambda out, wanted: 10 * F.mse_loss(out, wanted)))["0"]
+    np.testing.assert_allclose(tenfold, 10**power * scores, rtol=1e-6)
+
+
+def test_snip_of_a_users_loss_matches_finite_differences():
+    given = regression(F.mse_loss)
+    images = torch.cat([x for x, _ in given.batches()])
+    labels = torch.cat([y for _, y in given.batches()])
+    expected, weight = [], given.model[2].weight
+    with torch.no_grad():
+        for unit in range(6):
+            losses, kept = [], weight[:, unit].clone()
+            for factor in (1 + 1e-5, 1 - 1e-5):
+                weight[:, unit] = kept * factor
+                losses.append(float(F.mse_loss(given.model(images), labels)))
+            weight[:, unit] = kept
+            expected.append(abs(losses[0] - losses[1]) / 2e-5)
+    np.testing.assert_allclose(CRITERIA["snip"](given)["0"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", BY_LOSS)
+def test_cross_entropy_is_refused_where_it_does_not_fit(name):
+    given = regression()
+    before = [parameter.clone() for parameter in given.model.parameters()]
+    given.model.requires_grad_(False)
+    batches = [(x, (y > 0).long()[:, 0]) for x, y in given.batches()]
+    given = CriterionInput(given.model, given.graph, lambda: batches, 0)
+    with pytest.raises(DataError, match=r"(?s)outputs \(\d+, 1\) and labels.*int64.*pass loss="):
+        CRITERIA[name](given)
+    assert all(map(torch.equal, given.model.parameters(), before))
+    assert not any(parameter.requires_grad for parameter in given.model.parameters())
 
 
 def test_random_scores_depend_on_the_seed_alone():

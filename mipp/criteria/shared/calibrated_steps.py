@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.unit_gates import Tensors, differentiable, run_with
 from mipp.graph.kinds import NORMS
 from mipp.inputs import Inputs
@@ -35,6 +35,6 @@ def copied_buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
 
 
-def mean_loss(model: nn.Module, tensors: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of one batch with these parameters and buffers."""
-    return F.cross_entropy(run_with(model, tensors, inputs), labels)
+def loss_with(given: CriterionInput, tensors: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
+    """Mean loss of one batch with these parameters and buffers."""
+    return given.mean_loss(run_with(given.model, tensors, inputs), labels)

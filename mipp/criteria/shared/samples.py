@@ -33,6 +33,26 @@ def images_in_batches(given: CriterionInput, images: int, size: int) -> list[tup
     ]
 
 
+def minibatches(given: CriterionInput, size: int) -> Iterator[list[tuple[Inputs, Tensor]]]:
+    """All images, so many at a time; each time as parts that are no larger than they come.
+
+    Batches of 100 and a size of 256 give parts of 100, 100 and 56, then 44, 100, 100 and 12.
+    """
+    parts: list[tuple[Inputs, Tensor]] = []
+    room = size
+    for inputs, labels in given.batches():
+        start = 0
+        while start < len(labels):
+            stop = min(start + room, len(labels))
+            parts.append((each(inputs, partial(_rows, start=start, stop=stop)), labels[start:stop]))
+            room, start = room - (stop - start), stop
+            if room == 0:
+                yield parts
+                parts, room = [], size
+    if parts:
+        yield parts
+
+
 def mean_over_images(
     given: CriterionInput,
     sums: Callable[[Inputs, Tensor], Sequence[Tensor]],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
@@ -23,13 +22,14 @@ from mipp.inputs import Inputs
 
 
 class WeightLoss:
-    """Mean cross-entropy over the calibration images, by all convolution and linear weights.
+    """Mean loss over the calibration images, by all convolution and linear weights.
 
     Parameters
     ----------
     gates : of the units, held where they are; None: all open.
     images : so many from the first; None: all.
-    temperature : what the network's outputs are divided by.
+    temperature : what the network's outputs are divided by before cross entropy; another loss
+        takes them as they are.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WeightLoss:
         temperature: float = 1.0,
     ) -> None:
         self._given, self._gates, self._images = given, gates, images
-        self._temperature = temperature
+        self._temperature = temperature if given.loss is None else 1.0
         self._tensors = tensors_of(given.model)
         self.weights = {
             name: self._tensors[name].clone().requires_grad_(True)
@@ -69,8 +69,10 @@ class WeightLoss:
         tensors: Tensors = self._tensors | self.weights
         if self._gates is not None:
             tensors = gated(given.model, given.graph, self._gates, tensors)
-        outputs = run_with(given.model, tensors, inputs) / self._temperature
-        loss = F.cross_entropy(outputs, labels, reduction="sum")
+        outputs = run_with(given.model, tensors, inputs)
+        if self._temperature != 1 and isinstance(outputs, Tensor):
+            outputs = outputs / self._temperature
+        loss = given.summed_loss(outputs, labels)
         by = list(self.weights.values())
         return torch.autograd.grad(loss, by, create_graph=keep, materialize_grads=True)
 
