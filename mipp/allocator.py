@@ -23,8 +23,8 @@ def keep_freed_memory() -> bool:
 
     The tensors of a step are freed and asked for again in the next. What was given back in
     between, the kernel hands out page by page and fills with zeros first: an eighth to a sixth of
-    the time of training ResNet-20 on a CPU (`python -m benchmarks.allocator`). Other C libraries,
-    and what the environment says about the allocator, are left alone.
+    the time of training ResNet-20 on a CPU (`python -m benchmarks.cost.allocator`). Other C
+    libraries, and what the environment says about the allocator, are left alone.
     """
     change = getattr(ctypes.CDLL(None), "mallopt", None)
     if change is None or any(name in os.environ for name in DECIDED):

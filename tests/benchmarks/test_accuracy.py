@@ -5,11 +5,11 @@ import statistics
 import pytest
 import torch
 
-from benchmarks.accuracy import NAMES, arguments, checked, chosen, run, show
-from benchmarks.accuracy_methods import METHODS, Trial, methods_for
-from benchmarks.accuracy_page import write_page
-from benchmarks.accuracy_results import COLUMNS, add, read, table, verdicts
-from benchmarks.accuracy_workloads import WORKLOADS, Workload, dense_network, load_images
+from benchmarks.accuracy.equal_budgets import NAMES, arguments, checked, chosen, run, show
+from benchmarks.accuracy.methods import METHODS, Trial, methods_for
+from benchmarks.accuracy.page import write_page
+from benchmarks.accuracy.results import COLUMNS, add, read, table, verdicts
+from benchmarks.accuracy.workloads import WORKLOADS, Workload, dense_network, load_images
 from mipp.config import DataConfig, TrainConfig
 from mipp.data import load_data
 from mipp.errors import BudgetError
@@ -69,7 +69,7 @@ def test_both_starts_of_mipp_share_the_network_but_not_the_training(finished):
 
 def test_a_rerun_computes_only_what_is_missing(finished, monkeypatch):
     before = (finished / "points.csv").read_text()
-    monkeypatch.setattr("benchmarks.accuracy.measure", None)  # calling it would fail
+    monkeypatch.setattr("benchmarks.accuracy.equal_budgets.measure", None)  # calling it would fail
     assert run(DIGITS, options(finished)) == []
     assert (finished / "points.csv").read_text() == before
 

@@ -6,10 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.gpu import NETWORKS, arguments, end_to_end, equal_verdicts, main, measure, prepared
-from benchmarks.gpu_page import page
-from benchmarks.search_steps import cost_of, repetition
+from benchmarks.cost import gpu
+from benchmarks.cost.gpu import (
+    NETWORKS,
+    arguments,
+    end_to_end,
+    equal_verdicts,
+    main,
+    measure,
+    prepared,
+)
+from benchmarks.cost.gpu_page import page
+from benchmarks.cost.search_steps import cost_of, repetition
 from mipp.errors import DataError
 from mipp.selection.top_down import Walk
 

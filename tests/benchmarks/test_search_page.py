@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import search_page
-from benchmarks.search_page import verdict, write_page
+from benchmarks.cost import search_page
+from benchmarks.cost.search_page import verdict, write_page
 
-ROOT = Path(search_page.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_that_of_the_kept_results(tmp_path, monkeypatch):

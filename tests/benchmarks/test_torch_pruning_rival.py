@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.torch_pruning_rival import (
+from benchmarks.rivals.torch_pruning import (
     CRITERIA,
     Goal,
     GoalMissed,

@@ -17,7 +17,7 @@ from oracles import (
 from torch import nn
 
 import mipp
-from benchmarks.torch_pruning_rival import trace_dependencies
+from benchmarks.rivals.torch_pruning import trace_dependencies
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.contributions import contribution_grams
 from mipp.criteria.shared.maps import maps_by_group

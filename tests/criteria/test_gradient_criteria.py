@@ -19,7 +19,7 @@ from oracles import (
 )
 from torch import nn
 
-from benchmarks.torch_pruning_rival import accumulate_squares, trace_dependencies
+from benchmarks.rivals.torch_pruning import accumulate_squares, trace_dependencies
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.imp import MOMENTUM, RATE, train_gated
 from mipp.criteria.prospr import RATE as STEP

@@ -1,0 +1,1 @@
+"""One setting changed at a time."""

@@ -1,0 +1,1 @@
+"""Test accuracy of pruned networks, at equal budgets and before and after training."""

@@ -1,0 +1,125 @@
+"""How the closed form's cost grows: with a layer's width, and with the number of rows.
+
+Synthetic rows of one layer pair, 3x3 kernels, as many targets as channels. A width or a number of
+rows is measured in a process of its own, so that its peak memory is its own too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cost.search_page import PAGE, SCALING, write_page
+from benchmarks.shared.workload import finish, measured_apart, parser, print_table
+from mipp.config import EstimateConfig
+from mipp.information import gaussian
+from mipp.information.moments import MomentSums
+from mipp.metrics import peak_rss_mb
+from mipp.selection.stopping import Threshold
+from mipp.selection.terc import best_first, visit_once, visiting_order
+
+BLOCK = 9
+BATCH = 1024  # rows that come at once
+NOTE = """\
+sums: rows into moments, in chunks; prepare: one factorisation; walk: half of the channels go, best
+first, or visited once in MI order. Only the sums depend on the number of rows. Memory: above the
+process before."""
+
+
+def arguments() -> argparse.Namespace:
+    options = parser("cost.scaling", __doc__ or "")
+    options.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
+    options.add_argument("--rows", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
+    options.add_argument("--width", type=int, default=128, help="while rows vary")
+    options.add_argument("--count", type=int, default=8192, help="rows while widths vary")
+    options.add_argument("--repetitions", type=int, default=3)
+    options.add_argument("--alone", type=int, nargs=2, metavar=("CHANNELS", "ROWS"))
+    options.add_argument("--write", action="store_true", help=f"keep the result and write {PAGE}")
+    return options.parse_args()
+
+
+def measure(channels: int, rows: int) -> dict[str, Any]:
+    """Seconds of each step and the memory that they took."""
+    before = peak_rss_mb()
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(channels, channels, generator=generator) / channels**0.5
+    sums, seconds = MomentSums("rows"), 0.0
+    for _ in range(-(-rows // BATCH)):
+        x = torch.randn(BATCH, channels, BLOCK, generator=generator)
+        y = torch.relu(x.mean(2) @ mix)
+        started = time.perf_counter()
+        sums.add(x, y)
+        seconds += time.perf_counter() - started
+    started_preparing = time.perf_counter()
+    config = EstimateConfig()
+    state = gaussian.prepare(
+        sums.moments(), channels, ridge=config.ridge, resolution=config.resolution
+    )
+    prepared = time.perf_counter()
+    targets = torch.arange(channels)
+    single = state.single(targets)
+    half = Threshold(math.inf), channels // 2  # whatever they add, down to the floor
+    started = time.perf_counter()
+    visit_once([state.eliminate(targets, visiting_order(single))], single, *half)
+    visited = time.perf_counter()
+    best_first([state.eliminate(targets)], single, *half)
+    return {
+        "channels": channels,
+        "rows": rows,
+        "sums": seconds,
+        "prepare": prepared - started_preparing,
+        "walk": time.perf_counter() - visited,
+        "walk, MI order": visited - started,
+        "MiB": peak_rss_mb() - before,
+    }
+
+
+def measured_alone(options: argparse.Namespace, channels: int, rows: int) -> dict[str, Any]:
+    """Medians over processes of their own."""
+    values = {"--alone": (channels, rows), "--threads": options.threads}
+    runs = [measured_apart("cost.scaling", values) for _ in range(options.repetitions)]
+    return {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+
+
+def exponent(rows: Sequence[dict[str, Any]], over: str, step: str) -> float:
+    """Slope of the logarithm of a step's cost over that of the size."""
+    size, cost = (np.log([max(row[key], 1e-9) for row in rows]) for key in (over, step))
+    return float(np.polyfit(size, cost, 1)[0])
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    if options.alone:
+        print(json.dumps(measure(*options.alone)))
+        return
+    wide = [measured_alone(options, width, options.count) for width in options.widths]
+    print_table(wide)
+    steps = ("sums", "prepare", "walk", "walk, MI order", "MiB")
+    over_width = {step: exponent(wide, "channels", step) for step in steps}
+    print("exponent of the width: " + _listed(over_width))
+    long = [measured_alone(options, options.width, rows) for rows in options.rows]
+    print_table(long)
+    over_rows = {step: exponent(long, "rows", step) for step in steps}
+    print("exponent of the rows: " + _listed(over_rows))
+    print(NOTE)
+    results = {"wide": wide, "long": long, "over_width": over_width, "over_rows": over_rows}
+    circumstances = finish("cost.scaling", results, options.out)
+    if options.write:
+        SCALING.write_text(json.dumps({**results, **circumstances}, indent=1) + "\n")
+        write_page()
+
+
+def _listed(exponents: dict[str, float]) -> str:
+    return ", ".join(f"{step} {value:.2f}" for step, value in exponents.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""docs/search.md: what a search costs on a CPU, and how that grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.shared import markdown
+
+PAGE = Path("docs/search.md")
+RESULTS = Path("benchmarks/results")
+SCALING = RESULTS / "scaling.json"
+TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
+HEAD = """\
+# What a search costs on a CPU
+
+Written by `python -m benchmarks.cost.search --write` and
+`python -m benchmarks.cost.scaling --write`; on a GPU see [RESULTS.md](../benchmarks/RESULTS.md).
+
+*search* is extract (a forward pass, its rows in the store and their moments), estimate and choose;
+*taylor* is Torch-Pruning's Taylor criterion on the same images, its backward passes and its scores.
+Tracing is in neither. The rival's pass is that of the fastest of its criteria that look at images;
+those that look at weights alone take no time to speak of. All steps are timed in one process, one
+after the other, again and again; times are medians, ratios medians of those inside of a repetition.
+Machines differ in how their products in float64, of which estimate and choose consist, compare to
+a convolution in float32, and so do the hours of one machine: expect a tenth more or less.
+"""
+
+
+def measured_path(model: str) -> Path:
+    """Where the measurement of one network is kept."""
+    return RESULTS / f"search-{model}.json"
+
+
+def verdict(model: str, forwards: float, rivals: float) -> str:
+    """What was measured beside what was aimed at, in words."""
+    against_rival = f"{rivals:.2f} times Torch-Pruning's Taylor pass (at most 1 aimed at: "
+    against_rival += "met)" if rivals <= 1 else "missed)"
+    if model not in TARGETS:
+        return f"{forwards:.2f} forward passes, {against_rival}"
+    met = "met" if forwards <= TARGETS[model] else "missed"
+    return (
+        f"{forwards:.2f} forward passes (at most {TARGETS[model]:g} aimed at: {met}), "
+        f"{against_rival}"
+    )
+
+
+def write_page() -> None:
+    """The page of all measurements that are kept."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("search-*.json"))]
+    scaling = json.loads(SCALING.read_text()) if SCALING.exists() else None
+    PAGE.write_text(page(found, scaling))
+
+
+def page(searches: Sequence[Mapping[str, Any]], scaling: Mapping[str, Any] | None) -> str:
+    """The page as Markdown."""
+    parts = [HEAD, *map(_search, searches)]
+    return "\n".join([*parts, _growth(scaling)] if scaling else parts)
+
+
+def _search(results: Mapping[str, Any]) -> str:
+    forwards, rivals = results["search_over_forward"][0], results["search_over_taylor"][0]
+    lines = [
+        f"## {results['model']}",
+        "",
+        f"`{results['command']}`: {results['images']:,} images, {len(results['runs'])} "
+        f"repetitions, {results['weights']}. {_where(results)}",
+        "",
+        *markdown.table_of(results["steps"], markdown.brief),
+        "",
+        f"A search costs {verdict(results['model'], forwards, rivals)}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _growth(results: Mapping[str, Any]) -> str:
+    over = {"width": results["over_width"], "rows": results["over_rows"]}
+    lines = [
+        "## Growth",
+        "",
+        f"`{results['command']}`. One layer pair of synthetic rows, 3x3 kernels, as many targets "
+        "as channels; each size in processes of its own. *sums*: rows into moments, in chunks; "
+        "*prepare*: one factorisation; *walk*: half of the channels go, best first, or visited "
+        "once in MI order; seconds. *MiB*: above the process before. " + _where(results),
+        "",
+        *markdown.table_of(results["wide"], markdown.brief),
+        "",
+        *markdown.table_of(results["long"], markdown.brief),
+        "",
+        "Exponents of a power law through these points; after the sums nothing depends on the "
+        "rows:",
+        "",
+        *markdown.table_of(
+            [{"over the": name, **steps} for name, steps in over.items()],
+            lambda value: f"{value:.2f}" if isinstance(value, float) else value,
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _where(results: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
+    load = " ".join(map(str, results["load_average"]))
+    return (
+        f"{results['threads']} threads on {results['cores']} cores, load average {load}; "
+        f"{versions}."
+    )

@@ -1,0 +1,1 @@
+"""What the kept sweeps of experiments/results say to what was published."""

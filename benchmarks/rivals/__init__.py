@@ -1,0 +1,1 @@
+"""Other people's pruners, as this project runs them."""

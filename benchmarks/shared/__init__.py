@@ -1,0 +1,1 @@
+"""What benchmarks have in common: options, images and networks, kept points, tables."""

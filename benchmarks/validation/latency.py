@@ -1,0 +1,143 @@
+"""Budgets of time: the share of the dense network's time that is asked for, and that is measured.
+
+Networks with random weights are scored by L1 under the budget, pruned, and timed once more in
+turns with the dense network, by a measurement that the selection has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.shared import markdown
+from benchmarks.shared.workload import finish, print_table
+from mipp.budget import parse_budget
+from mipp.config import ChooseConfig
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.device import resolve_device
+from mipp.graph import build_graph
+from mipp.latency import Clock, within_time
+from mipp.models import ModelSpec, build_model
+from mipp.selection.by_scores import select_by_criterion
+
+RESULTS = Path("benchmarks/results/latency.csv")
+PAGE = Path("docs/latency.md")
+TARGET = 0.10  # relative error
+PAGE_TEXT = """# Time as a budget
+
+Written by `{command}`: {budget}, random weights, {size} pixels, units scored by L1. The network is
+pruned and timed again in turns with the dense one, by a measurement that the selection has not
+seen. Device: {device}. First error: of the selection that the table alone predicts to meet the
+budget; error: of the one that was taken after {tries} selections at most.
+
+{table}
+
+The target is an error within {target:.0f} %: {verdict}. The seconds are those of the whole
+selection, its table and its timings of whole networks; they, like the times, are measured on a
+machine that others use too. Two runs may choose differently, because their measurements differ.
+"""
+
+
+def arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        prog="python -m benchmarks.validation.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("--models", nargs="+", default=["mobilenet_v2", "resnet18"])
+    options.add_argument("--batches", type=int, nargs="+", default=[1, 64])
+    options.add_argument("--size", type=int, default=64, help="image side in pixels")
+    options.add_argument("--budget", default="latency:0.7")
+    options.add_argument("--device", default="auto")
+    options.add_argument("--threads", type=int, default=1, help="threads of torch")
+    options.add_argument("--out", type=Path, help="JSON file to write")
+    options.add_argument("--write", action="store_true", help=f"write {RESULTS} and {PAGE}")
+    return options.parse_args()
+
+
+def measure(options: argparse.Namespace, name: str, batch: int) -> dict[str, Any]:
+    """Select under the budget, and time what came of it."""
+    device = resolve_device(options.device)
+    shape = (3, options.size, options.size)
+    model = build_model(ModelSpec(name, classes=10, channels=3, size=options.size), seed=0)
+    model.to(device).eval()
+    graph = build_graph(model, torch.zeros(1, *shape, device=device))
+    scores = CRITERIA["l1"](CriterionInput(model, graph, list, 0))
+    config = ChooseConfig(method="l1", budget=options.budget)
+    clock = Clock(model, shape, batch, device)
+    started = time.perf_counter()
+    selection, report = within_time(
+        lambda timed, asked: select_by_criterion(timed, scores, asked, {}),
+        lambda selection: selection,
+        graph,
+        config,
+        clock,
+    )
+    seconds = time.perf_counter() - started
+    assert report is not None
+    best, wanted = report.best(), parse_budget(options.budget).value
+    assert best is not None
+    measured = clock.share(selection)
+    return {
+        "network": name,
+        "batch": batch,
+        "target": wanted,
+        "macs": graph.macs(selection.counts()) / graph.macs(graph.widths),
+        "predicted": best.predicted,
+        "measured": measured,
+        "first error %": 100 * (report.tries[0].measured / wanted - 1),
+        "error %": 100 * (measured / wanted - 1),
+        "selections": len(report.tries),
+        "seconds": seconds,
+    }
+
+
+def write(options: argparse.Namespace, rows: list[dict[str, Any]], verdict: str) -> None:
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({k: _rounded(v) for k, v in row.items()} for row in rows)
+    device = Clock(torch.nn.Identity(), (), 1, resolve_device(options.device)).circumstances()
+    PAGE.write_text(
+        PAGE_TEXT.format(
+            command="python -m benchmarks.validation.latency --write",
+            budget=f"`{options.budget}`",
+            size=options.size,
+            device=device["device"],
+            tries=max(row["selections"] for row in rows),
+            table="\n".join(markdown.table_of(rows, _rounded)),
+            target=100 * TARGET,
+            verdict=verdict,
+        )
+    )
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for name in options.models:
+        for batch in options.batches:
+            rows.append(measure(options, name, batch))
+            print_table(rows[-1:])
+    worst = max(abs(row["error %"]) for row in rows)
+    verdict = f"{'met' if worst <= 100 * TARGET else 'missed'}, the largest is {worst:.1f} %"
+    print()
+    print_table(rows)
+    print(f"target: an error within {TARGET:.0%}: {verdict}")
+    if options.write:
+        write(options, rows, verdict)
+    finish("validation.latency", {"runs": rows}, options.out)
+
+
+if __name__ == "__main__":
+    main()
