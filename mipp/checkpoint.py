@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mipp.cut import apply_selection
 from mipp.errors import CheckpointError, ModelError, SurgeryError
 from mipp.inputs import Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 FORMAT = "mipp-1"
 

@@ -13,9 +13,9 @@ from mipp.budget import parse_budget
 from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
-from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import MomentSums
+from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.inputs import Inputs, count
 from mipp.progress import track
 
@@ -29,7 +29,7 @@ def measure_information(
     config: ChooseConfig,
     targets: Targets,
     seed: int,
-) -> dict[str, PairInformation]:
+) -> Information:
     """Answers for every pair.
 
     The closed form adds moments up as the network runs; another estimator, or a test of
@@ -53,7 +53,7 @@ def measure_information(
             chunks[name].append(part)
     estimator = ESTIMATORS[config.estimator]
     answers = estimator.samples if tested else estimator.answers
-    found = {}
+    found: dict[str, PairInformation | SampledInformation] = {}
     for pair in track(graph.pairs, total=len(graph.pairs), label="estimate"):
         data = _pair_data(pair.name, chunks[pair.name])
         state = estimator.prepare(data, ESTIMATE, seed)

@@ -23,6 +23,7 @@ from mipp.config import (
 )
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.choice import require_choice
+from mipp.cut import apply_selection
 from mipp.errors import ConfigError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
 from mipp.in_memory import measure_information
@@ -30,12 +31,11 @@ from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
-from mipp.selection.budget import check_reachable
 from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
+from mipp.selection.spending import check_reachable
 
 REPAIRS = ("refit", "recalibrate", "none")
 TARGETS = ExtractConfig().targets

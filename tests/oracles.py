@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from mipp.activations import Sampling, capture_rows
+from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.information.patches import CHANNELS as PATCH_CHANNELS
 from mipp.models import ModelSpec, build_model, preferred_input
 from mipp.models.resnet_cifar import CifarResNet
+from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.selection import Selection
-from mipp.selection.stopping import Threshold
-from mipp.selection.terc import visit_once, visiting_order
-from mipp.surgery import apply_selection
+from mipp.selection.visits import visit_once, visiting_order
 
 # Closed forms
 
@@ -174,8 +174,11 @@ def decide(walk, x, y, threshold, *, floor=0, **settings):
     state = prepare_rows(x, y, **settings)
     targets = torch.arange(y.shape[1])
     single = state.single(targets)
-    order = visiting_order(single) if walk is visit_once else None
-    return walk([state.eliminate(targets, order)], single, Threshold(threshold), floor)
+    if walk is visit_once:
+        elimination = state.eliminate_in_order(targets, visiting_order(single))
+    else:
+        elimination = state.eliminate(targets)
+    return walk([Consumer(elimination)], single, Threshold(threshold), floor)
 
 
 # Slow twins of the other layers

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.cut import apply_selection
 from mipp.errors import CheckpointError
 from mipp.models import MODELS, build_model
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 OWN_SELECTION = Selection({"0": np.array([1, 2, 5])}, {"0": 8}, "test")
 

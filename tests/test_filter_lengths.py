@@ -9,9 +9,9 @@ from oracles import build_small, graph_of, images_for, own_images, random_select
 from torch import nn
 
 from mipp.activations import Sampling
+from mipp.cut import apply_selection
 from mipp.refit import RefitSettings, refit
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
-from mipp.surgery import apply_selection
 
 NAME = "resnet20"
 NORM_AFTER = {"conv": "norm"}

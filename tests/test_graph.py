@@ -19,12 +19,12 @@ from oracles import (
 )
 from torch import nn
 
+from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
 from mipp.models import MODELS
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 
 def assert_costs_match(graph, kept, model, shape):

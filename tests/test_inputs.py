@@ -8,11 +8,11 @@ from torch import nn
 
 import mipp
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.graph import build_graph
 from mipp.inputs import call, each, joined, shape_of, tensors_of, zeros
 from mipp.metrics import count_macs
-from mipp.surgery import apply_selection
 
 
 class Pair(nn.Module):

@@ -18,11 +18,11 @@ from torch import nn
 
 from mipp.activations import Sampling
 from mipp.activations.capture import Tap
+from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.refit import RefitSettings, recalibrate, refit, watcher
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.selection.selection import Selection, keep_all
-from mipp.surgery import apply_selection
 
 IMAGES = 24
 SETTINGS = RefitSettings(ridge=1e-2, sampling=Sampling(rows=960, images=IMAGES, seed=0))

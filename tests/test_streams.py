@@ -9,13 +9,13 @@ from torch import nn
 
 import mipp
 from mipp.activations import Sampling, capture_rows
+from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
 from mipp.refit import RefitSettings, refit
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 # Hand-written modules
 

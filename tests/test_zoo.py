@@ -12,10 +12,10 @@ from torch import nn
 
 import mipp
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model
-from mipp.surgery import apply_selection
 
 # The method that needs no activations, where information takes more than a test's time.
 WIDE = "l1"

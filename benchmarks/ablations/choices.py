@@ -25,6 +25,7 @@ from benchmarks.shared.workload import example_of, load_network, load_splits
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.targets import Targets
 from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig, PruneConfig
+from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.information import gaussian
 from mipp.information.moments import Moments, MomentSums
@@ -32,7 +33,6 @@ from mipp.metrics import accuracy
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.refit.least_squares import STEPS
 from mipp.selection.by_information import select_by_information
-from mipp.surgery import apply_selection
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
 RESULTS, PAGE = Path("benchmarks/results/choices.csv"), Path("docs/experiments.md")

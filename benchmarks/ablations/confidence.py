@@ -24,8 +24,8 @@ from benchmarks.shared.points import add_point
 from mipp.activations import Sampling, capture_rows
 from mipp.config import Params, load_params
 from mipp.graph import ChannelGraph
-from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.protocols import PairInformation
 from mipp.selection.by_information import select_by_information
 from mipp.stages import STAGES, preflight, run_stage
 from mipp.stages.inputs import images_of, load_dense, load_splits, trace

@@ -38,7 +38,7 @@ from benchmarks.shared.workload import PACKAGES, finish, parser, print_table
 from mipp.allocator import keep_freed_memory
 from mipp.budget import parse_budget
 from mipp.errors import BudgetError, DataError
-from mipp.selection.budget import UNBOUNDED
+from mipp.selection.spending import UNBOUNDED
 
 RESULTS = Path("benchmarks/results/accuracy.csv")
 NAMES = [method.name for method in METHODS]

@@ -28,13 +28,13 @@ from mipp.activations import Sampling
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig, FinetuneConfig, PruneConfig
 from mipp.criteria import CRITERIA, CriterionInput
+from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
 from mipp.oneshot import prune
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 from mipp.training import train
 
 BATCH = 256

@@ -22,8 +22,8 @@ from mipp.config import EstimateConfig
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
 from mipp.metrics import peak_rss_mb
-from mipp.selection.stopping import Threshold
-from mipp.selection.terc import best_first, visit_once, visiting_order
+from mipp.selection.rules import Consumer, Threshold
+from mipp.selection.visits import best_first, visit_once, visiting_order
 
 BLOCK = 9
 BATCH = 1024  # rows that come at once
@@ -67,9 +67,10 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
     single = state.single(targets)
     half = Threshold(math.inf), channels // 2  # whatever they add, down to the floor
     started = time.perf_counter()
-    visit_once([state.eliminate(targets, visiting_order(single))], single, *half)
+    in_order = state.eliminate_in_order(targets, visiting_order(single))
+    visit_once([Consumer(in_order)], single, *half)
     visited = time.perf_counter()
-    best_first([state.eliminate(targets)], single, *half)
+    best_first([Consumer(state.eliminate(targets))], single, *half)
     return {
         "channels": channels,
         "rows": rows,

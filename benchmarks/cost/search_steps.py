@@ -27,7 +27,7 @@ from mipp.data import ImageSplit
 from mipp.device import synchronize
 from mipp.graph import ChannelGraph
 from mipp.information.estimators import prepare_gaussian
-from mipp.information.gaussian import PairState
+from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
 from mipp.metrics import peak_rss_mb
 from mipp.selection.by_information import Choice, select_by_information

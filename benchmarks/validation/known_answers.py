@@ -19,17 +19,18 @@ from scipy import stats
 
 from benchmarks.shared import markdown
 from mipp.activations import Sampling
+from mipp.cut import apply_selection
 from mipp.information import gaussian, moments, reconstruction
-from mipp.information.folds import FoldedInformation
-from mipp.information.pair_rows import ReconstructionSettings, pair_rows
+from mipp.information.gaussian.folds import FoldedInformation
+from mipp.information.reconstruction.rows import pair_rows
+from mipp.information.reconstruction.settings import ReconstructionSettings
 from mipp.metrics import count_macs, count_params
 from mipp.models import MODELS
 from mipp.progress import track
 from mipp.refit import RefitSettings, refit
+from mipp.selection.rules import Confidence, Consumer, Threshold
 from mipp.selection.selection import keep_all
-from mipp.selection.stopping import Confidence, Threshold
-from mipp.selection.terc import visit_once, visiting_order
-from mipp.surgery import apply_selection
+from mipp.selection.visits import visit_once, visiting_order
 from tests.oracles import (
     RefitTwin,
     build_small,
@@ -193,8 +194,8 @@ def terc(x: FloatArray, y: FloatArray, threshold: float) -> list[int]:
     state = prepare_rows(x[:, :, None], y, ridge=1e-6, resolution=0.1)
     every = torch.arange(y.shape[1])
     single = state.single(every)
-    eliminations = [state.eliminate(every, visiting_order(single))]
-    verdicts = visit_once(eliminations, single, Threshold(threshold), 0)
+    elimination = state.eliminate_in_order(every, visiting_order(single))
+    verdicts = visit_once([Consumer(elimination)], single, Threshold(threshold), 0)
     return sorted(v.channel for v in verdicts if v.kept)
 
 
@@ -222,8 +223,8 @@ def null_is_dropped(targets: int, seed: int) -> bool:
     y = x[:, :5, 0] @ weights + noise
     whole = gaussian.prepare_rows(x, y, 6, ridge=1e-6, resolution=0.3)
     folded = FoldedInformation(whole, lambda: (x, y), 5, 1e-6, seed + 1000)
-    elimination = folded.eliminate(torch.arange(targets))
-    return not Confidence(95).judge([elimination], 5).stays
+    elimination = folded.eliminate_in_order(torch.arange(targets), [5, *range(5)])
+    return not Confidence(95).judge([Consumer(elimination)], 5).stays
 
 
 # TERC's toy sets
@@ -250,8 +251,8 @@ def toy_sets() -> Iterator[Check]:
             pair = reconstruction.Reconstruction(state, lambda rows=rows: rows, settings)  # type: ignore[misc]
             target = torch.tensor([0])
             single, joint = pair.single(target), pair.joint(target)
-            elimination = pair.eliminate(target, visiting_order(single))
-            verdicts = visit_once([elimination], single, Confidence(95, 1e-3 * joint), 0)
+            elimination = pair.eliminate_in_order(target, visiting_order(single))
+            verdicts = visit_once([Consumer(elimination)], single, Confidence(95, 1e-3 * joint), 0)
             kept = sorted(columns[v.channel] for v in verdicts if v.kept)
             right += kept == [0, 1, 2]
             joints.append(joint)

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 
 import mipp
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.cut import apply_selection
 from mipp.errors import MippError
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, build_graph
 from mipp.models import ModelSpec, build_model
 from mipp.models.torchvision_models import torchvision_names
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 from tests.oracles import dropped_channels_zeroed
 
 RESULTS = Path("benchmarks/results/zoo.json")

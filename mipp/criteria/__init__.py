@@ -25,7 +25,7 @@ from mipp.criteria.synflow import score_synflow
 from mipp.criteria.taylor import score_taylor
 from mipp.criteria.taylor_2017 import score_taylor_2017
 from mipp.criteria.thinet import score_thinet
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 CRITERIA: Mapping[str, Callable[[CriterionInput], Scores]] = {
     "bn-scale": score_bn_scale,

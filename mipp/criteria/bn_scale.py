@@ -14,7 +14,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import Member
 from mipp.graph.kinds import NORMS, TOKENWISE
 from mipp.information.moments import MomentSums
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_bn_scale(given: CriterionInput) -> Scores:

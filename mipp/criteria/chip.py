@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.maps import maps_by_group
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 IMAGES = 128  # at most; the cost is one eigenproblem per image and unit
 

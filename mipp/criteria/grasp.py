@@ -6,7 +6,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.filters import sum_over_filters
 from mipp.criteria.shared.unit_gates import Gates
 from mipp.criteria.shared.weight_loss import WeightLoss
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 TEMPERATURE = 200.0  # of the authors' code: outputs are divided by it
 

@@ -8,7 +8,7 @@ from mipp.criteria.grasp import gradient_flow
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import score_by_elimination
 from mipp.criteria.shared.unit_gates import gates_of
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 ROUNDS = 10
 IMAGES = 128

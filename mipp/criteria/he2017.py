@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mipp.criteria.shared.contributions import Gram, contribution_grams
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_he2017(given: CriterionInput) -> Scores:

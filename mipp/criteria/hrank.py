@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.maps import maps_by_group
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 IMAGES = 512  # at most; the paper takes 500 and sees little change
 

@@ -11,7 +11,7 @@ from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.samples import images_in_batches
 from mipp.criteria.shared.unit_gates import gated, gates_of, tensors_of
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 ROUNDS = 10
 PASSES = 1

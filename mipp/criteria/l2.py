@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.criteria.shared.filters import filters_of
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_l2(given: CriterionInput) -> Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.taking import Values, score_by_taking
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 BETA = 0.5  # the paper finds 0.5 to 1 appropriate
 

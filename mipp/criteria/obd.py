@@ -13,7 +13,7 @@ from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.samples import mean_over_images
 from mipp.criteria.shared.unit_gates import differentiable, run_with, tensors_of
 from mipp.inputs import Inputs, count, each
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 IMAGES = 512  # each has a backward pass of its own
 

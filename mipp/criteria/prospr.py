@@ -9,7 +9,7 @@ from mipp.criteria.shared.calibrated_steps import copied_buffers, loss_with, nor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import images_in_batches
 from mipp.criteria.shared.unit_gates import Gates, gated, open_gates, tensors_of
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 STEPS = 3
 BATCH = 64  # images of a step, and of the loss after the last one

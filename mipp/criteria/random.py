@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_random(given: CriterionInput) -> Scores:

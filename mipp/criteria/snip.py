@@ -18,7 +18,7 @@ from mipp.criteria.shared.unit_gates import (
     tensors_of,
 )
 from mipp.inputs import Inputs
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_snip(given: CriterionInput) -> Scores:

@@ -6,7 +6,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.unit_gates import gates_of
 from mipp.criteria.snip import sensitivities
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 ROUNDS = 20
 IMAGES = 256

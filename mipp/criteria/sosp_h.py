@@ -11,7 +11,7 @@ from torch import Tensor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.weight_loss import WeightLoss
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_sosp_h(given: CriterionInput) -> Scores:

@@ -10,7 +10,7 @@ from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.unit_gates import differentiable, gated, gates_of, run_with, tensors_of
 from mipp.inputs import Inputs, each, tensors_in
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 ROUNDS = 100  # as in the paper
 

@@ -13,7 +13,7 @@ from mipp.criteria.shared.samples import minibatches
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, count
 from mipp.layers.attention import is_plain
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 MINIBATCH = 256  # images; part of the definition, since the change of each is squared
 

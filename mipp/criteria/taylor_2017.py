@@ -16,7 +16,7 @@ from mipp.criteria.shared.unit_gates import differentiable
 from mipp.graph import ChannelGraph
 from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, call, count
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_taylor_2017(given: CriterionInput) -> Scores:

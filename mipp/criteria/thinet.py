@@ -7,7 +7,7 @@ import numpy as np
 from mipp.criteria.shared.contributions import Gram, contribution_grams
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def score_thinet(given: CriterionInput) -> Scores:

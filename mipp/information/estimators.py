@@ -11,15 +11,13 @@ from torch import Tensor
 
 from mipp.config import EstimateConfig
 from mipp.information import gaussian, moments, reconstruction
-from mipp.information.elimination import PairInformation
-from mipp.information.folds import FoldedInformation
-from mipp.information.gaussian import PairState
+from mipp.information.gaussian.folds import FoldedInformation
+from mipp.information.gaussian.state import PairState
 from mipp.information.moments import Moments
-from mipp.information.pair_rows import ReconstructionSettings, pair_rows
-from mipp.information.reconstruction import (
-    Reconstruction,
-    ReconstructionState,
-)
+from mipp.information.protocols import PairInformation, SampledInformation
+from mipp.information.reconstruction.rows import pair_rows
+from mipp.information.reconstruction.settings import ReconstructionSettings
+from mipp.information.reconstruction.state import Reconstruction, ReconstructionState
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Estimator:
     prepare: Callable[[PairData, EstimateConfig, int], PairEstimate]
     restore: Callable[[Mapping[str, Tensor]], PairEstimate]
     answers: Callable[[Any, PairData, EstimateConfig, int], PairInformation]
-    samples: Callable[[Any, PairData, EstimateConfig, int], PairInformation]
+    samples: Callable[[Any, PairData, EstimateConfig, int], SampledInformation]
 
 
 def prepare_gaussian(data: PairData, config: EstimateConfig, seed: int) -> PairState:

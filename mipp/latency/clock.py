@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
+from mipp.cut import apply_selection
 from mipp.device import describe_device, synchronize
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
@@ -22,7 +23,6 @@ from mipp.latency.widths import Part, parts_of, typical
 from mipp.metrics import WARM_UPS, latencies_ms
 from mipp.progress import track
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 ROUNDS = (5, 2)  # visits of each width, of slow ones; the fastest counts: others only add time
 LONG = 0.05  # seconds of a visit from which a width is slow

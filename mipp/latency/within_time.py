@@ -12,9 +12,9 @@ from mipp.config import ChooseConfig
 from mipp.errors import BudgetError
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable
-from mipp.selection.budget import spent
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
+from mipp.selection.spending import spent
 
 CLOSE = 0.03  # relative error of the measured share that is good enough
 TRIES = 5  # selections at most

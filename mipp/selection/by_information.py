@@ -11,15 +11,17 @@ from mipp.budget import Budget, parse_budget
 from mipp.config import ChooseConfig
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.pixels import PIXELS
-from mipp.information.elimination import PairInformation
-from mipp.selection.budget import check_reachable
+from mipp.information.protocols import Information
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.prices import prices_of
 from mipp.selection.rounding import Ranked, round_widths
+from mipp.selection.rules import Confidence
 from mipp.selection.selection import Selection
-from mipp.selection.stopping import Confidence
-from mipp.selection.terc import Order, Verdict
-from mipp.selection.top_down import (
+from mipp.selection.spending import check_reachable
+from mipp.selection.under_budget import Account, walk_under_budget
+from mipp.selection.verdict import Verdict
+from mipp.selection.visits import Order
+from mipp.selection.walk import (
     Passing,
     RuleOf,
     Rules,
@@ -29,7 +31,6 @@ from mipp.selection.top_down import (
     total_information,
     walk_network,
 )
-from mipp.selection.under_budget import Account, walk_under_budget
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def order_of(config: ChooseConfig) -> Order:
 
 def select_by_information(
     graph: ChannelGraph,
-    information: Mapping[str, PairInformation],
+    information: Information,
     config: ChooseConfig,
     provenance: Mapping[str, str],
     pixels: Sequence[LayerPair] = (),

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from mipp.budget import Budget
 from mipp.graph import ChannelGraph
-from mipp.selection.budget import UNBOUNDED, fits
 from mipp.selection.limits import Floors
+from mipp.selection.spending import UNBOUNDED, fits
 
 
 class Ranked(NamedTuple):

@@ -9,18 +9,12 @@ import numpy as np
 
 from mipp.budget import Budget
 from mipp.graph import ChannelGraph
-from mipp.information.elimination import PairInformation
-from mipp.selection.budget import (
-    Candidate,
-    allowance,
-    fits,
-    spare_channels,
-    spent,
-)
+from mipp.information.protocols import Information
 from mipp.selection.limits import Floors
-from mipp.selection.stopping import Threshold
-from mipp.selection.threshold import Probe, find_threshold
-from mipp.selection.top_down import RuleOf, Rules, Walk, walk_network
+from mipp.selection.rules import Threshold
+from mipp.selection.search import Probe, find_threshold
+from mipp.selection.spending import Candidate, allowance, fits, spare_channels, spent
+from mipp.selection.walk import RuleOf, Rules, Walk, walk_network
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Account:
 
 def walk_under_budget(
     graph: ChannelGraph,
-    information: Mapping[str, PairInformation],
+    information: Information,
     rules: Rules,
     account: Account,
     totals: Mapping[str, float],

@@ -21,9 +21,9 @@ from mipp.budget import parse_budget
 from mipp.config import Params
 from mipp.device import divided_threads, resolve_device
 from mipp.information import moments
-from mipp.information.elimination import PairInformation
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import Moments
+from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
 from mipp.stages.inputs import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
@@ -122,14 +122,14 @@ def parts_folder(workdir: Path, params: Params) -> Path:
     return folder_of_parts(workdir, "estimate", made_from)
 
 
-def load_information(workdir: Path, params: Params) -> dict[str, PairInformation]:
+def load_information(workdir: Path, params: Params) -> Information:
     """Answers for every pair: its prepared state, and its rows where the budget needs them."""
     estimator = ESTIMATORS[params.choose.estimator]
     tested = parse_budget(params.choose.budget).kind == "confidence"
     answers = estimator.samples if tested else estimator.answers
     device = resolve_device(params.compute.device)
     store = _store(workdir)
-    found = {}
+    found: dict[str, PairInformation | SampledInformation] = {}
     for pair in store.pairs:
         tensors = load_file(workdir / "estimate" / f"{pair}.safetensors")
         state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})

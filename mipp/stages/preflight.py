@@ -15,11 +15,11 @@ from mipp.device import resolve_device
 from mipp.errors import ConfigError
 from mipp.export import require_exportable
 from mipp.graph import ChannelGraph, build_graph
-from mipp.information.folds import LEAST
+from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
-from mipp.selection.budget import check_reachable
 from mipp.selection.limits import floors_of
+from mipp.selection.spending import check_reachable
 from mipp.stages.inputs import load_splits, model_spec
 from mipp.stages.shards import require_shards
 from mipp.stages.training import config_after_pruning

@@ -12,6 +12,7 @@ from torch import Tensor
 from mipp.activations import Sampling
 from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import PruneConfig
+from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
@@ -24,7 +25,6 @@ from mipp.stages.inputs import (
     write_json,
 )
 from mipp.stages.stage import Context
-from mipp.surgery import apply_selection
 
 
 def prune_network(context: Context) -> None:

@@ -19,7 +19,7 @@ from benchmarks.cost.gpu import (
 from benchmarks.cost.gpu_page import page
 from benchmarks.cost.search_steps import cost_of, repetition
 from mipp.errors import DataError
-from mipp.selection.top_down import Walk
+from mipp.selection.walk import Walk
 
 CPU = torch.device("cpu")
 TINY = ["--models", "resnet20", "--size", "32", "--images", "8", "--batch-size", "4"]

@@ -24,7 +24,8 @@ from mipp.data import load_data
 from mipp.errors import DataError
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
-from mipp.selection.budget import fits, select_by_scores
+from mipp.selection.by_scores import select_by_scores
+from mipp.selection.spending import fits
 
 
 def labelled(images, classes, seed=0):

@@ -27,9 +27,9 @@ from mipp.criteria.prospr import STEPS
 from mipp.criteria.shared.elimination import score_by_elimination, stops
 from mipp.criteria.shared.unit_gates import gated, gates_of, run_with, tensors_of
 from mipp.criteria.synflow import synaptic_flow
+from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 
 
 def given_for(model, images, labels, size=5):

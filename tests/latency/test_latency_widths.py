@@ -6,12 +6,12 @@ import pytest
 import torch
 from oracles import OWN_NETWORKS, build_own, build_small, images_for, own_images
 
+from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.latency.clock import first_channels
 from mipp.latency.widths import parts_of, typical
 from mipp.models import ModelSpec, build_model
-from mipp.surgery import apply_selection
 
 CPU = torch.device("cpu")
 SMALL = ("lenet5", "resnet20")

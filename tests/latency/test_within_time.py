@@ -14,10 +14,10 @@ from mipp.latency import within_time
 from mipp.latency.clock import build_curves
 from mipp.latency.widths import parts_of
 from mipp.latency.within_time import TRIES, next_target
-from mipp.selection.budget import select_by_scores, spent
 from mipp.selection.by_information import select_by_information
-from mipp.selection.by_scores import select_by_criterion
+from mipp.selection.by_scores import select_by_criterion, select_by_scores
 from mipp.selection.prices import unit_prices
+from mipp.selection.spending import spent
 
 
 def by_macs(part, inputs, outputs):

@@ -6,12 +6,12 @@ import torch
 from oracles import assert_zeroing, random_selection
 
 import mipp
+from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.layers.window_attention import attend_windows, is_window_attention
 from mipp.metrics import count_macs, count_params
 from mipp.selection.selection import Selection
-from mipp.surgery import apply_selection
 from mipp.vision import torchvision
 
 swin = torchvision.models.swin_transformer

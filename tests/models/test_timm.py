@@ -9,12 +9,12 @@ from oracles import dropped_channels_zeroed, enliven_norms, random_selection
 from torch import nn
 
 import mipp
+from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model, preferred_input
-from mipp.surgery import apply_selection
 
 if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed: pip install mipp-pruning[timm]", allow_module_level=True)

@@ -8,11 +8,11 @@ import torch
 from oracles import build_small, graph_of, images_for, random_selection
 from torch import nn
 
+from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.layers.attention import keep_heads
 from mipp.selection.controls import random_units, reinitialised
 from mipp.selection.selection import Selection, keep_all
-from mipp.surgery import apply_selection
 
 
 def test_random_units_keep_the_widths_and_change_the_units(seed):

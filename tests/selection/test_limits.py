@@ -9,12 +9,12 @@ from oracles import graph_of, states_of
 from mipp.budget import Budget
 from mipp.config import ChooseConfig
 from mipp.errors import ConfigError
-from mipp.selection.budget import spent
 from mipp.selection.by_information import select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
+from mipp.selection.spending import spent
 
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
 METHODS = ("mipp", "l1")

@@ -7,7 +7,7 @@ from mipp.config import ChooseConfig
 from mipp.criteria import CRITERIA
 from mipp.errors import ConfigError, did_you_mean
 from mipp.information.estimators import ESTIMATORS
-from mipp.selection.budget import require_budget_for_scores
+from mipp.selection.by_scores import require_budget_for_scores
 
 
 def require_choice(config: ChooseConfig) -> None:

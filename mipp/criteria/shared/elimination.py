@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 Alive = Mapping[str, npt.NDArray[np.bool_]]  # group -> which units are still there, (width,)
 Unit = tuple[str, int]

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 
 def filters_of(module: nn.Module) -> Tensor | None:

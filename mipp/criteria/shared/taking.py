@@ -13,7 +13,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
 from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.information.pairwise import pairwise_information
-from mipp.selection.budget import Scores
+from mipp.selection.scores import Scores
 
 SETTINGS = EstimateConfig()
 Values = npt.NDArray[np.float64]

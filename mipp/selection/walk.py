@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mipp.graph import ChannelGraph, LayerPair
-from mipp.information.elimination import Elimination, PairInformation
+from mipp.information.protocols import Information, PairInformation
 from mipp.progress import track
 from mipp.selection.cuts import Cuts
-from mipp.selection.stopping import StoppingRule
-from mipp.selection.terc import Order, Verdict, best_first, visit_once, visiting_order
-
-Visits = Callable[[Sequence[Elimination], Tensor, StoppingRule, int], list[Verdict]]
-WALKS: Mapping[Order, Visits] = {"mi": visit_once, "best-first": best_first}
+from mipp.selection.rules import Consumer, StoppingRule, Threshold
+from mipp.selection.verdict import Verdict
+from mipp.selection.visits import Order, best_first, visit_once, visiting_order
 
 
 class Passing(NamedTuple):
@@ -46,32 +44,6 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class _Weighted:
-    """An elimination whose nats are those of the whole map."""
-
-    inner: Elimination
-    weight: float
-
-    def loss(self, channel: int) -> float:
-        return self.weight * self.inner.loss(channel)
-
-    def samples(self, channel: int) -> Tensor:
-        return self.weight * self.inner.samples(channel)
-
-    def losses(self) -> Tensor:
-        return self.weight * self.inner.losses()
-
-    def consider(self, channels: Sequence[int]) -> None:
-        self.inner.consider(channels)
-
-    def drop(self, channel: int) -> None:
-        self.inner.drop(channel)
-
-    def settle(self, channel: int) -> None:
-        self.inner.settle(channel)
-
-
-@dataclass(frozen=True)
 class Walk:
     """One pass over the network at one threshold."""
 
@@ -91,7 +63,7 @@ class Walk:
 
 def walk_network(
     graph: ChannelGraph,
-    information: Mapping[str, PairInformation],
+    information: Information,
     rules: Rules,
     rule_of: RuleOf,
     totals: Mapping[str, float],
@@ -124,7 +96,7 @@ def walk_network(
 def decide_group(
     group: str,
     pairs: Sequence[LayerPair],
-    information: Mapping[str, PairInformation],
+    information: Information,
     rules: Rules,
     rule: StoppingRule,
     kept: Mapping[str, Sequence[int]],
@@ -143,9 +115,16 @@ def decide_group(
         for pair, rows, weight in zip(pairs, targets, weights, strict=True)
     ]
     single = torch.stack([weight * i.single(rows).cpu() for i, rows, weight in asked]).sum(0)
-    order = visiting_order(single) if rules.order == "mi" else None
-    eliminations = [_Weighted(i.eliminate(rows, order), weight) for i, rows, weight in asked]
-    return WALKS[rules.order](eliminations, single, rule, rules.floors.get(group, 1))
+    floor = rules.floors.get(group, 1)
+    if rules.order == "mi":
+        order = visiting_order(single)
+        in_order = [Consumer(i.eliminate_in_order(rows, order), w) for i, rows, w in asked]
+        return visit_once(in_order, single, rule, floor)
+    assert isinstance(rule, Threshold), "a test of significance looks at each unit once"
+    consumers = [
+        Consumer(cast(PairInformation, i).eliminate(rows), weight) for i, rows, weight in asked
+    ]
+    return best_first(consumers, single, rule, floor)
 
 
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
@@ -156,7 +135,7 @@ def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
 
 
 def total_information(
-    graph: ChannelGraph, information: Mapping[str, PairInformation], position_weight: float
+    graph: ChannelGraph, information: Information, position_weight: float
 ) -> dict[str, float]:
     """Information of each whole group with its consumers' outputs, nats."""
     return {
@@ -167,7 +146,7 @@ def total_information(
 
 def group_information(
     pairs: Sequence[LayerPair],
-    information: Mapping[str, PairInformation],
+    information: Information,
     position_weight: float,
     kept: Mapping[str, Sequence[int]],
 ) -> float:

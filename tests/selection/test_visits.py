@@ -11,8 +11,8 @@ from oracles import (
     visit_once_twin,
 )
 
-from mipp.selection.stopping import Threshold
-from mipp.selection.terc import best_first, visit_once, visiting_order
+from mipp.selection.rules import Consumer, Threshold
+from mipp.selection.visits import best_first, visit_once, visiting_order
 
 TWINS = {visit_once: visit_once_twin, best_first: best_first_twin}
 SETTINGS = {"ridge": 1e-6, "resolution": 0.1}
@@ -137,7 +137,7 @@ def test_best_first_in_rounds_agrees_with_refits(seed):
 
 def test_one_that_comes_to_add_more_than_others_waits_for_the_next_round():
     elimination = RisingLosses([0.1 * (c + 1) for c in range(32)], {1: 0.35})
-    best_first([elimination], torch.zeros(32), Threshold(0.45), 1)
+    best_first([Consumer(elimination)], torch.zeros(32), Threshold(0.45), 1)
     assert elimination.dropped == [0, 2, 1, 3]
     assert elimination.asked[:4] == [[0, 1], [2], [1], [3]]
 
@@ -167,18 +167,18 @@ def test_equal_singles_are_visited_in_order_of_their_index():
 
 def test_best_first_drops_the_lower_index_of_equals():
     elimination = FixedLosses([0.5, 0.2, 0.2, 0.1, 0.2])
-    best_first([elimination], torch.zeros(5), Threshold(0.4), 1)
+    best_first([Consumer(elimination)], torch.zeros(5), Threshold(0.4), 1)
     assert elimination.dropped == [3, 1, 2, 4]
 
 
 def test_what_adds_the_threshold_exactly_stays(walk):
-    verdicts = walk([FixedLosses([0.5, 0.25, 0.125])], torch.zeros(3), Threshold(0.25), 0)
+    verdicts = walk([Consumer(FixedLosses([0.5, 0.25, 0.125]))], torch.zeros(3), Threshold(0.25), 0)
     assert kept(verdicts) == [0, 1]
 
 
 def test_consumers_add_up(walk):
     eliminations = [FixedLosses([0.3, 0.1, 0.0]), FixedLosses([0.0, 0.3, 0.1])]
-    verdicts = walk(eliminations, torch.zeros(3), Threshold(0.25), 0)
+    verdicts = walk([Consumer(e) for e in eliminations], torch.zeros(3), Threshold(0.25), 0)
     assert {v.channel: v.conditional for v in verdicts} == pytest.approx({0: 0.3, 1: 0.4, 2: 0.1})
     assert eliminations[0].dropped == eliminations[1].dropped == [2]
 
@@ -204,7 +204,7 @@ def test_floor_keeps_the_most_informative(seed):
 
 
 def test_floor_is_not_reported_where_information_keeps_more(walk):
-    verdicts = walk([FixedLosses([1.0, 1.0, 0.0])], torch.zeros(3), Threshold(0.5), 1)
+    verdicts = walk([Consumer(FixedLosses([1.0, 1.0, 0.0]))], torch.zeros(3), Threshold(0.5), 1)
     assert {v.channel: v.why for v in verdicts} == {
         0: "informative",
         1: "informative",

@@ -7,8 +7,8 @@ from oracles import build_small, graph_of, images_for, states_of
 
 from mipp.config import ChooseConfig
 from mipp.selection.by_information import order_of, select_by_information
-from mipp.selection.stopping import Threshold
-from mipp.selection.top_down import Rules, total_information, walk_network
+from mipp.selection.rules import Threshold
+from mipp.selection.walk import Rules, total_information, walk_network
 
 
 class RecordedInformation:
@@ -26,9 +26,12 @@ class RecordedInformation:
     def joint(self, targets):
         return float(self.nats[:, targets].sum())
 
-    def eliminate(self, targets, order):
+    def eliminate(self, targets):
         self.asked.append(targets.tolist())
         return Additive(self.nats[:, targets].sum(1))
+
+    def eliminate_in_order(self, targets, order):
+        return self.eliminate(targets)
 
 
 class Additive:

@@ -8,12 +8,14 @@ import torch
 from oracles import TERC_NATS, TERC_SETS, all_equal, nats_of_bits, prepare_rows, rows_of_pair
 
 from mipp.errors import EstimationError
-from mipp.information import reconstruction, reconstruction_elimination
-from mipp.information.pair_rows import ReconstructionSettings, pair_rows
-from mipp.information.perceptron import Perceptrons
-from mipp.information.reconstruction import Reconstruction
-from mipp.selection.stopping import Confidence, Threshold
-from mipp.selection.terc import visit_once, visiting_order
+from mipp.information import reconstruction
+from mipp.information.reconstruction.perceptron import Perceptrons
+from mipp.information.reconstruction.rows import pair_rows
+from mipp.information.reconstruction.settings import ReconstructionSettings
+from mipp.information.reconstruction.state import Reconstruction
+from mipp.information.reconstruction.state import elimination as masked
+from mipp.selection.rules import Confidence, Consumer, Threshold
+from mipp.selection.visits import visit_once, visiting_order
 
 SMALL = ReconstructionSettings(
     rows=400, held_out=150, width=16, epochs=10, batch_size=64, retrain_epochs=2
@@ -41,8 +43,8 @@ def linear_pair(seed, *, channels=5, block=1, n=600):
 def walk(information, rule, targets=ALL):
     """Verdicts of a walk over one pair."""
     single = information.single(targets)
-    eliminations = [information.eliminate(targets, visiting_order(single))]
-    return visit_once(eliminations, single, rule, 0)
+    elimination = information.eliminate_in_order(targets, visiting_order(single))
+    return visit_once([Consumer(elimination)], single, rule, 0)
 
 
 def kept(verdicts):
@@ -194,9 +196,9 @@ def test_candidates_tried_side_by_side_are_decided_as_one_by_one(seed):
 def test_dropped_features_left_out_for_good_change_no_answer(share, seed, monkeypatch):
     x, y = linear_pair(seed, channels=6, block=2)
     state = estimated(x, y, small(seed)).state
-    monkeypatch.setattr(reconstruction_elimination, "COMPACT", share)
+    monkeypatch.setattr(masked, "COMPACT", share)
     found = sequence_of_losses(x, y, small(seed), state)
-    monkeypatch.setattr(reconstruction_elimination, "COMPACT", 0)  # masked for ever
+    monkeypatch.setattr(masked, "COMPACT", 0)  # masked for ever
     assert found == pytest.approx(sequence_of_losses(x, y, small(seed), state), abs=1e-4)
 
 

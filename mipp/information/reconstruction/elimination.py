@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mipp.errors import EstimationError
-from mipp.information.pair_rows import PairRows, ReconstructionSettings
-from mipp.information.perceptron import (
+from mipp.information.reconstruction.perceptron import (
     DIVERGED,
     Loss,
     Perceptrons,
@@ -17,6 +16,8 @@ from mipp.information.perceptron import (
     minibatches,
     step,
 )
+from mipp.information.reconstruction.rows import PairRows
+from mipp.information.reconstruction.settings import ReconstructionSettings
 
 COMPACT = 8  # a share of 1/8 of dead features is worth a copy without them
 
@@ -41,14 +42,14 @@ class ReconstructionElimination:
         rows: PairRows,
         settings: ReconstructionSettings,
         targets: Tensor,
-        order: Sequence[int] | None,
+        order: Sequence[int],
     ) -> None:
         self._rows, self._settings = rows, settings
         continuous = rows.loss == "squared error"
         targets = targets.to(rows.x.device)
         self._x, self._y = rows.x, rows.y[:, targets] if continuous else rows.y
         self._networks = networks.with_outputs(targets) if continuous else networks
-        self._order = list(range(rows.channels)) if order is None else list(order)
+        self._order = list(order)
         self._place = {channel: place for place, channel in enumerate(range(rows.channels + 1))}
         self._dropped: set[int] = set()
         self._reference: Tensor | None = None  # (repeats, m) loss without the null column

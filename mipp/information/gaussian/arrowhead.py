@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mipp.information.inverse import factorise, invert, invert_factored
+from mipp.information.gaussian.inverse import factorise, invert, invert_factored
 
 
 def invert_covariance(matrix: Tensor, mean: Tensor, met: Tensor | None) -> int:

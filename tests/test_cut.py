@@ -15,11 +15,11 @@ from oracles import (
     random_selection,
 )
 
+from mipp.cut import apply_selection
 from mipp.errors import SurgeryError
 from mipp.graph import build_graph
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.selection.selection import Selection, keep_all
-from mipp.surgery import apply_selection
 
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
 

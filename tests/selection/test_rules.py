@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from mipp.selection.stopping import Confidence, Threshold
-from mipp.selection.terc import visit_once
+from mipp.selection.rules import Confidence, Consumer, Threshold
+from mipp.selection.visits import visit_once
 
 PERCENT = st.floats(50, 100, exclude_min=True, exclude_max=True)
 SAMPLES = st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=8)
@@ -35,7 +35,7 @@ class FixedSamples:
 
 
 def judge(rule, samples):
-    return rule.judge([FixedSamples([samples])], 0)
+    return rule.judge([Consumer(FixedSamples([samples]))], 0)
 
 
 def draw(seed, mean=0.0, n=5):
@@ -119,14 +119,14 @@ def test_equal_samples_are_compared_with_the_margin():
 
 def test_samples_of_consumers_are_added_before_they_are_judged(seed):
     first, second = draw(seed, 0.5), draw(seed + 1, 0.5)
-    found = Confidence(95).judge([FixedSamples([first]), FixedSamples([second])], 0)
+    found = Confidence(95).judge([Consumer(FixedSamples([each])) for each in (first, second)], 0)
     expected = ttest_1samp(first + second, 0, alternative="greater").pvalue
     assert found.confidence == pytest.approx(100 * (1 - expected), rel=1e-9)
     assert found.nats == pytest.approx((first + second).mean())
 
 
 def test_threshold_adds_consumers():
-    consumers = [FixedSamples([[0.25], [0.125]]), FixedSamples([[0.5], [0.25]])]
+    consumers = [Consumer(FixedSamples(each)) for each in ([[0.25], [0.125]], [[0.5], [0.25]])]
     judged = [Threshold(0.5).judge(consumers, channel) for channel in (0, 1)]
     assert [j.nats for j in judged] == [0.75, 0.375]
     assert [j.stays for j in judged] == [True, False]
@@ -139,7 +139,7 @@ def test_what_adds_the_threshold_exactly_stays_and_the_margin_exactly_goes():
 
 def test_verdicts_record_the_confidence():
     samples = [[0.9, 1.0, 1.1], [-0.1, 0.1, 0.05]]
-    verdicts = visit_once([FixedSamples(samples)], torch.zeros(2), Confidence(95), 0)
+    verdicts = visit_once([Consumer(FixedSamples(samples))], torch.zeros(2), Confidence(95), 0)
     for verdict, values in zip(verdicts, samples, strict=True):
         expected = 100 * (1 - ttest_1samp(values, 0, alternative="greater").pvalue)
         assert verdict.confidence == pytest.approx(expected, rel=1e-6)
@@ -147,13 +147,17 @@ def test_verdicts_record_the_confidence():
 
 
 def test_verdicts_under_a_threshold_have_no_confidence():
-    verdicts = visit_once([FixedSamples([[1.0], [0.0]])], torch.zeros(2), Threshold(0.5), 0)
+    verdicts = visit_once(
+        [Consumer(FixedSamples([[1.0], [0.0]]))], torch.zeros(2), Threshold(0.5), 0
+    )
     assert [v.confidence for v in verdicts] == [None, None]
     assert [v.kept for v in verdicts] == [True, False]
 
 
 def test_floor_outranks_the_confidence():
-    verdicts = visit_once([FixedSamples([[-1.0, -2.0]] * 3)], torch.zeros(3), Confidence(95), 2)
+    verdicts = visit_once(
+        [Consumer(FixedSamples([[-1.0, -2.0]] * 3))], torch.zeros(3), Confidence(95), 2
+    )
     assert [v.why for v in verdicts] == ["redundant", "floor", "floor"]
 
 
@@ -182,11 +186,11 @@ def test_last_channels_of_a_group_are_worth_more_as_a_share(seed):
     nats = np.sort(np.random.default_rng(seed).uniform(0.1, 1, 6))
     elimination = FixedSamples(nats[:, None])
     single = torch.from_numpy(nats)
-    verdicts = visit_once([elimination], single, Threshold(0.4, 1.0, nats.sum()), 0)
+    verdicts = visit_once([Consumer(elimination)], single, Threshold(0.4, 1.0, nats.sum()), 0)
     passing = nats.sum()
     for verdict, own in zip(verdicts, nats, strict=True):
         assert verdict.worth == pytest.approx(own / passing)
         assert verdict.kept == (own / passing >= 0.4)
         passing -= 0 if verdict.kept else own
     assert verdicts[-1].kept  # all that is left
-    assert not any(v.kept for v in visit_once([elimination], single, Threshold(2.0), 0))
+    assert not any(v.kept for v in visit_once([Consumer(elimination)], single, Threshold(2.0), 0))

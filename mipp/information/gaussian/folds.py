@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from mipp.errors import EstimationError
-from mipp.information import gaussian
-from mipp.information.elimination import Elimination
-from mipp.information.gaussian import PairState
+from mipp.information.gaussian.state import PairState, prepare_rows
 from mipp.information.null_column import null_column
+from mipp.information.protocols import OrderedElimination
 
 LEAST = 10  # rows per fold
 
@@ -44,7 +43,7 @@ class FoldedInformation:
         """Information of all channels with the given target rows, in nats."""
         return self.whole.joint(targets)
 
-    def eliminate(self, targets: Tensor, order: Sequence[int] | None = None) -> FoldedElimination:
+    def eliminate_in_order(self, targets: Tensor, order: Sequence[int]) -> FoldedElimination:
         """Backward elimination in all folds at once; parameters as for the closed form's.
 
         Raises
@@ -54,18 +53,17 @@ class FoldedInformation:
         x, y = self.rows()
         _require_rows(len(x), self.folds)
         null = self.whole.channels
-        order = None if order is None else [*order, null]
         noise = null_column(x, torch.Generator().manual_seed(self.seed))
         states = self._states(torch.cat([x, noise], 1), y[:, targets.to(y.device)])
         every = torch.arange(len(targets))
-        folds = [state.eliminate(every, order, watched=1) for state in states]
+        folds = [state.eliminate_in_order(every, [*order, null], watched=1) for state in states]
         return FoldedElimination(folds, null)
 
     def _states(self, x: Tensor, y: Tensor) -> list[PairState]:
         """States of disjoint folds of the rows, in their order: an image is in one fold."""
         settings = {"ridge": self.ridge, "resolution": self.whole.resolution}
         return [
-            gaussian.prepare_rows(rows, targets, x.shape[1], **settings)
+            prepare_rows(rows, targets, x.shape[1], **settings)
             for rows, targets in zip(
                 x.tensor_split(self.folds), y.tensor_split(self.folds), strict=True
             )
@@ -83,7 +81,7 @@ def _require_rows(n: int, folds: int) -> None:
 class FoldedElimination:
     """Every fold's elimination, asked and told the same things."""
 
-    def __init__(self, folds: Sequence[Elimination], null: int) -> None:
+    def __init__(self, folds: Sequence[OrderedElimination], null: int) -> None:
         self._folds = folds
         self._null = null
 
@@ -92,17 +90,6 @@ class FoldedElimination:
         null = [fold.loss(self._null) for fold in self._folds]
         here = [fold.loss(channel) for fold in self._folds]
         return torch.tensor(here, dtype=torch.float64) - torch.tensor(null, dtype=torch.float64)
-
-    def loss(self, channel: int) -> float:
-        return float(self.samples(channel).mean())
-
-    def losses(self) -> Tensor:
-        each = torch.stack([fold.losses() for fold in self._folds]).mean(0)
-        return each[: self._null] - each[self._null]
-
-    def consider(self, channels: Sequence[int]) -> None:
-        for fold in self._folds:
-            fold.consider(channels)
 
     def drop(self, channel: int) -> None:
         for fold in self._folds:

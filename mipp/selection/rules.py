@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from scipy.special import stdtr
 
-from mipp.information.elimination import Elimination
+from mipp.information.protocols import OrderedElimination, SampledElimination
 
 Sure = Literal["keep", "drop"]
 
-
 NOTHING = 1e-9  # nats: a cut through which less passes is closed
+Kind = TypeVar("Kind", covariant=True)
+
+
+class Consumer(NamedTuple, Generic[Kind]):
+    """One layer that reads a group: its elimination, and how much each of its nats counts."""
+
+    elimination: Kind
+    weight: float = 1.0
 
 
 class Judgement(NamedTuple):
@@ -33,9 +40,9 @@ class StoppingRule(Protocol):
     """Judges one channel, given all that are not yet dropped."""
 
     def judge(
-        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+        self, consumers: Sequence[Consumer[Any]], channel: int, lost: float = 0.0
     ) -> Judgement:
-        """`eliminations` are those of the group's consumers; what a channel adds is their sum.
+        """What a channel adds is the sum over its group's consumers.
 
         `lost` are the nats that went with the group's dropped channels.
         """
@@ -68,9 +75,9 @@ class Threshold:
         return nats / (self.price * max(self.passing - lost, nats, NOTHING))
 
     def judge(
-        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+        self, consumers: Sequence[Consumer[OrderedElimination]], channel: int, lost: float = 0.0
     ) -> Judgement:
-        nats = sum(elimination.loss(channel) for elimination in eliminations)
+        nats = sum(weight * elimination.loss(channel) for elimination, weight in consumers)
         worth = self.worth(nats, lost)
         return Judgement(nats, worth, worth >= self.level)
 
@@ -96,9 +103,10 @@ class Confidence:
     sure: Sure = "keep"
 
     def judge(
-        self, eliminations: Sequence[Elimination], channel: int, lost: float = 0.0
+        self, consumers: Sequence[Consumer[SampledElimination]], channel: int, lost: float = 0.0
     ) -> Judgement:
-        samples = torch.stack([e.samples(channel).cpu() for e in eliminations]).sum(0)
+        each = [(weight * e.samples(channel)).cpu() for e, weight in consumers]
+        samples = torch.stack(each).sum(0)
         confidence = 100 * _probability_above(samples.double(), self.margin)
         bound = self.percent if self.sure == "keep" else 100 - self.percent
         nats = float(samples.mean())

@@ -6,10 +6,10 @@ import torch
 from oracles import RefitTwin, prepare_rows, rows_of_pair
 
 from mipp.errors import EstimationError
-from mipp.information.folds import FoldedInformation
+from mipp.information.gaussian.folds import FoldedInformation
 from mipp.information.null_column import null_column
-from mipp.selection.stopping import Confidence
-from mipp.selection.terc import visit_once, visiting_order
+from mipp.selection.rules import Confidence, Consumer
+from mipp.selection.visits import visit_once, visiting_order
 
 SETTINGS = {"ridge": 1e-3, "resolution": 0.3}
 ALL = torch.arange(3)
@@ -37,22 +37,10 @@ def draw(seed, *, n=203, channels=4, block=2):
 @pytest.mark.parametrize("n", [203, 51], ids=["more rows than features", "fewer"])
 def test_samples_match_refits_in_each_fold(n, seed):
     x, y = draw(seed, n=n, channels=6)
-    elimination, each = folded(x, y, seed).eliminate(ALL), twins(x, y, seed)
-    present, null = set(range(7)), 6
-    for gone in (3, 0, 5):
-        for channel in present - {null}:
-            expected = [t.loss(present, channel) - t.loss(present, null) for t in each]
-            assert elimination.samples(channel).tolist() == pytest.approx(expected, rel=1e-7)
-        elimination.drop(gone)
-        present.remove(gone)
-
-
-def test_samples_match_refits_along_the_order_of_a_walk(seed):
-    x, y = draw(seed)
-    each, present, order = twins(x, y, seed), set(range(5)), [2, 0, 3, 1]
-    elimination = folded(x, y, seed).eliminate(ALL, order)
+    each, present, order = twins(x, y, seed), set(range(7)), [2, 0, 3, 5, 4, 1]
+    elimination = folded(x, y, seed).eliminate_in_order(ALL, order)
     for visit, channel in enumerate(order):
-        expected = [t.loss(present, channel) - t.loss(present, 4) for t in each]
+        expected = [t.loss(present, channel) - t.loss(present, 6) for t in each]
         assert elimination.samples(channel).tolist() == pytest.approx(expected, rel=1e-7)
         (elimination.settle if visit % 2 else elimination.drop)(channel)
         present -= set() if visit % 2 else {channel}
@@ -60,18 +48,11 @@ def test_samples_match_refits_along_the_order_of_a_walk(seed):
 
 def test_restricted_targets_match_refits(seed):
     x, y = draw(seed)
-    elimination = folded(x, y, seed).eliminate(torch.tensor([0, 2]))
+    elimination = folded(x, y, seed).eliminate_in_order(torch.tensor([0, 2]), [1, 0, 2, 3])
     expected = [
         t.loss(range(5), 1, [0, 2]) - t.loss(range(5), 4, [0, 2]) for t in twins(x, y, seed)
     ]
     assert elimination.samples(1).tolist() == pytest.approx(expected, rel=1e-7)
-
-
-def test_loss_is_the_mean_of_the_samples(seed):
-    elimination = folded(*draw(seed), seed).eliminate(ALL)
-    means = [float(np.mean(elimination.samples(c).tolist())) for c in range(4)]
-    assert [elimination.loss(c) for c in range(4)] == pytest.approx(means)
-    assert elimination.losses().tolist() == pytest.approx(means)
 
 
 def test_single_and_joint_information_are_those_of_all_rows(seed):
@@ -95,8 +76,8 @@ def verdict_of_noise(seed):
     y = x[:, :INFORMATIVE, 0] @ rng.normal(size=(INFORMATIVE, 3)) + rng.normal(size=(1000, 3))
     information = folded(x, y, seed)
     single = information.single(ALL)
-    eliminations = [information.eliminate(ALL, visiting_order(single))]
-    verdicts = visit_once(eliminations, single, Confidence(95), 0)
+    elimination = information.eliminate_in_order(ALL, visiting_order(single))
+    verdicts = visit_once([Consumer(elimination)], single, Confidence(95), 0)
     kept = {v.channel for v in verdicts if v.kept}
     return INFORMATIVE in kept, len(kept - {INFORMATIVE})
 
@@ -110,8 +91,9 @@ def test_noise_is_dropped_at_95_percent_confidence_in_95_percent_of_seeds():
 def test_too_few_rows_are_refused():
     match = r"(?s)49 rows.*5 disjoint folds \(estimate\.repeats\).*least 50, got 49; raise extract"
     with pytest.raises(EstimationError, match=match):
-        folded(*draw(0, n=49), 0).eliminate(ALL)
+        folded(*draw(0, n=49), 0).eliminate_in_order(ALL, range(4))
 
 
 def test_fewest_rows_are_taken():
-    assert torch.isfinite(folded(*draw(0, n=50), 0).eliminate(ALL).samples(0)).all()
+    elimination = folded(*draw(0, n=50), 0).eliminate_in_order(ALL, range(4))
+    assert torch.isfinite(elimination.samples(0)).all()

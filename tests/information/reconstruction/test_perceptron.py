@@ -5,7 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mipp.information.perceptron import Perceptrons, initialise, losses, minibatches, step
+from mipp.information.reconstruction.perceptron import (
+    Perceptrons,
+    initialise,
+    losses,
+    minibatches,
+    step,
+)
 
 SIZES = [5, 7, 6, 3]
 

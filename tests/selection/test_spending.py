@@ -10,14 +10,14 @@ from oracles import build_small, graph_of, images_for, small_spec, states_of
 
 from mipp.budget import Budget, parse_budget
 from mipp.config import ChooseConfig
+from mipp.cut import apply_selection
 from mipp.errors import BudgetError
 from mipp.metrics import count_macs, count_params
-from mipp.selection.budget import select_by_scores
 from mipp.selection.by_information import select_by_information
+from mipp.selection.by_scores import select_by_scores
 from mipp.selection.prices import prices_of, unit_prices
+from mipp.selection.search import Probe, find_threshold
 from mipp.selection.selection import Selection
-from mipp.selection.threshold import Probe, find_threshold
-from mipp.surgery import apply_selection
 
 NETWORKS = ("lenet5", "resnet20")
 BUDGETS = ("ratio:0.5", "params:0.3", "macs:0.5")

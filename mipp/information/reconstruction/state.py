@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from mipp.errors import EstimationError
-from mipp.information.pair_rows import PairRows, ReconstructionSettings
-from mipp.information.perceptron import (
+from mipp.information.reconstruction.elimination import ReconstructionElimination, nats
+from mipp.information.reconstruction.perceptron import (
     DIVERGED,
     Loss,
     Perceptrons,
@@ -31,7 +31,8 @@ from mipp.information.perceptron import (
     minibatches,
     step,
 )
-from mipp.information.reconstruction_elimination import ReconstructionElimination, nats
+from mipp.information.reconstruction.rows import PairRows
+from mipp.information.reconstruction.settings import ReconstructionSettings
 from mipp.progress import track
 
 SINGLE_WIDTH = 32  # hidden units of the perceptron that sees one channel alone
@@ -179,16 +180,19 @@ class Reconstruction:
         nothing, joint = (self._of(t, targets) for t in (self.state.nothing, self.state.joint))
         return float(nats(nothing, joint, self.state.loss, self.settings.resolution).mean())
 
-    def eliminate(
-        self, targets: Tensor, order: Sequence[int] | None = None
-    ) -> ReconstructionElimination:
+    def eliminate(self, targets: Tensor) -> ReconstructionElimination:
         """Backward elimination of the pair's channels, all present at first.
 
         Parameters
         ----------
         targets : indices of the target rows that count; a discrete target is one row.
-        order : the channels in the order in which they will be visited, where that is known.
         """
+        return self.eliminate_in_order(targets, range(len(self.state.alone)))
+
+    def eliminate_in_order(
+        self, targets: Tensor, order: Sequence[int]
+    ) -> ReconstructionElimination:
+        """The same; `order` says which channels are tried side by side with the next one."""
         alive = self._alive(targets)
         return ReconstructionElimination(
             self.state.networks, self.rows(), self.settings, alive, order

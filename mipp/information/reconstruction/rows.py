@@ -1,4 +1,4 @@
-"""Rows of one pair as perceptrons are trained on them, and how they are trained."""
+"""Rows of one pair as perceptrons are trained on them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,8 @@ from torch import Tensor
 
 from mipp.errors import EstimationError
 from mipp.information.null_column import null_column
-from mipp.information.perceptron import Loss
-
-
-@dataclass(frozen=True)
-class ReconstructionSettings:
-    """How the perceptrons are built and trained; the paper's values where it gives them."""
-
-    repeats: int = 5  # paper: five estimates of every information
-    rows: int = 5120  # that each repeat trains on; paper: 20 batches of 256
-    held_out: int = 1024
-    width: int = 128
-    depth: int = 1  # hidden layers
-    epochs: int = 100  # at most; paper: up to 100 with early stopping
-    patience: int = 5
-    lr: float = 3e-3
-    retrain_epochs: int = 5
-    retrain_lr: float = 1e-3
-    batch_size: int = 256
-    resolution: float = 0.3  # noise floor, as a share of a target's variance
-    seed: int = 0
-    side_by_side: int = 1  # candidates trained at once; never changes what is decided
+from mipp.information.reconstruction.perceptron import Loss
+from mipp.information.reconstruction.settings import ReconstructionSettings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from mipp.errors import SingularCovarianceError
 from mipp.information import gaussian, moments
-from mipp.information.arrowhead import invert_covariance, taps_apart
+from mipp.information.gaussian.arrowhead import invert_covariance, taps_apart
 from mipp.information.patches import CHANNELS
 
 SETTINGS = {"ridge": 1e-3, "resolution": 0.3}

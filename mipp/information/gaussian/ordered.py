@@ -9,16 +9,13 @@ which D are dropped costs O(d D^2), reads the precision matrix and never copies 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mipp.information.panel import PANEL, Panel, Solved
-
-if TYPE_CHECKING:
-    from mipp.information.gaussian import PairState
+from mipp.information.gaussian.blocks import Residuals
+from mipp.information.gaussian.panel import PANEL, Panel, Solved
 
 
 class OrderedElimination:
@@ -26,25 +23,30 @@ class OrderedElimination:
 
     Parameters
     ----------
+    precision, weights : P (d, d) and W (d, m), neither written to.
+    residuals : of the m targets.
     order : of the visits; only the channel that is decided next can be asked about.
     watched : so many channels at the end of the order can always be asked about, and stay.
     """
 
     def __init__(
-        self, state: PairState, targets: Tensor, order: Sequence[int], watched: int = 0
+        self,
+        precision: Tensor,
+        weights: Tensor,
+        residuals: Residuals,
+        order: Sequence[int],
+        watched: int = 0,
     ) -> None:
-        assert state.precision is not None
-        self._precision = state.precision
-        self._block = state.precision.shape[0] // state.channels
+        self._precision = precision
         self._order = list(order)
+        self._block = precision.shape[0] // len(self._order)
         features = torch.tensor(self._order, device=self._precision.device)[:, None] * self._block
         features = features + torch.arange(self._block, device=features.device)
         self._features = features.flatten()  # in the order of the visits
-        targets = targets.to(self._precision.device)
-        self._weights = state.weights[self._features].index_select(1, targets)
+        self._weights = weights[self._features]
         self._past: list[_Past] = []
-        losses = (state.residual[targets], state.resolution * state.variance[targets])
-        self._residual, self._floor = (values.cpu().numpy().copy() for values in losses)
+        self._residual = residuals.residual.cpu().numpy()
+        self._floor = residuals.floor.cpu().numpy()
         self._decidable = len(self._order) - watched
         tail = range(self._decidable, len(self._order))
         self._watched = {self._order[place]: place for place in tail}
@@ -60,17 +62,6 @@ class OrderedElimination:
         if constant.any():
             rise, now = rise[~constant], now[~constant]
         return 0.5 * float(np.log1p(rise / now).sum())
-
-    def samples(self, channel: int) -> Tensor:
-        """A single one; for a test of significance see `folds`."""
-        return torch.tensor([self.loss(channel)], dtype=torch.float64)
-
-    def losses(self) -> Tensor:
-        """Not for an order: whoever asks about all channels decides about any of them."""
-        raise NotImplementedError("an ordered elimination answers about the next channel alone")
-
-    def consider(self, channels: Sequence[int]) -> None:
-        """Nothing to prepare: the order says who comes next."""
 
     def drop(self, channel: int) -> None:
         """Remove the channel that is decided next."""

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mipp.information.elimination import Elimination
+from mipp.information.protocols import Elimination
 from mipp.progress import track
-from mipp.selection.stopping import StoppingRule, Threshold
+from mipp.selection.rules import Consumer, StoppingRule, Threshold
+from mipp.selection.verdict import Verdict, Why
 
 Order = Literal["mi", "best-first"]
 ROUND = 16  # a share of 1/16 is visited before all are ordered anew
-Why = Literal["informative", "redundant", "floor", "spare", "limit", "rounded"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of one channel: visited at `visit`, adding `conditional` nats to the rest."""
-
-    channel: int
-    visit: int
-    single: float
-    conditional: float
-    worth: float  # of these nats, see `Threshold`
-    why: Why
-    confidence: float | None = None  # %, that it adds information; None under a threshold
-
-    @property
-    def kept(self) -> bool:
-        return self.why != "redundant"
 
 
 def visiting_order(single: Tensor) -> list[int]:
@@ -42,13 +25,14 @@ def visiting_order(single: Tensor) -> list[int]:
 
 
 def visit_once(
-    eliminations: Sequence[Elimination], single: Tensor, rule: StoppingRule, floor: int
+    consumers: Sequence[Consumer[Any]], single: Tensor, rule: StoppingRule, floor: int
 ) -> list[Verdict]:
     """Visit each channel once in MI order; drop it at once unless the rule says that it stays.
 
     Parameters
     ----------
-    eliminations : one per consumer of the group; a channel's information is their sum.
+    consumers : of the group, with eliminations in the `visiting_order`, sampled if the rule
+        tests; a channel's information is their sum.
     single : information of each channel alone, nats, (channels,).
     rule : judges each channel, given those that are still there.
     floor : channels that stay whatever they add.
@@ -59,11 +43,11 @@ def visit_once(
     remaining, lost = single.numel(), 0.0
     order = visiting_order(single)
     for visit, channel in enumerate(track(order, total=len(order), label="units")):
-        conditional, worth, stays, confidence = rule.judge(eliminations, channel, lost)
+        conditional, worth, stays, confidence = rule.judge(consumers, channel, lost)
         why: Why = "informative"
         if not stays:
             why = "redundant" if remaining > floor else "floor"
-        for elimination in eliminations:
+        for elimination, _ in consumers:
             if why == "redundant":
                 elimination.drop(channel)
             else:
@@ -76,7 +60,7 @@ def visit_once(
 
 
 def best_first(
-    eliminations: Sequence[Elimination], single: Tensor, rule: StoppingRule, floor: int
+    consumers: Sequence[Consumer[Elimination]], single: Tensor, rule: Threshold, floor: int
 ) -> list[Verdict]:
     """Drop the channel that adds least, again and again, until all that stay are worth it.
 
@@ -85,9 +69,8 @@ def best_first(
     did at its start. Up to 31 channels are thus ordered anew after every drop; with more, one
     outside the round that has come to add less is only seen in the next.
 
-    Ties go to the lower index. Parameters as for `visit_once`; the rule is a `Threshold`.
+    Ties go to the lower index. Parameters as for `visit_once`, eliminations in any order.
     """
-    assert isinstance(rule, Threshold)
     verdicts: list[Verdict] = []
     present = list(range(single.numel()))
     lost = 0.0
@@ -97,20 +80,20 @@ def best_first(
         return Verdict(channel, len(verdicts), float(single[channel]), nats, worth, why)
 
     while True:
-        losses = torch.stack([elimination.losses().cpu() for elimination in eliminations]).sum(0)
+        losses = torch.stack([(weight * e.losses()).cpu() for e, weight in consumers]).sum(0)
         ranked = sorted(present, key=lambda c: (float(losses[c]), c))
         if len(present) <= floor or rule.worth(float(losses[ranked[0]]), lost) >= rule.level:
             break
         count = max(1, len(ranked) // ROUND)
         bar = float(losses[ranked[count]]) if count < len(ranked) else math.inf
-        for elimination in eliminations:
+        for elimination, _ in consumers:
             elimination.consider(ranked[:count])
         for channel in ranked[: min(count, len(present) - floor)]:
-            nats = sum(elimination.loss(channel) for elimination in eliminations)
+            nats = sum(weight * e.loss(channel) for e, weight in consumers)
             if channel != ranked[0] and (nats > bar or rule.worth(nats, lost) >= rule.level):
                 continue
             verdicts.append(told(channel, nats, "redundant"))
-            for elimination in eliminations:
+            for elimination, _ in consumers:
                 elimination.drop(channel)
             present.remove(channel)
             lost += nats

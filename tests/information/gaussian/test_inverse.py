@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mipp.information.inverse import STRIP, invert_factored
+from mipp.information.gaussian.inverse import STRIP, invert_factored
 
 SIZES = (1, 7, 2 * STRIP, 2 * STRIP + 1, 3 * STRIP, 3 * STRIP + 100)
 

@@ -19,16 +19,13 @@ from torch import Tensor
 
 from mipp.errors import SingularCovarianceError
 from mipp.information import moments
-from mipp.information.arrowhead import invert_covariance
-from mipp.information.gaussian_elimination import (
-    DualElimination,
-    PrimalElimination,
-    diagonal_blocks,
-    explained,
-)
-from mipp.information.inverse import invert
+from mipp.information.gaussian.arrowhead import invert_covariance
+from mipp.information.gaussian.blocks import Residuals, diagonal_blocks, explained
+from mipp.information.gaussian.dual import DualElimination
+from mipp.information.gaussian.inverse import invert
+from mipp.information.gaussian.ordered import OrderedElimination
+from mipp.information.gaussian.primal import PrimalElimination
 from mipp.information.moments import Moments
-from mipp.information.ordered_elimination import OrderedElimination
 
 FEW = 8  # so many times fewer rows than features, before the dual form pays
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
@@ -76,23 +73,48 @@ class PairState:
         floor = self.resolution * variance
         return 0.5 * float(_log_ratio(variance + floor, self.residual[targets] + floor).sum())
 
-    def eliminate(
-        self, targets: Tensor, order: Sequence[int] | None = None, watched: int = 0
-    ) -> PrimalElimination | OrderedElimination | DualElimination:
-        """Backward elimination of the pair's channels, all present at first.
+    def eliminate(self, targets: Tensor) -> PrimalElimination | DualElimination:
+        """Backward elimination of the pair's channels, all present at first, in any order.
 
         Parameters
         ----------
         targets : indices of the target rows that count, int64.
-        order : the channels in the order in which they will be decided, where that is known;
-            it makes each step cheaper and changes no answer beyond rounding. Then only the next
-            of them can be asked about, and the last `watched` of them always.
         """
         if self.precision is None:
-            return DualElimination(self, targets)
-        if order is None:
-            return PrimalElimination(self, targets)
-        return OrderedElimination(self, targets, order, watched)
+            return self._dual_elimination(targets)
+        weights, residuals = self._weights_of(targets), self._residuals_of(targets)
+        return PrimalElimination(self.precision, weights, residuals, self.channels)
+
+    def eliminate_in_order(
+        self, targets: Tensor, order: Sequence[int], watched: int = 0
+    ) -> OrderedElimination | DualElimination:
+        """Backward elimination in an order; each step is cheaper, no answer other.
+
+        Parameters
+        ----------
+        targets : as above.
+        order : the channels as they will be decided. Only the next of them can be asked about,
+            and the last `watched` of them always.
+        """
+        if self.precision is None:
+            return self._dual_elimination(targets)
+        weights, residuals = self._weights_of(targets), self._residuals_of(targets)
+        return OrderedElimination(self.precision, weights, residuals, order, watched)
+
+    def _dual_elimination(self, targets: Tensor) -> DualElimination:
+        assert self.rows is not None
+        assert self.kernel is not None
+        assert self.dual is not None
+        rows = self.rows.view(self.rows.shape[0], self.channels, -1)
+        kernel, dual = self.kernel.clone(), self.dual[:, targets].clone()
+        return DualElimination(rows, kernel, dual, self.penalty, self._residuals_of(targets))
+
+    def _weights_of(self, targets: Tensor) -> Tensor:
+        return self.weights.index_select(1, targets.to(self.weights.device))
+
+    def _residuals_of(self, targets: Tensor) -> Residuals:
+        targets = targets.to(self.residual.device)
+        return Residuals(self.residual[targets].clone(), self.resolution * self.variance[targets])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything in the state as named tensors, for a file."""

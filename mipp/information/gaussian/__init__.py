@@ -1,0 +1,29 @@
+"""The closed form: information of least-squares predictors, and what each channel adds.
+
+state      what is paid for once per pair, from moments or from few rows; answers at once
+blocks     one channel's block: variance it explains, nats that go with it
+ordered    downdates along an order that is known beforehand, the cheapest
+primal     downdates in any order
+dual       the same for fewer rows than features
+panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
+folds      samples for a test of significance, one per fold of the rows
+inverse    of a positive definite matrix; `arrowhead` that of small maps' patches
+"""
+
+from mipp.information.gaussian.state import (
+    PairState,
+    from_tensors,
+    prefers_dual,
+    prepare,
+    prepare_dual,
+    prepare_rows,
+)
+
+__all__ = [
+    "PairState",
+    "from_tensors",
+    "prefers_dual",
+    "prepare",
+    "prepare_dual",
+    "prepare_rows",
+]

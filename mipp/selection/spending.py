@@ -1,0 +1,90 @@
+"""What is spent of a budget, what it has room for, and whether it can be reached at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from mipp.budget import Budget
+from mipp.errors import BudgetError
+from mipp.graph import ChannelGraph
+
+UNBOUNDED = ("nats", "confidence")  # the share that remains is theirs to find
+ROUNDING = 1e-9
+
+
+def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
+    """Share of the dense network's units, parameters, MACs or predicted time that remains."""
+    if kind == "latency":
+        return graph.milliseconds(kept) / graph.milliseconds(graph.widths)
+    if kind == "params":
+        return graph.params(kept) / graph.params(graph.widths)
+    if kind == "macs":
+        return graph.macs(kept) / graph.macs(graph.widths)
+    return sum(kept.values()) / sum(graph.widths.values())
+
+
+def allowance(budget: Budget) -> float:
+    """Share that may remain under a budget of size or time."""
+    return (1 - budget.value if budget.kind == "ratio" else budget.value) + ROUNDING
+
+
+def fits(graph: ChannelGraph, kept: Mapping[str, int], budget: Budget) -> bool:
+    """Whether a budget of size or predicted time is met, up to rounding of the shares."""
+    return spent(graph, kept, budget.kind) <= allowance(budget)
+
+
+def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, int]) -> None:
+    """Refuse a budget below what the floors of all groups cost; of time once it is measured.
+
+    Raises
+    ------
+    BudgetError : even with every group at its floor the budget is not met; names the least.
+    """
+    if budget.kind in UNBOUNDED or (budget.kind == "latency" and graph.latency is None):
+        return
+    if not fits(graph, floors, budget):
+        reachable = spent(graph, floors, budget.kind)
+        edge, bound = "at least", math.ceil(reachable * 1e4) / 1e4
+        if budget.kind == "ratio":
+            edge, bound = "at most", math.floor((1 - reachable + ROUNDING) * 1e4) / 1e4
+        raise BudgetError(
+            f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
+            f"{edge} {budget.kind}:{bound:g} with the {sum(floors.values())} units that "
+            f"choose.min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
+            f"{budget}; relax the budget, or lower choose.min_channels or choose.round_to."
+        )
+
+
+class Candidate(NamedTuple):
+    """A dropped channel and how much it is wanted back."""
+
+    worth: float
+    group: str
+    channel: int
+
+
+def spare_channels(
+    graph: ChannelGraph,
+    kept: Mapping[str, int],
+    dropped: Iterable[Candidate],
+    budget: Budget,
+) -> set[tuple[str, int]]:
+    """Dropped channels that still fit into the budget, those of most worth first.
+
+    Ties go to the group's name, then to the lower channel.
+    """
+    counts = dict(kept)
+    spare: set[tuple[str, int]] = set()
+    full: set[str] = set()  # groups of which no channel fits, nor will: counts only grow
+    for _, group, channel in sorted(dropped, key=lambda c: (-c.worth, c.group, c.channel)):
+        if group in full:
+            continue
+        more = {**counts, group: counts[group] + 1}
+        if fits(graph, more, budget):
+            counts = more
+            spare.add((group, channel))
+        else:
+            full.add(group)
+    return spare
