@@ -5,6 +5,7 @@ runs the whole pipeline.
 """
 
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.criteria import register_criterion
 from mipp.data import register_data
 from mipp.errors import MippError
 from mipp.export import Exported, export_network
@@ -22,6 +23,7 @@ __all__ = [
     "export_network",
     "load_checkpoint",
     "prune",
+    "register_criterion",
     "register_data",
     "register_model",
     "save_checkpoint",

@@ -30,6 +30,7 @@ class Table(Mapping[str, Row], Generic[Row]):
     error : raised for a name that cannot be had.
     check : raises TypeError with `expected ..., got ...` for what cannot be a row.
     rows : built-in ones; one given by its address is imported when it is first asked for.
+    elsewhere : names that the parameter may say too, which are no rows and cannot become any.
 
     Example
     -------
@@ -51,10 +52,11 @@ class Table(Mapping[str, Row], Generic[Row]):
         error: type[InputError],
         check: Callable[[Any], None],
         rows: Mapping[str, Row | str],
+        elsewhere: tuple[str, ...] = (),
     ) -> None:
         self._kind, self._field, self._error, self._check = kind, field, error, check
         self._rows: dict[str, Row | str] = dict(rows)
-        self._built_in = frozenset(rows)
+        self._elsewhere, self._built_in = elsewhere, frozenset((*rows, *elsewhere))
 
     def __getitem__(self, name: str) -> Row:
         row = self._rows[name]
@@ -87,7 +89,8 @@ class Table(Mapping[str, Row], Generic[Row]):
                 why = "is taken" if taken else "is no name"
                 raise self._error(
                     f"{self._kind} {name!r} cannot be registered: the name {why}.\nExpected one "
-                    f"without ':' and '/' beside {', '.join(self)}, got {name!r}; choose another."
+                    f"without ':' and '/' beside {', '.join(self._known())}, got {name!r}; choose "
+                    "another."
                 )
             self._require(thing, name)
             self._rows[name] = cast(Row, thing)
@@ -107,7 +110,8 @@ class Table(Mapping[str, Row], Generic[Row]):
         if ":" in name:
             return self._brought(name)
         raise self._error(
-            f"{self._kind} {name!r} ({self._field}) is unknown; {did_you_mean(name, self)}, or "
+            f"{self._kind} {name!r} ({self._field}) is unknown; "
+            f"{did_you_mean(name, self._known())}, or "
             "give one of yours as package.module:attribute."
         )
 
@@ -115,6 +119,9 @@ class Table(Mapping[str, Row], Generic[Row]):
         """Where a name's thing is defined, as `package.module:attribute`; imports nothing."""
         row = self._rows.get(name, name)
         return row if isinstance(row, str) else address_of(row)
+
+    def _known(self) -> tuple[str, ...]:
+        return (*self, *self._elsewhere)
 
     def _brought(self, address: str) -> Row:
         module, _, path = address.partition(":")

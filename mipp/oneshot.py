@@ -21,8 +21,9 @@ from mipp.config import (
     PruneConfig,
     parse_params,
 )
-from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria import Criterion, CriterionInput
 from mipp.criteria.shared.choice import require_choice
+from mipp.criteria.shared.criterion import Loss
 from mipp.cut import apply_selection
 from mipp.errors import ConfigError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
@@ -30,6 +31,7 @@ from mipp.in_memory import measure_information
 from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
 from mipp.metrics import count_macs, count_params
+from mipp.names import address_of
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
@@ -40,6 +42,7 @@ from mipp.selection.spending import check_reachable
 REPAIRS = ("refit", "recalibrate", "none")
 TARGETS = ExtractConfig().targets
 PRUNE = PruneConfig()
+Found = tuple[Selection, Mapping[str, float], list[str], TimeReport | None]
 LATENCY_BATCH = EvaluateConfig().latency_batch
 
 
@@ -100,7 +103,7 @@ def prune(
     calibration: Iterable[Any],
     budget: str = "macs:0.5",
     *,
-    method: str = "mipp",
+    method: str | Criterion = "mipp",
     estimator: str = "gaussian",
     order: Literal["auto", "mi", "best-first"] = "auto",
     targets: Targets = TARGETS,
@@ -113,6 +116,7 @@ def prune(
     keep_outputs: Sequence[str] = (),
     keep_inputs: Sequence[str] = (),
     latency_batch: int = LATENCY_BATCH,
+    loss: Loss | None = None,
     seed: int = 0,
 ) -> Pruned:
     """A pruned copy of a network; the one given is left as it was.
@@ -126,7 +130,8 @@ def prune(
     budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
         the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
         less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
-    method : `mipp`, or a rival criterion of `mipp.criteria`.
+    method : `mipp`; a rival criterion of `mipp.criteria` or one that was registered; the
+        `package.module:attribute` of one of yours, or the function itself.
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
         perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
@@ -145,6 +150,8 @@ def prune(
         stay, on both sides or on one.
     latency_batch : inputs at once when time is measured, for a budget of `latency`; what is
         measured varies, so that two calls may differ.
+    loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
+        in place of cross entropy.
     seed : of the sampled positions and of the random criterion.
 
     Returns
@@ -158,7 +165,7 @@ def prune(
     """
     started = time.perf_counter()
     config = _configured(
-        method=method,
+        method=method if isinstance(method, str) else address_of(method),
         estimator=estimator,
         order=order,
         budget=budget,
@@ -169,6 +176,7 @@ def prune(
         keep_outputs=tuple(keep_outputs),
         keep_inputs=tuple(keep_inputs),
     )
+    criterion = require_choice(config, None if isinstance(method, str) else method)
     _require_one_of("repair", repair, REPAIRS)
     _require_one_of("targets", targets, get_args(Targets))
     if images < 1:
@@ -180,7 +188,14 @@ def prune(
     graph = build_graph(model, example)
     check_reachable(graph, parse_budget(budget), floors_of(graph, config))
     clock = Clock(model, shape_of(example), latency_batch, _device(model))
-    selection, information, near, times = _select(clock, graph, batches, config, targets, seed)
+    if criterion is None:
+        found = _by_information(clock, graph, batches, config, targets, seed)
+    else:
+        given = CriterionInput(
+            model, graph, lambda: labelled(batches), seed, lambda: [x for x, _ in batches], loss
+        )
+        found = _by_criterion(clock, criterion, given, config)
+    selection, information, near, times = found
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
     report = PruneReport(
@@ -211,43 +226,46 @@ def _device(model: nn.Module) -> torch.device:
 
 def _configured(**choices: Any) -> ChooseConfig:
     """The arguments as the section that the pipeline uses, checked the same way."""
-    config = parse_params({"choose": choices}).choose
-    require_choice(config)
-    return config
+    return parse_params({"choose": choices}).choose
 
 
-def _select(
+def _provenance(config: ChooseConfig, seed: int) -> dict[str, str]:
+    return {"budget": config.budget, "order": order_of(config), "seed": str(seed)}
+
+
+def _by_information(
     clock: Clock,
     graph: ChannelGraph,
     batches: list[Batch],
     config: ChooseConfig,
     targets: Targets,
     seed: int,
-) -> tuple[Selection, Mapping[str, float], list[str], TimeReport | None]:
-    provenance = {"budget": config.budget, "order": order_of(config), "seed": str(seed)}
-    if config.method == "mipp":
-        inputs = [x for x, _ in batches]
-        information = measure_information(clock.model, graph, inputs, config, targets, seed)
-        choice, times = within_time(
-            lambda timed, asked: select_by_information(timed, information, asked, provenance),
-            lambda choice: choice.selection,
-            graph,
-            config,
-            clock,
-        )
-        return choice.selection, choice.information, choice.near_collapsed(), times
-    given = CriterionInput(
-        clock.model, graph, lambda: labelled(batches), seed, lambda: [x for x, _ in batches]
-    )
-    scores = CRITERIA[config.method](given)
-    selection, times = within_time(
-        lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),
-        lambda selection: selection,
+) -> Found:
+    inputs = [x for x, _ in batches]
+    information = measure_information(clock.model, graph, inputs, config, targets, seed)
+    provenance = _provenance(config, seed)
+    choice, times = within_time(
+        lambda timed, asked: select_by_information(timed, information, asked, provenance),
+        lambda choice: choice.selection,
         graph,
         config,
         clock,
     )
-    return selection, {}, at_floor(selection, floors_of(graph, config)), times
+    return choice.selection, choice.information, choice.near_collapsed(), times
+
+
+def _by_criterion(
+    clock: Clock, criterion: Criterion, given: CriterionInput, config: ChooseConfig
+) -> Found:
+    scores, provenance = criterion(given), _provenance(config, given.seed)
+    selection, times = within_time(
+        lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),
+        lambda selection: selection,
+        given.graph,
+        config,
+        clock,
+    )
+    return selection, {}, at_floor(selection, floors_of(given.graph, config)), times
 
 
 def _repair(

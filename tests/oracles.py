@@ -221,7 +221,7 @@ def ridge_twin(x, y, old, ridge, *, offset):
 
 
 def build_small(name, *, seed=0, classes=10):
-    """A network of `mipp.models` in double precision with lively batch-norm statistics, eval mode."""
+    """A network of `mipp.models` in double precision, lively batch-norm statistics, eval mode."""
     spec = small_spec(name, classes)
     model = build_model(spec, seed=seed).double().eval()
     enliven_norms(model, seed)

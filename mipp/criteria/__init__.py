@@ -1,55 +1,86 @@
-"""Rival criteria: a network and calibration data in, a score per unit out."""
+"""Rival criteria: a network and calibration data in, a score per unit out.
 
-from collections.abc import Callable, Mapping
+Each file is one method, imported when it is asked for; `shared/` holds what several need. A method
+of yours is a function of a `CriterionInput` that returns the scores of every group's units,
+higher means keep: `my_module:score` wherever a method may be named, or under a name of its own by
+`register_criterion`. `mipp.testing.check_criterion` checks it.
+"""
 
-from mipp.criteria.bn_scale import score_bn_scale
-from mipp.criteria.chip import score_chip
-from mipp.criteria.fpgm import score_fpgm
-from mipp.criteria.grasp import score_grasp
-from mipp.criteria.grasp_iterative import score_grasp_iterative
-from mipp.criteria.he2017 import score_he2017
-from mipp.criteria.hrank import score_hrank
-from mipp.criteria.imp import score_imp
-from mipp.criteria.l1 import score_l1
-from mipp.criteria.l2 import score_l2
-from mipp.criteria.mifs import score_mifs
-from mipp.criteria.mrmr import score_mrmr
-from mipp.criteria.obd import score_obd
-from mipp.criteria.prospr import score_prospr
-from mipp.criteria.random import score_random
-from mipp.criteria.shared.criterion import CriterionInput
-from mipp.criteria.snip import score_snip
-from mipp.criteria.snip_iterative import score_snip_iterative
-from mipp.criteria.sosp_h import score_sosp_h
-from mipp.criteria.synflow import score_synflow
-from mipp.criteria.taylor import score_taylor
-from mipp.criteria.taylor_2017 import score_taylor_2017
-from mipp.criteria.thinet import score_thinet
-from mipp.selection.scores import Scores
+from __future__ import annotations
 
-CRITERIA: Mapping[str, Callable[[CriterionInput], Scores]] = {
-    "bn-scale": score_bn_scale,
-    "chip": score_chip,
-    "fpgm": score_fpgm,
-    "grasp": score_grasp,
-    "grasp-iterative": score_grasp_iterative,
-    "he2017": score_he2017,
-    "hrank": score_hrank,
-    "imp": score_imp,
-    "l1": score_l1,
-    "l2": score_l2,
-    "mifs": score_mifs,
-    "mrmr": score_mrmr,
-    "obd": score_obd,
-    "prospr": score_prospr,
-    "random": score_random,
-    "snip": score_snip,
-    "snip-iterative": score_snip_iterative,
-    "sosp-h": score_sosp_h,
-    "synflow": score_synflow,
-    "taylor": score_taylor,
-    "taylor-2017": score_taylor_2017,
-    "thinet": score_thinet,
-}
+import inspect
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["CRITERIA", "CriterionInput"]
+from mipp.criteria.shared.criterion import Criterion, CriterionInput
+from mipp.errors import ConfigError
+from mipp.names import Table
+
+MIPP = "mipp"  # the method that is no criterion
+
+
+def _require_criterion(thing: Any) -> None:
+    what = "a function of a mipp.criteria.CriterionInput"
+    if not callable(thing):
+        raise TypeError(f"expected {what}, got a {type(thing).__name__}")
+    try:
+        inspect.signature(thing).bind(CriterionInput)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"expected {what} alone, got one that cannot be called so") from error
+
+
+CRITERIA: Table[Criterion] = Table(
+    "method",
+    "choose.method",
+    ConfigError,
+    _require_criterion,
+    {
+        "bn-scale": "mipp.criteria.bn_scale:score_bn_scale",
+        "chip": "mipp.criteria.chip:score_chip",
+        "fpgm": "mipp.criteria.fpgm:score_fpgm",
+        "grasp": "mipp.criteria.grasp:score_grasp",
+        "grasp-iterative": "mipp.criteria.grasp_iterative:score_grasp_iterative",
+        "he2017": "mipp.criteria.he2017:score_he2017",
+        "hrank": "mipp.criteria.hrank:score_hrank",
+        "imp": "mipp.criteria.imp:score_imp",
+        "l1": "mipp.criteria.l1:score_l1",
+        "l2": "mipp.criteria.l2:score_l2",
+        "mifs": "mipp.criteria.mifs:score_mifs",
+        "mrmr": "mipp.criteria.mrmr:score_mrmr",
+        "obd": "mipp.criteria.obd:score_obd",
+        "prospr": "mipp.criteria.prospr:score_prospr",
+        "random": "mipp.criteria.random:score_random",
+        "snip": "mipp.criteria.snip:score_snip",
+        "snip-iterative": "mipp.criteria.snip_iterative:score_snip_iterative",
+        "sosp-h": "mipp.criteria.sosp_h:score_sosp_h",
+        "synflow": "mipp.criteria.synflow:score_synflow",
+        "taylor": "mipp.criteria.taylor:score_taylor",
+        "taylor-2017": "mipp.criteria.taylor_2017:score_taylor_2017",
+        "thinet": "mipp.criteria.thinet:score_thinet",
+    },
+    elsewhere=(MIPP,),
+)
+
+
+def register_criterion(name: str) -> Callable[[Criterion], Criterion]:
+    """Decorator: `choose.method` and `mipp.prune(..., method=)` may say this name, in this process.
+
+    Elsewhere, and from every command, `package.module:attribute` names the same criterion.
+
+    Raises
+    ------
+    ConfigError : the name is taken, or what is registered cannot be called with one argument.
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> @register_criterion("first-come")
+    ... def score(given):
+    ...     return {name: -np.arange(w, dtype=float) for name, w in given.graph.widths.items()}
+    >>> CRITERIA["first-come"] is score
+    True
+    """
+    return CRITERIA.register(name)
+
+
+__all__ = ["CRITERIA", "MIPP", "Criterion", "CriterionInput", "register_criterion"]

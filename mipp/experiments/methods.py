@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mipp.criteria import CRITERIA
+from mipp.criteria import CRITERIA, MIPP
 from mipp.errors import ConfigError, did_you_mean
 
 # Control -> what is set beside the experiment's own parameters. Each has the widths of mipp's
@@ -32,7 +32,7 @@ INFORMATION_ONLY = (
 
 def known_methods() -> tuple[str, ...]:
     """All names, mipp first."""
-    return ("mipp", *CRITERIA, *CONTROLS)
+    return (MIPP, *CRITERIA, *CONTROLS)
 
 
 def require_method(name: str) -> None:
@@ -40,12 +40,20 @@ def require_method(name: str) -> None:
 
     Raises
     ------
-    ConfigError : names the methods there are.
+    ConfigError : names the methods there are, or says what is wrong with one of yours.
     """
-    if name not in known_methods():
+    if ":" in name:
+        CRITERIA.resolve(name)
+    elif name not in known_methods():
         raise ConfigError(
-            f"method {name!r} (methods) is unknown; {did_you_mean(name, known_methods())}."
+            f"method {name!r} (methods) is unknown; {did_you_mean(name, known_methods())}, or "
+            "give one of yours as package.module:attribute."
         )
+
+
+def is_criterion(method: str) -> bool:
+    """Whether a method is a criterion: neither mipp nor a control."""
+    return method != MIPP and method not in CONTROLS
 
 
 def settings_of(method: str) -> Mapping[str, Any]:
@@ -55,13 +63,13 @@ def settings_of(method: str) -> Mapping[str, Any]:
 
 def unused(method: str) -> tuple[str, ...]:
     """Parameters of section `choose` that change nothing of a method's result."""
-    return INFORMATION_ONLY if method == "dense" or method in CRITERIA else ()
+    return INFORMATION_ONLY if method == "dense" or is_criterion(method) else ()
 
 
 def searches(method: str) -> tuple[str, ...]:
     """Stages whose seconds are the method's search: only mipp and its controls need activations."""
     if method == "dense":
         return ()
-    if method in CRITERIA:
+    if is_criterion(method):
         return ("choose",)
     return ("extract", "estimate", "choose")

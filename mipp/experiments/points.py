@@ -33,8 +33,8 @@ class Point:
     @property
     def name(self) -> str:
         """Unique among all points: what it is, and a fingerprint of all that its result needs."""
-        parts = [self.start, self.method, self.budget.replace(":", "-"), f"seed{self.seed}"]
-        return "_".join([*parts, self.key()])
+        parts = [self.start, self.method, self.budget, f"seed{self.seed}", self.key()]
+        return "_".join(parts).replace(":", "-")
 
     def key(self) -> str:
         """Fingerprint of method and of the parameters that its result depends on."""

@@ -86,7 +86,7 @@ def _by_criterion(
     config = params.choose
     device = resolve_device(params.compute.device)
     split = load_splits(params).calibration
-    scores = CRITERIA[config.method](
+    scores = CRITERIA.resolve(config.method)(
         CriterionInput(
             checkpoint.model,
             graph,

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig
-from mipp.criteria import CRITERIA
+from mipp.criteria import CRITERIA, MIPP, Criterion
 from mipp.errors import ConfigError, did_you_mean
 from mipp.information.estimators import ESTIMATORS
 from mipp.selection.by_scores import require_budget_for_scores
 
 
-def require_choice(config: ChooseConfig) -> None:
-    """Refuse names that do not exist, and budgets that the method or the order cannot meet.
+def require_choice(config: ChooseConfig, criterion: Criterion | None = None) -> Criterion | None:
+    """The criterion, if it is one; refuses budgets that the method or the order cannot meet.
+
+    Parameters
+    ----------
+    criterion : given itself, so that the method's name need not lead to it.
 
     Raises
     ------
     ConfigError, BudgetError : the first thing that does not fit.
     """
-    _require_known("method", config.method, ("mipp", *CRITERIA))
+    if config.method != MIPP:
+        criterion = criterion or CRITERIA.resolve(config.method)
     _require_known("estimator", config.estimator, tuple(ESTIMATORS))
     budget = parse_budget(config.budget)
-    if config.method != "mipp":
+    if config.method != MIPP:
         require_budget_for_scores(budget)
     elif config.order == "best-first" and budget.kind == "confidence":
         raise ConfigError(
@@ -28,6 +33,7 @@ def require_choice(config: ChooseConfig) -> None:
             "best-first.\nExpected choose.order=mi, which tests each unit once, got a ranking of "
             "all units at every step; change one of the two."
         )
+    return criterion
 
 
 def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:

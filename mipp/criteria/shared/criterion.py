@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mipp.errors import DataError
 from mipp.graph import ChannelGraph, ChannelGroup
 from mipp.inputs import Inputs, tensors_in
+from mipp.selection.scores import Scores
 
 Loss = Callable[[Any, Tensor], Tensor]  # outputs and labels of a batch -> mean over its images
 
@@ -53,6 +54,9 @@ class CriterionInput:
         if self.loss:
             return self.loss(outputs, labels) * len(labels)
         return _cross_entropy(outputs, labels, "sum")
+
+
+Criterion = Callable[[CriterionInput], Scores]
 
 
 def _cross_entropy(outputs: Any, labels: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
