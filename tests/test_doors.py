@@ -8,8 +8,9 @@ import mipp
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.stages import STAGES, run_stage
-from mipp.stages.inputs import load_selection, load_splits
+from mipp.stages.files import load_selection
 from mipp.stages.sharing import share_stages
+from mipp.stages.splits import load_splits
 
 IMAGES = 384
 SHARED = (

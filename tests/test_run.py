@@ -20,7 +20,8 @@ from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
-from mipp.stages.stage import Context, needs_run
+from mipp.stages.context import Context
+from mipp.stages.stage import needs_run
 
 TINY = (
     "model.name=lenet-300-100",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mipp.config import OptimConfig
 from mipp.errors import CheckpointError, ConfigError, DataError, TrainingError
-from mipp.stages.inputs import write_json
-from mipp.stages.training import starting_point
+from mipp.stages.files import write_json
+from mipp.stages.finetune import starting_point
 from mipp.training import EpochRecord, resume, train
 from mipp.training.schedule import build_optimizer, lr_at
 

@@ -28,7 +28,8 @@ from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.protocols import PairInformation
 from mipp.selection.by_information import select_by_information
 from mipp.stages import STAGES, preflight, run_stage
-from mipp.stages.inputs import images_of, load_dense, load_splits, trace
+from mipp.stages.networks import load_dense, trace
+from mipp.stages.splits import images_of, load_splits
 
 CPU = torch.device("cpu")
 FEWER = (

@@ -27,7 +27,8 @@ from mipp.selection.by_information import select_by_information
 from mipp.selection.selection import Selection
 from mipp.stages import STAGES, preflight, run_all, run_stage
 from mipp.stages.estimate import pair_data
-from mipp.stages.inputs import STORE, load_dense, model_fingerprint, trace
+from mipp.stages.files import STORE, model_fingerprint
+from mipp.stages.networks import load_dense, trace
 
 STEPS = ["seconds", "accuracy", "page"]
 CPU = torch.device("cpu")

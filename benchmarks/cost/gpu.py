@@ -31,7 +31,8 @@ from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
 from mipp.selection.by_information import Choice
 from mipp.stages import run_all
-from mipp.stages.inputs import load_splits, read_json
+from mipp.stages.files import read_json
+from mipp.stages.splits import load_splits
 
 MODELS = ("torchvision/resnet50", "torchvision/vit_b_16")
 CLASSES = 1000

@@ -24,7 +24,7 @@ from mipp.activations import Sampling, capture_rows, write_store
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.metrics import peak_rss_mb
-from mipp.stages.inputs import images_of
+from mipp.stages.splits import images_of
 
 TARGET = 0.10  # growth of the peak from the fewer to the more images
 PER_IMAGE = 4  # rows of the second measurement

@@ -33,7 +33,7 @@ from mipp.metrics import peak_rss_mb
 from mipp.selection.by_information import Choice, select_by_information
 from mipp.stages.estimate import pair_data
 from mipp.stages.extract import add_up
-from mipp.stages.inputs import images_of
+from mipp.stages.splits import images_of
 
 SUMS = {
     "search": ("extract", "estimate", "choose"),

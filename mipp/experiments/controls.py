@@ -13,8 +13,10 @@ from mipp.config import FinetuneConfig, OptimConfig, Params, dump_params
 from mipp.device import resolve_device
 from mipp.selection.controls import random_units, reinitialised
 from mipp.stages import STAGES, Stage
-from mipp.stages.inputs import load_network, load_selection, load_splits, write_json
-from mipp.stages.stage import Context
+from mipp.stages.context import Context
+from mipp.stages.files import load_selection, write_json
+from mipp.stages.networks import load_network
+from mipp.stages.splits import load_splits
 from mipp.training import train
 from mipp.workdir import read_timing
 

@@ -17,8 +17,9 @@ from mipp.experiments.origin import commit
 from mipp.experiments.points import Point
 from mipp.experiments.shared import locked, run_shared
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
-from mipp.stages.inputs import load_selection, load_splits, read_json
+from mipp.stages.files import load_selection, read_json
 from mipp.stages.sharing import link_stages
+from mipp.stages.splits import load_splits
 from mipp.workdir import read_timing, versions
 
 NETWORKS = ("pruned", "recalibrated", "refit", "finetuned")

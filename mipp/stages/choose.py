@@ -16,9 +16,11 @@ from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.by_scores import at_floor, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.selection import Selection
+from mipp.stages.context import Context
 from mipp.stages.estimate import load_information
-from mipp.stages.inputs import load_dense, load_splits, pixel_pairs_of, trace, write_json
-from mipp.stages.stage import Context
+from mipp.stages.files import write_json
+from mipp.stages.networks import load_dense, pixel_pairs_of, trace
+from mipp.stages.splits import load_splits
 
 Nodes = list[dict[str, object]]
 

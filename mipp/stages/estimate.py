@@ -25,9 +25,9 @@ from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.moments import Moments
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
-from mipp.stages.inputs import MOMENTS, STORE, model_fingerprint
+from mipp.stages.context import Context
+from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
-from mipp.stages.stage import Context
 from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
 from mipp.workdir import TIMING, read_manifest
 

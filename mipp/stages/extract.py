@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from safetensors.torch import save_file
 
 from mipp.activations import write_store
 from mipp.activations.capture import Rows
+from mipp.config import ExtractConfig
+from mipp.data import DataSplits
 from mipp.information.moments import MomentSums
-from mipp.stages.inputs import MOMENTS, STORE, store_fingerprint
+from mipp.stages.context import Context
+from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import forget_parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.stages.shards import extract_shard, rows_of_shards, seconds_of_shards
-from mipp.stages.stage import Context
 from mipp.workdir import TIMING
 
 
@@ -46,7 +49,7 @@ def _write(context: Context, found: Calibration, rows: Iterable[Rows]) -> None:
     write_store(
         context.out / STORE.name,
         add_up(rows, found.counts(), sums),
-        store_fingerprint(context.workdir, found.splits, found.config),
+        _store_fingerprint(context.workdir, found.splits, found.config),
     )
     folder = context.out / MOMENTS.name
     folder.mkdir()
@@ -71,3 +74,13 @@ def add_up(
             if x[0].numel() <= counts[name]:
                 sums.setdefault(name, MomentSums("rows")).add(x, y)
         yield batch
+
+
+def _store_fingerprint(workdir: Path, splits: DataSplits, config: ExtractConfig) -> dict[str, str]:
+    """What an activation store depends on, by part."""
+    return {
+        **model_fingerprint(workdir),
+        "calibration split": splits.calibration.fingerprint,
+        "sampling": f"{config.rows} rows",
+        "targets": config.targets,
+    }

@@ -20,9 +20,9 @@ from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
-from mipp.stages.inputs import load_splits, model_spec
+from mipp.stages.finetune import config_after_pruning
 from mipp.stages.shards import require_shards
-from mipp.stages.training import config_after_pruning
+from mipp.stages.splits import load_splits, model_spec
 from mipp.training import require_trainable
 from mipp.workdir import read_manifest, require_writable
 

@@ -16,15 +16,10 @@ from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
-from mipp.stages.inputs import (
-    images_of,
-    load_dense,
-    load_selection,
-    load_splits,
-    trace,
-    write_json,
-)
-from mipp.stages.stage import Context
+from mipp.stages.context import Context
+from mipp.stages.files import load_selection, write_json
+from mipp.stages.networks import load_dense, trace
+from mipp.stages.splits import images_of, load_splits
 
 
 def prune_network(context: Context) -> None:

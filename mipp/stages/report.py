@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipp.report import render
-from mipp.stages.stage import Context
+from mipp.stages.context import Context
 
 
 def write_report(context: Context) -> None:

@@ -16,7 +16,8 @@ from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.graph import LayerPair
 from mipp.progress import track
-from mipp.stages.inputs import images_of, load_dense, load_splits, pixel_pairs_of, trace
+from mipp.stages.networks import load_dense, pixel_pairs_of, trace
+from mipp.stages.splits import images_of, load_splits
 
 
 @dataclass(frozen=True)

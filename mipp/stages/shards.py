@@ -25,7 +25,7 @@ from mipp.allocator import keep_freed_memory
 from mipp.config import ExtractConfig, Params
 from mipp.errors import ConfigError
 from mipp.progress import track
-from mipp.stages.inputs import model_fingerprint
+from mipp.stages.files import model_fingerprint
 from mipp.stages.parts import folder_of_parts, note_attempt
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.storage import fetch_file, fetch_stage, keep_file

@@ -11,8 +11,8 @@ from typing import Any
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params
 from mipp.errors import WorkdirError
+from mipp.stages.context import Context, OnEpoch
 from mipp.storage import fetch_stage, keep_stage
-from mipp.training import EpochRecord
 from mipp.workdir import (
     Manifest,
     changed_files,
@@ -24,17 +24,6 @@ from mipp.workdir import (
 )
 
 logger = logging.getLogger(__name__)
-OnEpoch = Callable[[str, EpochRecord], None]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a stage body works with. `out` becomes `<workdir>/<stage>` when the body returns."""
-
-    workdir: Path
-    out: Path
-    params: Params
-    on_epoch: OnEpoch | None = None
 
 
 @dataclass(frozen=True)

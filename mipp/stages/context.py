@@ -1,0 +1,22 @@
+"""What a stage body works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.training.history import EpochRecord
+
+OnEpoch = Callable[[str, EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage body works with. `out` becomes `<workdir>/<stage>` when the body returns."""
+
+    workdir: Path
+    out: Path
+    params: Params
+    on_epoch: OnEpoch | None = None

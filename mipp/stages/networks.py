@@ -1,0 +1,36 @@
+"""Networks that earlier stages left, and their channel graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mipp.checkpoint import Checkpoint, load_checkpoint
+from mipp.graph import ChannelGraph, LayerPair, build_graph
+from mipp.graph.pixels import pixel_pairs
+
+
+def load_dense(workdir: Path, device: torch.device) -> Checkpoint:
+    """The dense network that `train` left, in eval mode."""
+    return load_network(workdir / "train/model.safetensors", device)
+
+
+def load_network(path: Path, device: torch.device) -> Checkpoint:
+    """Any network of a stage folder, in eval mode."""
+    checkpoint = load_checkpoint(path)
+    checkpoint.model.to(device).eval()
+    return checkpoint
+
+
+def trace(checkpoint: Checkpoint, device: torch.device) -> ChannelGraph:
+    """Channel graph of a checkpoint's network."""
+    return build_graph(checkpoint.model, torch.zeros(1, *checkpoint.shape, device=device))
+
+
+def pixel_pairs_of(
+    checkpoint: Checkpoint, graph: ChannelGraph, device: torch.device
+) -> tuple[LayerPair, ...]:
+    """Pairs from the images to the first layers of a checkpoint's network."""
+    example = torch.zeros(1, *checkpoint.shape, device=device)
+    return pixel_pairs(checkpoint.model, graph, example)

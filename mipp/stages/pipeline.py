@@ -1,0 +1,115 @@
+"""The table of the eight stages, in order, and what runs some or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.stages.choose import choose_units
+from mipp.stages.context import OnEpoch
+from mipp.stages.estimate import gather_estimates, pairs_to_estimate
+from mipp.stages.evaluate import evaluate_networks
+from mipp.stages.extract import extract_activations
+from mipp.stages.finetune import finetune_pruned
+from mipp.stages.preflight import preflight
+from mipp.stages.prune import prune_network
+from mipp.stages.report import write_report
+from mipp.stages.stage import Stage, needs_run, require_current, run_stage
+from mipp.stages.train import train_dense
+
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "train",
+            train_dense,
+            params=("seed", "data", "model", "train"),
+            files=("model.weights",),
+        ),
+        Stage(
+            "extract",
+            extract_activations,
+            (
+                "seed",
+                "data",
+                "extract.rows",
+                "extract.batch_size",
+                "extract.targets",
+                "extract.inputs",
+            ),
+            ("train",),
+        ),
+        Stage("estimate", gather_estimates, ("seed", "estimate", "choose.estimator"), ("extract",)),
+        Stage(
+            "choose",
+            choose_units,
+            (
+                "seed",
+                "data",
+                "extract.inputs",
+                "estimate",
+                "choose",
+                "evaluate.latency_batch",
+            ),
+            ("train", "extract", "estimate"),
+        ),
+        Stage("prune", prune_network, ("seed", "data", "train.when", "prune"), ("train", "choose")),
+        Stage("finetune", finetune_pruned, ("seed", "data", "train", "finetune"), ("prune",)),
+        Stage(
+            "evaluate",
+            evaluate_networks,
+            ("seed", "data", "model.weights", "train.when", "train.epochs", "evaluate"),
+            ("train", "choose", "prune", "finetune"),
+        ),
+        Stage(
+            "report",
+            write_report,
+            ("report",),
+            ("train", "choose", "prune", "finetune", "evaluate"),
+        ),
+    )
+}
+
+
+def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> None:
+    """Run every stage that is not up to date; see `preflight` for what to refuse before."""
+    for stage in STAGES.values():
+        run_stage(stage, workdir, params, on_epoch)
+
+
+def pending_shards(workdir: Path, params: Params) -> list[int]:
+    """Shards that the `extract` stage can be given; none when it is up to date, or has but one."""
+    if params.extract.shards == 1 or not needs_run(STAGES["extract"], workdir, params):
+        return []
+    return list(range(params.extract.shards))
+
+
+def pending_pairs(workdir: Path, params: Params) -> list[str]:
+    """Layer pairs that the `estimate` stage still needs; none when it is up to date."""
+    if not needs_run(STAGES["estimate"], workdir, params):
+        return []
+    return pairs_to_estimate(workdir)
+
+
+def run_one(name: str, workdir: Path, params: Params) -> None:
+    """Run one stage; the stages before it must be there and up to date.
+
+    Raises
+    ------
+    WorkdirError : a stage that it builds on is missing or out of date.
+    """
+    preflight(workdir, params)
+    for earlier in _before(name):
+        require_current(STAGES[earlier], workdir, params)
+    run_stage(STAGES[name], workdir, params)
+
+
+def _before(name: str) -> list[str]:
+    """The stages that a stage depends on, directly or not, in order."""
+    needed: set[str] = set()
+    waiting = list(STAGES[name].reads)
+    while waiting:
+        needed.add(waiting.pop())
+        waiting = [r for n in needed for r in STAGES[n].reads if r not in needed]
+    return [stage for stage in STAGES if stage in needed]

@@ -1,0 +1,58 @@
+"""Stage `train`: the dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import nn
+
+from mipp.checkpoint import Checkpoint, save_checkpoint
+from mipp.config import OptimConfig
+from mipp.data import DataSplits
+from mipp.device import resolve_device
+from mipp.models import build_model, load_weights
+from mipp.stages.context import Context
+from mipp.stages.files import write_json
+from mipp.stages.splits import load_splits, model_spec
+from mipp.training import EpochRecord, train
+
+
+def train_dense(context: Context) -> None:
+    """Train the dense network; hand it on as it is without epochs, or if pruning comes first."""
+    params = context.params
+    splits = load_splits(params)
+    spec = model_spec(params, splits)
+    model = build_model(spec, seed=params.seed)
+    if params.model.weights:
+        load_weights(model, Path(params.model.weights))
+    history: Sequence[EpochRecord] = ()
+    if params.train.when == "before-pruning":
+        history = train_network(context, "train", model, splits, params.train)
+    write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
+
+
+def train_network(
+    context: Context, stage: str, model: nn.Module, splits: DataSplits, config: OptimConfig
+) -> Sequence[EpochRecord]:
+    """Train a stage's network; goes on where a killed stage stopped."""
+    on_epoch = context.on_epoch
+    return train(
+        model,
+        splits.train,
+        splits.validation,
+        config,
+        seed=context.params.seed,
+        device=resolve_device(context.params.compute.device),
+        checkpoint=context.workdir / f".{stage}.resume",
+        on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
+    )
+
+
+def write_trained(context: Context, checkpoint: Checkpoint, history: Sequence[EpochRecord]) -> None:
+    """Write a trained network and its history into the stage's folder."""
+    save_checkpoint(
+        context.out / "model.safetensors", replace(checkpoint, model=checkpoint.model.cpu())
+    )
+    write_json(context.out / "history.json", [asdict(record) for record in history])
