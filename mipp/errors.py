@@ -66,6 +66,10 @@ class EstimationError(InputError):
     """An estimator cannot work: too few rows, one class only, or its training diverges."""
 
 
+class ScoreError(InputError):
+    """A criterion's scores cannot rank the units of a network."""
+
+
 class SurgeryError(MippError):
     """A selection cannot be applied to this model."""
 

@@ -24,6 +24,7 @@ from mipp.config import (
 from mipp.criteria import Criterion, CriterionInput
 from mipp.criteria.shared.choice import require_choice
 from mipp.criteria.shared.criterion import Loss
+from mipp.criteria.shared.scoring import AskedLoss, score_units
 from mipp.cut import apply_selection
 from mipp.errors import ConfigError, did_you_mean
 from mipp.graph import ChannelGraph, build_graph
@@ -191,10 +192,13 @@ def prune(
     if criterion is None:
         found = _by_information(clock, graph, batches, config, targets, seed)
     else:
+        asked = AskedLoss(loss) if loss else None
         given = CriterionInput(
-            model, graph, lambda: labelled(batches), seed, lambda: [x for x, _ in batches], loss
+            model, graph, lambda: labelled(batches), seed, lambda: [x for x, _ in batches], asked
         )
         found = _by_criterion(clock, criterion, given, config)
+        if asked:
+            asked.require_asked(config.method)
     selection, information, near, times = found
     pruned = apply_selection(model, selection, example)
     _repair(pruned, model, graph, selection, [x for x, _ in batches], repair, seed)
@@ -257,7 +261,10 @@ def _by_information(
 def _by_criterion(
     clock: Clock, criterion: Criterion, given: CriterionInput, config: ChooseConfig
 ) -> Found:
-    scores, provenance = criterion(given), _provenance(config, given.seed)
+    scores, provenance = (
+        score_units(config.method, criterion, given),
+        _provenance(config, given.seed),
+    )
     selection, times = within_time(
         lambda timed, asked: select_by_criterion(timed, scores, asked, provenance),
         lambda selection: selection,

@@ -14,10 +14,10 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import Member
 from mipp.graph.kinds import NORMS, TOKENWISE
 from mipp.information.moments import MomentSums
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_bn_scale(given: CriterionInput) -> Scores:
+def score_bn_scale(given: CriterionInput) -> GroupScores:
     """Absolute batch-norm factor of a unit, the mean over the batch norms that carry it.
 
     Departs: the paper trains the factors towards zero first, which `train` does not. A unit

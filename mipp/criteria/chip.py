@@ -7,12 +7,12 @@ from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.maps import maps_by_group
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 IMAGES = 128  # at most; the cost is one eigenproblem per image and unit
 
 
-def score_chip(given: CriterionInput) -> Scores:
+def score_chip(given: CriterionInput) -> GroupScores:
     """Nuclear norm that a layer's maps lose with a unit's, as a share of what they have.
 
     The maps of one image are the rows of a matrix (units, pixels). Units of one pixel, those of

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.criteria.shared.filters import filters_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_fpgm(given: CriterionInput) -> Scores:
+def score_fpgm(given: CriterionInput) -> GroupScores:
     """Sum of the Euclidean distances from a filter to all others, as a share of the group's mean.
 
     The filter nearest the layer's geometric median, which the others can replace, goes first. A

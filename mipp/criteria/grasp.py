@@ -6,12 +6,12 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.filters import sum_over_filters
 from mipp.criteria.shared.unit_gates import Gates
 from mipp.criteria.shared.weight_loss import WeightLoss
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 TEMPERATURE = 200.0  # of the authors' code: outputs are divided by it
 
 
-def score_grasp(given: CriterionInput) -> Scores:
+def score_grasp(given: CriterionInput) -> GroupScores:
     """Half of what the gradient's squared norm loses, to first order, with a unit's weights.
 
     That is weight times (Hessian times gradient), summed over the weights that make the unit;
@@ -24,7 +24,7 @@ def score_grasp(given: CriterionInput) -> Scores:
     return gradient_flow(given, None, None)
 
 
-def gradient_flow(given: CriterionInput, gates: Gates | None, images: int | None) -> Scores:
+def gradient_flow(given: CriterionInput, gates: Gates | None, images: int | None) -> GroupScores:
     """The score with units gated, over the first images; None: all open, all images."""
     loss = WeightLoss(given, gates, images=images, temperature=TEMPERATURE)
     product = loss.hessian_times(loss.gradient())

@@ -8,13 +8,13 @@ from mipp.criteria.grasp import gradient_flow
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import score_by_elimination
 from mipp.criteria.shared.unit_gates import gates_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 ROUNDS = 10
 IMAGES = 128
 
 
-def score_grasp_iterative(given: CriterionInput) -> Scores:
+def score_grasp_iterative(given: CriterionInput) -> GroupScores:
     """Order in which units leave when GraSP scores what is left anew in every round.
 
     Departs: neither paper iterates GraSP on whole units; rounds and the images of a round are

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from mipp.criteria.shared.contributions import Gram, contribution_grams
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_he2017(given: CriterionInput) -> Scores:
+def score_he2017(given: CriterionInput) -> GroupScores:
     """Order in which channels leave along the LASSO path of the next layer's outputs.
 
     Every channel's contribution has a factor; the penalty on the factors grows from 0, and a

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.maps import maps_by_group
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 IMAGES = 512  # at most; the paper takes 500 and sees little change
 
 
-def score_hrank(given: CriterionInput) -> Scores:
+def score_hrank(given: CriterionInput) -> GroupScores:
     """Mean rank of a unit's map over images, as a share of the largest that the map can have.
 
     The unit of a linear layer on one vector has a map of one pixel, whose rank is 1 where it is

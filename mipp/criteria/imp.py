@@ -11,7 +11,7 @@ from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.samples import images_in_batches
 from mipp.criteria.shared.unit_gates import gated, gates_of, tensors_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 ROUNDS = 10
 PASSES = 1
@@ -21,7 +21,7 @@ RATE = 0.01
 MOMENTUM = 0.9
 
 
-def score_imp(given: CriterionInput) -> Scores:
+def score_imp(given: CriterionInput) -> GroupScores:
     """Order in which units leave when every round trains what is left and drops small weights.
 
     After each round the weights are again those of the network given (rewinding). A unit's
@@ -32,7 +32,7 @@ def score_imp(given: CriterionInput) -> Scores:
     paper trains to the end on all data; units leave instead of weights.
     """
 
-    def score(alive: Alive) -> Scores:
+    def score(alive: Alive) -> GroupScores:
         trained = train_gated(given, alive)
         names = weight_names(given.model).values()
         sums = sum_over_filters(given, {name: trained[name].abs() for name in names})

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.criteria.shared.filters import filters_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_l1(given: CriterionInput) -> Scores:
+def score_l1(given: CriterionInput) -> GroupScores:
     """Sum of absolute incoming weights per unit, added up over coupled layers."""
     return {
         name: sum_over_producers(group, given.model, _norms)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.criteria.shared.filters import filters_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_l2(given: CriterionInput) -> Scores:
+def score_l2(given: CriterionInput) -> GroupScores:
     """Euclidean norm of all incoming weights of a unit, those of coupled layers in one vector."""
     return {
         name: np.sqrt(sum_over_producers(group, given.model, _squares))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.taking import Values, score_by_taking
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 BETA = 0.5  # the paper finds 0.5 to 1 appropriate
 
 
-def score_mifs(given: CriterionInput) -> Scores:
+def score_mifs(given: CriterionInput) -> GroupScores:
     """Order of taking by information with the next layer, less `BETA` times the sum with the taken.
 
     The sum grows with the number of units taken while the relevance does not, so that late

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.taking import Values, score_by_taking
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_mrmr(given: CriterionInput) -> Scores:
+def score_mrmr(given: CriterionInput) -> GroupScores:
     """Order of taking by information with the next layer, less the mean with the units taken.
 
     Nothing is asked about what a unit adds to the others together, as MIPP's test does.

@@ -13,12 +13,12 @@ from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.samples import mean_over_images
 from mipp.criteria.shared.unit_gates import differentiable, run_with, tensors_of
 from mipp.inputs import Inputs, count, each
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 IMAGES = 512  # each has a backward pass of its own
 
 
-def score_obd(given: CriterionInput) -> Scores:
+def score_obd(given: CriterionInput) -> GroupScores:
     """Half of the squared weight times the diagonal of the Hessian, summed over a unit's weights.
 
     The diagonal is the mean squared gradient of the loss of single images, which is the

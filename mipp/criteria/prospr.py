@@ -9,14 +9,14 @@ from mipp.criteria.shared.calibrated_steps import copied_buffers, loss_with, nor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import images_in_batches
 from mipp.criteria.shared.unit_gates import Gates, gated, open_gates, tensors_of
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 STEPS = 3
 BATCH = 64  # images of a step, and of the loss after the last one
 RATE = 0.01
 
 
-def score_prospr(given: CriterionInput) -> Scores:
+def score_prospr(given: CriterionInput) -> GroupScores:
     """Absolute derivative, by a gate on the unit, of the loss after a few steps of training.
 
     The gate multiplies the first weights; the steps that follow depend on it, and the

@@ -18,10 +18,10 @@ from mipp.criteria.shared.unit_gates import (
     tensors_of,
 )
 from mipp.inputs import Inputs
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_snip(given: CriterionInput) -> Scores:
+def score_snip(given: CriterionInput) -> GroupScores:
     """Absolute derivative of the loss by a gate on the unit, where all gates are open.
 
     Departs: a gate belongs to a unit instead of a weight (the structured form of Verdenius et
@@ -31,7 +31,7 @@ def score_snip(given: CriterionInput) -> Scores:
     return sensitivities(given, open_gates(given), None)
 
 
-def sensitivities(given: CriterionInput, gates: Gates, images: int | None) -> Scores:
+def sensitivities(given: CriterionInput, gates: Gates, images: int | None) -> GroupScores:
     """Absolute derivatives by the gates where they stand, over the first images; None: all."""
     model, tensors, by = given.model, tensors_of(given.model), list(gates.values())
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.weight_loss import WeightLoss
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_sosp_h(given: CriterionInput) -> Scores:
+def score_sosp_h(given: CriterionInput) -> GroupScores:
     """First-order change of the loss without a unit, plus half of its second-order one.
 
     Per unit |weights . gradient| + |weights . H v| / 2, where the vector v holds the weights of

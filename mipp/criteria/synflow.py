@@ -10,12 +10,12 @@ from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.unit_gates import differentiable, gated, gates_of, run_with, tensors_of
 from mipp.inputs import Inputs, each, tensors_in
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 ROUNDS = 100  # as in the paper
 
 
-def score_synflow(given: CriterionInput) -> Scores:
+def score_synflow(given: CriterionInput) -> GroupScores:
     """Order in which units leave when those that carry the least synaptic flow go first.
 
     No data: the first calibration input gives the shape of an input of ones.
@@ -29,7 +29,7 @@ def score_synflow(given: CriterionInput) -> Scores:
     )
 
 
-def synaptic_flow(given: CriterionInput, alive: Alive) -> Scores:
+def synaptic_flow(given: CriterionInput, alive: Alive) -> GroupScores:
     """Sum of weight times derivative of the summed outputs over the weights of a unit."""
     model = given.model
     tensors = {name: _linear(name, tensor) for name, tensor in tensors_of(model).items()}

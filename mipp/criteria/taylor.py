@@ -13,12 +13,12 @@ from mipp.criteria.shared.samples import minibatches
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, count
 from mipp.layers.attention import is_plain
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 MINIBATCH = 256  # images; part of the definition, since the change of each is squared
 
 
-def score_taylor(given: CriterionInput) -> Scores:
+def score_taylor(given: CriterionInput) -> GroupScores:
     """Squared change of the loss, to first order, when a unit's weights become zero.
 
     Per unit and mini-batch (sum of gradient times weight)^2, summed over mini-batches of

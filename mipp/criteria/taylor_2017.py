@@ -16,10 +16,10 @@ from mipp.criteria.shared.unit_gates import differentiable
 from mipp.graph import ChannelGraph
 from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, call, count
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_taylor_2017(given: CriterionInput) -> Scores:
+def score_taylor_2017(given: CriterionInput) -> GroupScores:
     """Mean over images of |feature map . gradient|, divided by the l2 norm over the group.
 
     The map is what layers read, after the norm and the nonlinearity; products are summed over

@@ -7,10 +7,10 @@ import numpy as np
 from mipp.criteria.shared.contributions import Gram, contribution_grams
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
-def score_thinet(given: CriterionInput) -> Scores:
+def score_thinet(given: CriterionInput) -> GroupScores:
     """Order in which channels leave when those that the next layer misses least go first.
 
     Channels leave one by one, each time the one with which the summed contribution of all that

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mipp.checkpoint import Checkpoint
 from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria.shared.scoring import score_units
 from mipp.device import resolve_device
 from mipp.graph import ChannelGraph
 from mipp.latency import Clock, TimeReport, within_time
@@ -88,14 +89,13 @@ def _by_criterion(
     config = params.choose
     device = resolve_device(params.compute.device)
     split = load_splits(params).calibration
-    scores = CRITERIA.resolve(config.method)(
-        CriterionInput(
-            checkpoint.model,
-            graph,
-            lambda: split.batches(config.batch_size, device=device),
-            params.seed,
-        )
+    given = CriterionInput(
+        checkpoint.model,
+        graph,
+        lambda: split.batches(config.batch_size, device=device),
+        params.seed,
     )
+    scores = score_units(config.method, CRITERIA.resolve(config.method), given)
     selection, times = within_time(
         lambda timed, asked: select_by_criterion(timed, scores, asked, _provenance(context)),
         lambda selection: selection,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mipp.errors import DataError
 from mipp.graph import ChannelGraph, ChannelGroup
 from mipp.inputs import Inputs, tensors_in
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 Loss = Callable[[Any, Tensor], Tensor]  # outputs and labels of a batch -> mean over its images
 
@@ -56,11 +56,16 @@ class CriterionInput:
         return _cross_entropy(outputs, labels, "sum")
 
 
-Criterion = Callable[[CriterionInput], Scores]
+Criterion = Callable[[CriterionInput], GroupScores]
 
 
 def _cross_entropy(outputs: Any, labels: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+    """Cross entropy where it means something; of one class it is 0 whatever the outputs are."""
     try:
+        if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.shape[1] < 2:
+            raise TypeError("no scores of two classes or more")
+        if labels.is_floating_point() and not _are_shares(labels):
+            raise TypeError("soft labels that are no shares of 1")
         return F.cross_entropy(outputs, labels, reduction=reduction)
     except torch.OutOfMemoryError:
         raise
@@ -73,6 +78,10 @@ def _cross_entropy(outputs: Any, labels: Tensor, reduction: Literal["mean", "sum
             f"{made or type(outputs).__name__} and labels {tuple(labels.shape)} of {kind} "
             f"({error}); pass loss=, which makes the mean loss of outputs and labels."
         ) from error
+
+
+def _are_shares(labels: Tensor) -> bool:
+    return bool((labels >= 0).all() and (labels.sum(1) - 1).abs().max() < 1e-2)
 
 
 def sum_over_producers(

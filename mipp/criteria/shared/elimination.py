@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores, Scores, require_finite
 
 Alive = Mapping[str, npt.NDArray[np.bool_]]  # group -> which units are still there, (width,)
 Unit = tuple[str, int]
 
 
 def score_by_elimination(
-    widths: Mapping[str, int], score: Callable[[Alive], Scores], rounds: int
-) -> Scores:
+    widths: Mapping[str, int], score: Callable[[Alive], GroupScores], rounds: int
+) -> GroupScores:
     """The share of all units that have left with each unit, in (0, 1].
 
     Every round scores what is left anew and removes the units of lowest score, the same share
@@ -25,12 +25,18 @@ def score_by_elimination(
     Parameters
     ----------
     score : scores of all units, of which those that left do not count.
+
+    Raises
+    ------
+    ScoreError : the first round tells no unit from another, or one gives numbers that are not
+        finite.
     """
     alive = {name: np.ones(width, bool) for name, width in widths.items()}
     left: list[Unit] = []
-    scores: Scores = {}
+    scores: GroupScores = {}
     for goal in stops(sum(widths.values()), len(widths), rounds):
         scores = score(alive)
+        _require_ranking(scores, alive)
         going = _lowest(scores, alive, sum(int(a.sum()) for a in alive.values()) - goal)
         for name, unit in going:
             alive[name][unit] = False
@@ -40,6 +46,15 @@ def score_by_elimination(
     return _positions(widths, left)
 
 
+def _require_ranking(scores: GroupScores, alive: Alive) -> None:
+    """Later, units may well be alike: a network of few units can be dead."""
+    if all(present.all() for present in alive.values()):
+        widths = {name: len(present) for name, present in alive.items()}
+        Scores(scores, widths, "the first round")
+    for name, present in alive.items():
+        require_finite(np.where(present, scores[name], 0.0), f"scores of group {name!r} in a round")
+
+
 def stops(units: int, groups: int, rounds: int) -> list[int]:
     """Units left after each round: a geometric sequence down to the number of groups."""
     exact = (units * (groups / units) ** (k / rounds) for k in range(1, rounds + 1))
@@ -47,7 +62,7 @@ def stops(units: int, groups: int, rounds: int) -> list[int]:
     return [goal for goal in falling if goal < units]
 
 
-def _lowest(scores: Scores, alive: Alive, number: int) -> list[Unit]:
+def _lowest(scores: GroupScores, alive: Alive, number: int) -> list[Unit]:
     """The units of lowest score that are left, the best of each group apart."""
     free = []
     for name, present in alive.items():
@@ -57,7 +72,7 @@ def _lowest(scores: Scores, alive: Alive, number: int) -> list[Unit]:
     return [(name, unit) for _, name, unit in sorted(free, key=lambda item: item[0])[:number]]
 
 
-def _positions(widths: Mapping[str, int], left: list[Unit]) -> Scores:
+def _positions(widths: Mapping[str, int], left: list[Unit]) -> GroupScores:
     scores = {name: np.empty(width) for name, width in widths.items()}
     for position, (name, unit) in enumerate(left, start=1):
         scores[name][unit] = position / len(left)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 
 def filters_of(module: nn.Module) -> Tensor | None:
@@ -30,7 +30,7 @@ def weight_names(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def sum_over_filters(given: CriterionInput, values: Mapping[str, Tensor]) -> Scores:
+def sum_over_filters(given: CriterionInput, values: Mapping[str, Tensor]) -> GroupScores:
     """Per unit, the sum of a value per weight over the rows that make it.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Scores of criteria that give no number per unit, only an order in which units leave."""
+"""GroupScores of criteria that give no number per unit, only an order in which units leave."""
 
 from __future__ import annotations
 

@@ -13,15 +13,15 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
 from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.information.pairwise import pairwise_information
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores
 
 SETTINGS = EstimateConfig()
 Values = npt.NDArray[np.float64]
 Discount = Callable[[Values, int], Values]  # redundancy with all taken, their number -> discount
 
 
-def score_by_taking(given: CriterionInput, discount: Discount) -> Scores:
-    """Scores by the order of taking, the first one highest.
+def score_by_taking(given: CriterionInput, discount: Discount) -> GroupScores:
+    """GroupScores by the order of taking, the first one highest.
 
     Information is Gaussian, at the resolution and on the rows that MIPP's closed form has by
     default; of a group that several layers read, relevance and redundancy are added up.
