@@ -1,10 +1,8 @@
-"""What a network achieves and what it costs: accuracy, size, multiply-accumulates, time, memory."""
+"""What a network achieves and what it costs: accuracy, size, multiply-accumulates, time."""
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -187,12 +185,6 @@ def latencies_ms(
                 if turn >= warm_ups:
                     seconds.append(elapsed)
     return [1000 * statistics.median(seconds) for seconds in times]
-
-
-def peak_rss_mb() -> float:
-    """Most memory this process has held at once so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def _time(model: nn.Module, images: Inputs, device: torch.device) -> float:

@@ -10,12 +10,10 @@ they are read in place, chunk by chunk.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 import fsspec
 
 from mipp.errors import StorageError
+from mipp.whole_files import locked, write_whole, written_whole
 
 ORIGIN = ".origin.json"
 LAST = "manifest.json"
@@ -53,7 +52,7 @@ def open_workdir(address: str | Path) -> Path:
     mirror = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
     mirror.mkdir(parents=True, exist_ok=True)
     if _origin(mirror) is None:
-        _write_whole(mirror / ORIGIN, json.dumps({"url": url}).encode())
+        write_whole(mirror / ORIGIN, json.dumps({"url": url}))
     return mirror
 
 
@@ -82,18 +81,14 @@ def fetch_stage(workdir: Path, stage: str) -> None:
     url = _origin(workdir)
     if url is None:
         return
-    with _locked(workdir):
+    with locked(workdir / ".lock"):
         manifest = _read(f"{url}/{stage}/{LAST}")
         if manifest is None or manifest == _local(workdir / stage / LAST):
             return
-        partial = Path(tempfile.mkdtemp(prefix=f".{stage}.fetch-", dir=workdir))
-        try:
+        with written_whole(workdir / stage) as partial:
+            partial.mkdir()
             _download(f"{url}/{stage}", partial, json.loads(manifest)["outputs"])
             (partial / LAST).write_bytes(manifest)
-            shutil.rmtree(workdir / stage, ignore_errors=True)
-            os.rename(partial, workdir / stage)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def keep_stage(workdir: Path, stage: str) -> None:
@@ -124,8 +119,7 @@ def fetch_file(workdir: Path, name: str | Path) -> bool:
     if url is not None and not here.exists():
         found = _read(f"{url}/{name}")
         if found is not None:
-            here.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(here, found)
+            write_whole(here, found)
     return here.exists()
 
 
@@ -174,14 +168,6 @@ def _local(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside and rename: whoever reads sees all of it or nothing."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    os.replace(name, path)
 
 
 def _read(url: str) -> bytes | None:
@@ -248,11 +234,3 @@ def _reporting(url: str) -> Iterator[None]:
             f"written, got {type(error).__name__}; check the bucket's name, your credentials and "
             "permissions, and for a server of your own AWS_ENDPOINT_URL."
         ) from error
-
-
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """One process of this machine at a time; a killed one lets go."""
-    with (workdir / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

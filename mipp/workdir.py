@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mipp.errors import WorkdirError
-from mipp.metrics import peak_rss_mb
+from mipp.peak_memory import peak_rss_mb
 from mipp.storage import require_address
+from mipp.whole_files import written_whole
 
 MANIFEST = "manifest.json"
 TIMING = "timing.json"
@@ -111,10 +111,9 @@ def stage_folder(
     that the block spent elsewhere, before it began, may be left in its timing file.
     """
     require_writable(workdir)
-    _sweep(workdir, stage)
-    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-{os.getpid()}-", dir=workdir))
     started = time.perf_counter()
-    try:
+    with written_whole(workdir / stage) as partial:
+        partial.mkdir()
         yield partial
         outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}
         elsewhere = _read_json(partial / TIMING).get("seconds", 0.0)
@@ -126,32 +125,6 @@ def stage_folder(
         (partial / TIMING).write_text(json.dumps(timing, indent=1))
         manifest = Manifest(stage, key, params, inputs, versions(), outputs)
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
-        partial.chmod(0o755)
-        _replace(partial, workdir / stage)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sweep(workdir: Path, stage: str) -> None:
-    """Remove what killed processes of this machine left of a stage."""
-    for partial in workdir.glob(f".{stage}.partial-*-*"):
-        try:
-            os.kill(int(partial.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue  # not ours to judge
-
-
-def _replace(partial: Path, final: Path) -> None:
-    """Rename over an old folder; a kill in between leaves the stage absent, never half."""
-    if final.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
-        os.rename(final, old / final.name)
-        os.rename(partial, final)
-        shutil.rmtree(old)
-    else:
-        os.rename(partial, final)
 
 
 def _files(folder: Path) -> list[str]:

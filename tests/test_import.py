@@ -50,3 +50,11 @@ def test_blocked_packages_are_really_refused():
     found = run_python(REFUSE + "import prefect")
     assert found.returncode == 1
     assert "prefect is blocked" in found.stderr
+
+
+def test_mipp_imports_where_resource_and_fcntl_do_not_exist():
+    refuse = REFUSE.replace(str(BLOCKED), str(("resource", "fcntl")))
+    modules = "mipp, mipp.cli, mipp.stages, mipp.experiments.sweep"
+    check = "import sys; assert not {'resource', 'fcntl'} & set(sys.modules), sys.modules"
+    found = run_python(f"{check}\n{refuse}import {modules}\nprint(mipp.prune.__name__)")
+    assert (found.returncode, found.stdout) == (0, "prune\n"), found.stderr

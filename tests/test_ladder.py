@@ -15,7 +15,9 @@ LADDER = (
         "mipp.errors",
         "mipp.yaml_values",
         "mipp.budget",
+        "mipp.whole_files",
         "mipp.names",
+        "mipp.peak_memory",
         "mipp.config",
     },
     {

@@ -25,7 +25,7 @@ from benchmarks.shared.workload import (
     random_calibration,
 )
 from mipp.allocator import keep_freed_memory
-from mipp.metrics import peak_rss_mb
+from mipp.peak_memory import peak_rss_mb
 
 SIDES = ("given back", "kept")
 

@@ -23,7 +23,7 @@ from benchmarks.shared.workload import (
 from mipp.activations import Sampling, capture_rows, write_store
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
-from mipp.metrics import peak_rss_mb
+from mipp.peak_memory import peak_rss_mb
 from mipp.stages.splits import images_of
 
 TARGET = 0.10  # growth of the peak from the fewer to the more images

@@ -21,7 +21,7 @@ from benchmarks.shared.workload import finish, measured_apart, parser, print_tab
 from mipp.config import EstimateConfig
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
-from mipp.metrics import peak_rss_mb
+from mipp.peak_memory import peak_rss_mb
 from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.visits import best_first, visit_once, visiting_order
 

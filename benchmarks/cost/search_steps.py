@@ -29,7 +29,7 @@ from mipp.graph import ChannelGraph
 from mipp.information.estimators import prepare_gaussian
 from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
-from mipp.metrics import peak_rss_mb
+from mipp.peak_memory import peak_rss_mb
 from mipp.selection.by_information import Choice, select_by_information
 from mipp.stages.estimate import pair_data
 from mipp.stages.extract import add_up

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ import zarr
 
 from mipp.activations.capture import Rows
 from mipp.errors import StoreError, StoreMismatchError
+from mipp.whole_files import written_whole
 
 CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
 HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about
@@ -41,9 +41,8 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
     ------
     StoreError : there is no batch at all.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    growing = _GrowingStore(zarr.open_group(partial, mode="w", zarr_format=3))
-    with ThreadPoolExecutor(1) as disk:
+    with written_whole(path) as partial, ThreadPoolExecutor(1) as disk:
+        growing = _GrowingStore(zarr.open_group(partial, mode="w", zarr_format=3))
         waiting: deque[Future[None]] = deque()
         for rows in batches:
             waiting.append(disk.submit(growing.append, rows))
@@ -52,7 +51,6 @@ def write_store(path: Path, batches: Iterable[Rows], fingerprint: Mapping[str, s
         for written in waiting:
             written.result()
         disk.submit(growing.close, path, fingerprint).result()
-    os.replace(partial, path)
 
 
 class _GrowingStore:

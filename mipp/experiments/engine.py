@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -15,11 +14,12 @@ from mipp.experiments.controls import DRAWN_ANEW, RANDOM_CHOICE, WIDTHS, for_equ
 from mipp.experiments.methods import searches
 from mipp.experiments.origin import commit
 from mipp.experiments.points import Point
-from mipp.experiments.shared import locked, run_shared
+from mipp.experiments.shared import lock_of, run_shared
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
 from mipp.stages.files import load_selection, read_json
 from mipp.stages.sharing import link_stages
 from mipp.stages.splits import load_splits
+from mipp.whole_files import locked, write_whole
 from mipp.workdir import read_timing, versions
 
 NETWORKS = ("pruned", "recalibrated", "refit", "finetuned")
@@ -37,19 +37,11 @@ def run_point(root: Path, point: Point) -> Path:
     the next call goes on with. That directory is removed once the result is there.
     """
     file, workdir = result_file(root, point), root / "work" / point.name
-    with locked(root, point.name):
+    with locked(lock_of(root, point.name)):
         if not file.exists():
             write_whole(file, json.dumps(_compute(root, workdir, point), indent=1, sort_keys=True))
         shutil.rmtree(workdir, ignore_errors=True)
     return file
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that appears complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, file)
 
 
 def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:

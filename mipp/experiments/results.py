@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mipp.experiments.engine import result_file
 from mipp.experiments.points import Point
+from mipp.whole_files import written_whole
 
 Row = dict[str, Any]
 TABLE = "results.parquet"
@@ -38,9 +38,8 @@ def write_table(rows: Sequence[Row], file: Path, about: Mapping[str, str]) -> No
     columns = list(dict.fromkeys(column for row in rows for column in row))
     arrays = {column: [row.get(column) for row in rows] for column in columns}
     table = pa.table(arrays).replace_schema_metadata(dict(about))
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    pq.write_table(table, temporary)
-    os.replace(temporary, file)
+    with written_whole(file) as partial:
+        pq.write_table(table, partial)
 
 
 def read_table(file: Path) -> tuple[list[Row], dict[str, str]]:

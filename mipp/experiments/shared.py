@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from mipp.config import Params
 from mipp.stages import STAGES, run_stage, stage_params
 from mipp.stages.sharing import link_stages
+from mipp.whole_files import locked
 from mipp.workdir import fingerprint, versions
 
 SHARED = ("train", "extract", "estimate", "choose")
@@ -26,18 +25,13 @@ def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> di
     for name in stages:
         made_from.append([name, stage_params(STAGES[name], params)])
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
-        with locked(root, workdir.name):
+        with locked(lock_of(root, workdir.name)):
             link_stages(workdir, folders)
             run_stage(STAGES[name], workdir, params)
         folders[name] = workdir / name
     return folders
 
 
-@contextmanager
-def locked(root: Path, name: str) -> Iterator[None]:
-    """Only one process at a time is inside; a killed one lets go."""
-    folder = root / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def lock_of(root: Path, name: str) -> Path:
+    """The file that a process holds while it makes something of this name."""
+    return root / ".locks" / name

@@ -12,7 +12,7 @@ from pathlib import Path
 from mipp.config import Params
 from mipp.criteria.shared.choice import require_choice
 from mipp.errors import MippError
-from mipp.experiments.engine import result_file, run_point, write_whole
+from mipp.experiments.engine import result_file, run_point
 from mipp.experiments.points import Point, expand, only
 from mipp.experiments.report import write_report
 from mipp.experiments.results import TABLE, read_rows, read_table, write_table
@@ -20,6 +20,7 @@ from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
 from mipp.progress import track
 from mipp.stages import preflight
+from mipp.whole_files import write_whole
 from mipp.workdir import fingerprint, require_writable
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
 from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
+from mipp.whole_files import written_whole
 from mipp.workdir import TIMING, read_manifest
 
 SECONDS = ".seconds"
@@ -62,11 +62,10 @@ def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
     data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
     estimator = ESTIMATORS[params.choose.estimator]
     state = estimator.prepare(data, params.estimate, params.seed)
-    temporary = part.with_name(f".{part.name}.{os.getpid()}")
-    save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, temporary)
     seconds = part.with_suffix(SECONDS)
-    seconds.write_text(str(time.perf_counter() - started))
-    os.replace(temporary, part)
+    with written_whole(part) as partial:
+        save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, partial)
+        seconds.write_text(str(time.perf_counter() - started))
     for kept in (seconds, part):
         keep_file(workdir, kept.relative_to(workdir))
 

@@ -8,7 +8,6 @@ of them are too; sums that shards add up by themselves and merge would differ in
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from mipp.stages.files import model_fingerprint
 from mipp.stages.parts import folder_of_parts, note_attempt
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.storage import fetch_file, fetch_stage, keep_file
+from mipp.whole_files import write_whole, written_whole
 
 DONE = "done.json"  # the last file of a shard to be written
 _ALONE = threading.RLock()  # for what changes torch as other threads of the process see it
@@ -79,7 +79,7 @@ def extract_shard(workdir: Path, params: Params, shard: int) -> None:
         for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
             _write(workdir, _file(folder, number), rows)
     text = json.dumps({"batches": len(batches), "seconds": time.perf_counter() - started})
-    _write_whole(folder / DONE, text)
+    write_whole(folder / DONE, text)
     keep_file(workdir, (folder / DONE).relative_to(workdir))
 
 
@@ -124,9 +124,8 @@ def _write(workdir: Path, file: Path, rows: Rows) -> None:
         for pair, sides in rows.items()
         for side, values in zip("xy", sides, strict=True)
     }
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"pairs": json.dumps(list(rows))})
-    os.replace(temporary, file)
+    with written_whole(file) as partial:
+        save_file(tensors, partial, metadata={"pairs": json.dumps(list(rows))})
     keep_file(workdir, file.relative_to(workdir))
 
 
@@ -139,9 +138,3 @@ def _read(file: Path, device: torch.device) -> Rows:
             for side in "xy"
         )
     return dict(zip(pairs, zip(x, y, strict=True), strict=True))
-
-
-def _write_whole(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mipp.config import OptimConfig
 from mipp.errors import CheckpointError
 from mipp.training.history import EpochRecord
+from mipp.whole_files import written_whole
 
 # Seconds of work that a second of saving must protect: saving takes at most 5 % of the time.
 WORK_PER_SAVE = 20.0
@@ -72,7 +72,8 @@ class Checkpoint:
             "history": [asdict(record) for record in state.history],
             "best": state.best,
         }
-        _replace(self.path, content)
+        with written_whole(self.path) as partial:
+            torch.save(content, partial)
         self.saved_at = time.monotonic()
         self.cost = self.saved_at - start
 
@@ -109,13 +110,3 @@ def _read(path: Path) -> Mapping[str, Any]:
             "delete it to start the training again."
         ) from error
     return saved
-
-
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -1,49 +1,22 @@
-"""Networks on disk: safetensors weights beside the recipe that rebuilds them."""
+"""Networks from disk: the dense one is made, its selection replayed, its weights loaded."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import CheckpointError, ModelError, SurgeryError
 from mipp.inputs import Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
-
-FORMAT = "mipp-1"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A network with its recipe; `selection` is None for a dense one."""
-
-    model: nn.Module
-    spec: ModelSpec | None
-    selection: Selection | None
-    shape: Shape  # of one input, without the batch axis, as `mipp.inputs.shape_of` gives it
-
-
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes."""
-    recipe = {
-        "format": FORMAT,
-        "spec": dataclasses.asdict(checkpoint.spec) if checkpoint.spec else None,
-        "selection": checkpoint.selection.to_json() if checkpoint.selection else None,
-        "shape": checkpoint.shape,
-    }
-    tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.model.state_dict().items()}
-    # one metadata key: several would be written in no fixed order
-    save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
 
 
 def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) -> Checkpoint:

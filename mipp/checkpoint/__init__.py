@@ -1,0 +1,6 @@
+"""Networks on disk: `recipe` says what a file holds and writes it, `rebuild` reads it back."""
+
+from mipp.checkpoint.rebuild import load_checkpoint
+from mipp.checkpoint.recipe import Checkpoint, save_checkpoint
+
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]

@@ -1,0 +1,40 @@
+"""What a network on disk is: safetensors weights beside the recipe that rebuilds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from mipp.inputs import Shape
+from mipp.models import ModelSpec
+from mipp.selection.selection import Selection
+
+FORMAT = "mipp-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with its recipe; `selection` is None for a dense one."""
+
+    model: nn.Module
+    spec: ModelSpec | None
+    selection: Selection | None
+    shape: Shape  # of one input, without the batch axis, as `mipp.inputs.shape_of` gives it
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes."""
+    recipe = {
+        "format": FORMAT,
+        "spec": dataclasses.asdict(checkpoint.spec) if checkpoint.spec else None,
+        "selection": checkpoint.selection.to_json() if checkpoint.selection else None,
+        "shape": checkpoint.shape,
+    }
+    tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.model.state_dict().items()}
+    # one metadata key: several would be written in no fixed order
+    save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
