@@ -28,6 +28,7 @@ from mipp.activations import Sampling
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig, FinetuneConfig, PruneConfig
 from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria.shared.scoring import score_units
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
@@ -160,7 +161,8 @@ def by_criterion(name: str, scope: Scope) -> Method:
     def cut(trial: Trial, budget: str) -> Cut:
         started = time.perf_counter()
         graph = build_graph(trial.dense, trial.example)
-        scores = CRITERIA[name](CriterionInput(trial.dense, graph, trial.labelled, trial.seed))
+        given = CriterionInput(trial.dense, graph, trial.labelled, trial.seed)
+        scores = score_units(name, CRITERIA[name], given)
         config = ChooseConfig(method=name, budget=budget, scope=scope)
         selection = select_by_criterion(graph, scores, config, {})
         model = apply_selection(trial.dense, selection, trial.example)
