@@ -70,6 +70,10 @@ class ScoreError(InputError):
     """A criterion's scores cannot rank the units of a network."""
 
 
+class ContractError(MippError, AssertionError):
+    """A part that someone brings does not do what such a part has to do; for tests."""
+
+
 class SurgeryError(MippError):
     """A selection cannot be applied to this model."""
 

@@ -52,6 +52,7 @@ LADDER = (
         "mipp.calibration",
         "mipp.in_memory",
         "mipp.oneshot",
+        "mipp.testing",
         "mipp",
         "mipp.__init__",
         "mipp.__main__",
