@@ -21,7 +21,7 @@ lint: .venv/.ready  ## style and types
 	$(ENV) mypy
 
 evidence: .venv/.ready  ## docs/evidence.md from the tables in experiments/results
-	$(ENV) python -m benchmarks.evidence
+	$(ENV) python -m benchmarks pages evidence
 
 repro: .venv/.ready  ## the same stages as a DVC pipeline
 	$(ENV) dvc repro

@@ -1,15 +1,14 @@
 """The ratio that a confidence leads to: against x, against rows, for both estimators.
 
-One dense network; each seed draws its own images, perceptrons and null columns. A point that is
-in the results is not computed again. Writes a page with tables and figures.
+One dense network; each seed draws its own images, perceptrons and null columns. With --write a run
+that is cut short goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Iterator, Mapping
-from functools import cache
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,14 +17,15 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy.untrained import summary
-from benchmarks.shared import markdown
-from benchmarks.shared.points import add_point
+from benchmarks.shared.command import add_again, circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.activations import Sampling, capture_rows
-from mipp.config import Params, load_params
+from mipp.config import ChooseConfig, Params, load_params
 from mipp.graph import ChannelGraph
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.protocols import PairInformation
+from mipp.progress import track
 from mipp.selection.by_information import select_by_information
 from mipp.stages import STAGES, preflight, run_stage
 from mipp.stages.networks import load_dense, trace
@@ -36,54 +36,58 @@ FEWER = (
     " More rows make a test of significance sure of smaller effects, so that more stays; in the "
     "perceptrons' case longer re-training, which comes with more rows, outweighs that."
 )
-COLUMNS = ("estimator", "rows", "seed", "x", "units_removed")
-RESULTS = Path("benchmarks/results/confidence.csv")
+KEY = ("estimator", "rows", "seed", "x")
+COLUMNS = (*KEY, "units_removed")
+FILE = RESULTS / "confidence.csv"
 PAGE, FIGURE = Path("docs/confidence.md"), Path("docs/figures/confidence.png")
-Point = dict[str, Any]
+DATA, MODEL, EPOCHS = "mnist", "lenet5", 8  # of what is kept
 Rows = Mapping[str, tuple[Tensor, Tensor]]
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("ablations.confidence", __doc__ or "", PAGE)
+    add_again(options)
+    options.add_argument("--data", default=DATA, help="data.name")
+    options.add_argument("--model", default=MODEL, help="any network that mipp names")
+    options.add_argument("--epochs", type=int, default=EPOCHS, help="of the dense network")
+    options.add_argument("--rows", type=int, nargs="+", default=[1024, 4096], help="one an image")
+    options.add_argument(
+        "--x", type=float, nargs="+", default=[60.0, 90.0, 99.0], help="confidences, percent"
     )
-    options.add_argument("--data", default="mnist")
-    options.add_argument("--model", default="lenet5")
-    options.add_argument("--epochs", type=int, default=8, help="of the dense network")
-    options.add_argument("--rows", type=int, nargs="+", default=[1024, 4096])
-    options.add_argument("--x", type=float, nargs="+", default=[60.0, 90.0, 99.0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    options.add_argument("--workdir", type=Path, default=Path("runs/confidence"))
-    options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--page-only", action="store_true", help="write the page from the results")
-    return options.parse_args()
+    options.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of all else"
+    )
+    options.add_argument(
+        "--workdir", type=Path, default=Path("runs/confidence"), help="of the dense network"
+    )
+    return parse(options, given, fixed=("data", "model", "epochs"))
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
-    if not options.page_only:
-        measure(options)
-    write_page(options)
+    points = Points(FILE if options.write else None, COLUMNS, KEY)
+    measure(options, points)
+    print_table(points.all())
+    circumstances(options)
+    if options.write:
+        write_page()
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace, points: Points) -> None:
     params = parameters(options)
     preflight(options.workdir, params)
     run_stage(STAGES["train"], options.workdir, params)
     graph = trace(load_dense(options.workdir, CPU), CPU)
-    known = {key(point) for point in read()}
-    for seed in options.seeds:
-        for rows in options.rows:
-            for estimator in ESTIMATORS:
-                points = [
-                    {"estimator": estimator, "rows": rows, "seed": seed, "x": x} for x in options.x
-                ]
-                missing = [point for point in points if key(point) not in known]
-                if missing:
-                    information = prepare(options, params, graph, estimator, rows, seed)
-                    for point in missing:
-                        add(point | {"units_removed": removed(graph, params, information, point)})
+    pool = captured(options.workdir, params, 2 * max(options.rows))
+    cases = list(itertools.product(options.seeds, options.rows, ESTIMATORS))
+    for seed, rows, estimator in track(cases, total=len(cases), label="estimators"):
+        every = [{"estimator": estimator, "rows": rows, "seed": seed, "x": x} for x in options.x]
+        wanted = every if options.again else points.missing(every)
+        if wanted:
+            information = prepare(params, pool, estimator, rows, seed)
+        for point in wanted:
+            points.add(point | {"units_removed": removed(graph, params, information, point)})
 
 
 def parameters(options: argparse.Namespace) -> Params:
@@ -100,27 +104,20 @@ def parameters(options: argparse.Namespace) -> Params:
 
 
 def prepare(
-    options: argparse.Namespace,
-    params: Params,
-    graph: ChannelGraph,
-    estimator: str,
-    count: int,
-    seed: int,
+    params: Params, pool: Rows, estimator: str, count: int, seed: int
 ) -> dict[str, PairInformation]:
     """Answers of an estimator from `count` random images, a row of each."""
-    pool = captured(options.workdir, params, 2 * max(options.rows))
     size = len(next(iter(pool.values()))[0])
     chosen = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
     found = {}
-    for pair in graph.pairs:
-        x, y = (values[chosen] for values in pool[pair.name])
-        data = PairData(pair.name, *x.shape, chunks=lambda x=x, y=y: [(x, y)])  # type: ignore[misc]
+    for pair, rows in pool.items():
+        x, y = (values[chosen] for values in rows)
+        data = PairData(pair, *x.shape, chunks=lambda x=x, y=y: [(x, y)])  # type: ignore[misc]
         state = ESTIMATORS[estimator].prepare(data, params.estimate, seed)
-        found[pair.name] = ESTIMATORS[estimator].samples(state, data, params.estimate, seed)
+        found[pair] = ESTIMATORS[estimator].samples(state, data, params.estimate, seed)
     return found
 
 
-@cache
 def captured(workdir: Path, params: Params, images: int) -> Rows:
     """One row per image and pair, of the first training images."""
     dense = load_dense(workdir, CPU)
@@ -148,39 +145,17 @@ def removed(
     return select_by_information(graph, information, config, {}).selection.units_removed()
 
 
-def key(point: Point) -> tuple[str, int, int, float]:
-    return str(point["estimator"]), int(point["rows"]), int(point["seed"]), float(point["x"])
-
-
-def read() -> Iterator[Point]:
-    if RESULTS.exists():
-        with RESULTS.open() as file:
-            for row in csv.DictReader(file):
-                estimator, rows, seed, x = key(row)
-                yield {
-                    "estimator": estimator,
-                    "rows": rows,
-                    "seed": seed,
-                    "x": x,
-                    "units_removed": float(row["units_removed"]),
-                }
-
-
-def add(point: Point) -> None:
-    add_point(RESULTS, COLUMNS, point)
-    print(*point.values(), flush=True)
-
-
-def write_page(options: argparse.Namespace) -> None:
-    points = list(read())
+def write_page() -> None:
+    """Write page and figure from all points that are kept."""
+    points = Points(FILE, COLUMNS, KEY).all()
     draw(points)
     seeds = len({p["seed"] for p in points})
     page = [
         "# Confidence against ratio",
         "",
-        f"Written by `python -m benchmarks.ablations.confidence` from `{RESULTS}`: {options.model} "
-        f"on {options.data}, one dense network, {seeds} seeds (images, perceptrons, null columns), "
-        f"`choose.margin={parameters(options).choose.margin:g}`. Percent of the units removed, "
+        f"Written by `python -m benchmarks.ablations.confidence --write` from `{FILE}`: {MODEL} "
+        f"on {DATA}, one dense network, {seeds} seeds (images, perceptrons, null columns), "
+        f"`choose.margin={ChooseConfig().margin:g}`. Percent of the units removed, "
         "mean ± standard deviation. A row is one image, at one position of each map; the "
         "reconstruction holds a sixth of the rows out.",
         "",
@@ -193,12 +168,13 @@ def write_page(options: argparse.Namespace) -> None:
     ]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(page))
-    print(PAGE.read_text())
 
 
 def percents(points: list[Point], estimator: str, rows: int, x: float) -> list[float]:
     return [
-        100 * p["units_removed"] for p in points if key(p)[:2] == (estimator, rows) and p["x"] == x
+        100 * p["units_removed"]
+        for p in points
+        if (p["estimator"], p["rows"], p["x"]) == (estimator, rows, x)
     ]
 
 
@@ -210,10 +186,10 @@ def table(points: list[Point]) -> list[str]:
     columns = [(e, r) for e in axis(points, "estimator") for r in axis(points, "rows")]
     header = ["x %", *(f"{estimator}, {rows:,} rows" for estimator, rows in columns)]
     rows = (
-        [f"{x:g}", *(summary(percents(points, e, r, x)) for e, r in columns)]
+        [f"{x:g}", *(spread(percents(points, e, r, x)) for e, r in columns)]
         for x in axis(points, "x")
     )
-    return markdown.table(header, rows)
+    return markdown(header, rows)
 
 
 def verdicts(points: list[Point]) -> list[str]:

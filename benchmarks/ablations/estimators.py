@@ -2,16 +2,16 @@
 
 First both estimate and choose on the same activation rows of one dense network, timed. Then per
 seed a run of the pipeline with the paper's estimator and `confidence:95`, and one with the closed
-form under the ratio that came out; both fine-tuned alike. Runs that are there are not repeated.
+form under the ratio that came out; both fine-tuned alike. Stages that are in the work directories
+are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.untrained import summary
+from benchmarks.shared.command import add_again, circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, Point, Points, read_json, write_json
+from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.activations import open_store
 from mipp.config import Params, load_params
 from mipp.information.estimators import ESTIMATORS
+from mipp.progress import track
 from mipp.selection.by_information import select_by_information
 from mipp.selection.selection import Selection
 from mipp.stages import STAGES, preflight, run_all, run_stage
@@ -30,58 +33,58 @@ from mipp.stages.estimate import pair_data
 from mipp.stages.files import STORE, model_fingerprint
 from mipp.stages.networks import load_dense, trace
 
-STEPS = ["seconds", "accuracy", "page"]
+STEPS = ("seconds", "accuracy")
 CPU = torch.device("cpu")
-RESULTS = Path("benchmarks/results/estimators.csv")
-SECONDS = Path("benchmarks/results/estimators-seconds.json")
+FILE, SECONDS = RESULTS / "estimators.csv", RESULTS / "estimators-seconds.json"
 PAGE = Path("docs/estimators.md")
-COLUMNS = (
-    "estimator",
-    "seed",
-    "units_removed",
-    "params",
-    "accuracy_dense",
-    "accuracy_refit",
-    "accuracy",
+KEY = ("estimator", "seed")
+MEASURED = ("units_removed", "params", "accuracy_dense", "accuracy_refit", "accuracy")
+COLUMNS = (*KEY, *MEASURED, "agreement", "chance")
+DATA, MODEL, IMAGES = "mnist", "lenet5", 6144  # 5,120 rows to train, 1,024 held out
+FINETUNE, BUDGET = 4, "confidence:95"
+HEADER = (
+    *("seed", "units removed %", "dense %", "refit, reconstruction", "refit, gaussian"),
+    *("fine-tuned, reconstruction", "fine-tuned, gaussian"),
+    *("kept sets agree %", "by chance %"),
 )
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--data", default="mnist")
-    options.add_argument("--model", default="lenet5")
-    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("ablations.estimators", __doc__ or "", PAGE)
+    add_again(options)
+    options.add_argument("--data", default=DATA, help="data.name")
+    options.add_argument("--model", default=MODEL, help="any network that mipp names")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of everything")
+    options.add_argument("--images", type=int, default=IMAGES, help="one row each")
+    options.add_argument("--epochs", type=int, default=8, help="of the dense network")
+    options.add_argument("--finetune", type=int, default=FINETUNE, help="epochs after pruning")
+    options.add_argument("--budget", default=BUDGET, help="of the paper's estimator")
     options.add_argument(
-        "--images", type=int, default=6144, help="5,120 rows to train, 1,024 held out"
+        "--workdir", type=Path, default=Path("runs/estimators"), help="folder of the runs"
     )
-    options.add_argument("--epochs", type=int, default=8)
-    options.add_argument("--finetune", type=int, default=4)
-    options.add_argument("--budget", default="confidence:95", help="of the paper's estimator")
-    options.add_argument("--workdir", type=Path, default=Path("runs/estimators"))
-    options.add_argument(
-        "--steps",
-        nargs="+",
-        choices=STEPS,
-        default=STEPS,
-        help="what to measure anew; the rest comes from the results (default: everything)",
-    )
-    return options.parse_args()
+    options.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="what to measure")
+    fixed = ("data", "model", "images", "epochs", "finetune", "budget")
+    return parse(options, given, fixed)
 
 
-def main() -> None:
-    options = arguments()
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
+    torch.set_num_threads(options.threads)
     if "seconds" in options.steps:
-        SECONDS.write_text(json.dumps(time_estimators(options), indent=1))
+        seconds = time_estimators(options)
+        if options.write:
+            write_json(SECONDS, seconds)
     if "accuracy" in options.steps:
-        rows = [row for seed in options.seeds for row in compare(options, seed)]
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, (*COLUMNS, "agreement", "chance"))
-            writer.writeheader()
-            writer.writerows(rows)
-    write_page(options)
+        points = Points(FILE if options.write else None, COLUMNS, KEY)
+        for seed in track(options.seeds, total=len(options.seeds), label="seeds"):
+            every = [{"estimator": name, "seed": seed} for name in ESTIMATORS]
+            if options.again or points.missing(every):
+                for point in compare(options, seed):
+                    points.add(point)
+        print_table(points.all())
+    circumstances(options)
+    if options.write:
+        write_page()
 
 
 def parameters(options: argparse.Namespace, estimator: str, budget: str, seed: int) -> Params:
@@ -133,7 +136,7 @@ def time_estimators(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     return found
 
 
-def compare(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+def compare(options: argparse.Namespace, seed: int) -> list[Point]:
     """Both estimators on one dense network, at the ratio that the paper's rule arrives at."""
     theirs = options.workdir / f"reconstruction-{seed}"
     ours = options.workdir / f"gaussian-{seed}"
@@ -145,19 +148,19 @@ def compare(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     second = run(ours, parameters(options, "gaussian", ratio, seed))
     both = [Selection.from_json((f / "choose/selection.json").read_text()) for f in (theirs, ours)]
     agreement, chance = agree(*both)
-    rows = []
-    for name, metrics in (("reconstruction", first), ("gaussian", second)):
-        row = {"estimator": name, "seed": seed, "accuracy": metrics["accuracy_finetuned"]}
-        row |= {key: metrics[key] for key in COLUMNS if key in metrics}
-        rows.append({**row, "agreement": agreement, "chance": chance})
-        print(rows[-1], flush=True)
-    return rows
+    both_agree = {"agreement": agreement, "chance": chance}
+    return [
+        {"estimator": name, "seed": seed, "accuracy": metrics["accuracy_finetuned"]}
+        | {column: metrics[column] for column in MEASURED if column in metrics}
+        | both_agree
+        for name, metrics in (("reconstruction", first), ("gaussian", second))
+    ]
 
 
 def run(folder: Path, params: Params) -> dict[str, Any]:
     preflight(folder, params)
     run_all(folder, params)
-    metrics: dict[str, Any] = json.loads((folder / "evaluate/metrics.json").read_text())
+    metrics: dict[str, Any] = read_json(folder / "evaluate/metrics.json")
     return metrics
 
 
@@ -173,27 +176,28 @@ def agree(a: Selection, b: Selection) -> tuple[float, float]:
     return same / units, expected / units
 
 
-def write_page(options: argparse.Namespace) -> None:
-    with RESULTS.open() as file:
-        rows = list(csv.DictReader(file))
-    seconds = json.loads(SECONDS.read_text())
+def write_page() -> None:
+    """Write the page of both steps from what is kept."""
+    seconds, rows = read_json(SECONDS), Points(FILE, COLUMNS, KEY).all()
     totals = {name: sum(spent.values()) for name, spent in seconds.items()}
-    steps = list(seconds["gaussian"])
     page = [
         "# The paper's estimator beside the closed form",
         "",
-        f"Written by `python -m benchmarks.ablations.estimators` from `{RESULTS.parent}`: "
-        f"{options.model} on {options.data}, {options.images:,} calibration images.",
+        f"Written by `python -m benchmarks.ablations.estimators --write` from `{RESULTS}`: {MODEL} "
+        f"on {DATA}, {IMAGES:,} calibration images.",
         "",
         "## Seconds on the same rows, one process",
         "",
-        "| step | reconstruction | gaussian |",
-        "| --- | --- | --- |",
-        *(
-            f"| {step} | {seconds['reconstruction'][step]:.2f} | {seconds['gaussian'][step]:.3f} |"
-            for step in steps
+        *markdown(
+            ["step", "reconstruction", "gaussian"],
+            [
+                *(
+                    [step, f"{seconds['reconstruction'][step]:.2f}", f"{ours:.3f}"]
+                    for step, ours in seconds["gaussian"].items()
+                ),
+                ["all", f"{totals['reconstruction']:.1f}", f"{totals['gaussian']:.3f}"],
+            ],
         ),
-        f"| all | {totals['reconstruction']:.1f} | {totals['gaussian']:.3f} |",
         "",
         f"The closed form is {totals['reconstruction'] / totals['gaussian']:.0f} times faster. "
         "Choosing is one walk of significance tests for the paper's estimator, and the search of "
@@ -201,8 +205,8 @@ def write_page(options: argparse.Namespace) -> None:
         "",
         "## Accuracy at equal ratio",
         "",
-        f"The paper's estimator prunes under `{options.budget}`, the closed form is given the "
-        f"ratio that came out; both networks are fine-tuned alike ({options.finetune} epochs).",
+        f"The paper's estimator prunes under `{BUDGET}`, the closed form is given the "
+        f"ratio that came out; both networks are fine-tuned alike ({FINETUNE} epochs).",
         "",
         *accuracy_table(rows),
         "",
@@ -211,16 +215,16 @@ def write_page(options: argparse.Namespace) -> None:
     ]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(page))
-    print(PAGE.read_text())
 
 
-def accuracy_table(rows: list[dict[str, str]]) -> list[str]:
-    lines = [
-        "| seed | units removed % | dense % | refit, reconstruction | refit, gaussian "
-        "| fine-tuned, reconstruction | fine-tuned, gaussian | kept sets agree % | by chance % |",
-        "| --- " * 9 + "|",
-    ]
-    for theirs, ours in zip(rows[::2], rows[1::2], strict=True):
+def accuracy_table(rows: list[Point]) -> list[str]:
+    """A line for each seed, in percent."""
+    by_seed: dict[int, dict[str, Point]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], {})[row["estimator"]] = row
+    lines = []
+    for seed, both in by_seed.items():
+        theirs, ours = both["reconstruction"], both["gaussian"]
         cells = [
             theirs["units_removed"],
             theirs["accuracy_dense"],
@@ -231,24 +235,23 @@ def accuracy_table(rows: list[dict[str, str]]) -> list[str]:
             theirs["agreement"],
             theirs["chance"],
         ]
-        shown = [f"{100 * float(cell):.2f}" for cell in cells]
-        lines.append(f"| {theirs['seed']} | {' | '.join(shown)} |")
-    return lines
+        lines.append([seed, *(f"{100 * cell:.2f}" for cell in cells)])
+    return markdown(HEADER, lines)
 
 
-def conclusion(rows: list[dict[str, str]]) -> list[str]:
+def conclusion(rows: list[Point]) -> list[str]:
     percent = {
-        name: [100 * float(row["accuracy"]) for row in rows if row["estimator"] == name]
+        name: [100 * row["accuracy"] for row in rows if row["estimator"] == name]
         for name in ("reconstruction", "gaussian")
     }
     theirs, ours = percent["reconstruction"], percent["gaussian"]
-    spread = stdev(theirs) if len(theirs) > 1 else float("nan")
+    deviation = stdev(theirs) if len(theirs) > 1 else float("nan")
     gap = mean(ours) - mean(theirs)
-    word = "is not worse by more than" if gap >= -spread else "is worse by more than"
+    word = "is not worse by more than" if gap >= -deviation else "is worse by more than"
     return [
-        f"Fine-tuned, mean ± standard deviation over seeds: reconstruction {summary(theirs)}, "
-        f"gaussian {summary(ours)}; difference {gap:+.2f} points. The closed form {word} one "
-        f"standard deviation ({spread:.2f})."
+        f"Fine-tuned, mean ± standard deviation over seeds: reconstruction {spread(theirs)}, "
+        f"gaussian {spread(ours)}; difference {gap:+.2f} points. The closed form {word} one "
+        f"standard deviation ({deviation:.2f})."
     ]
 
 

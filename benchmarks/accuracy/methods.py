@@ -197,6 +197,7 @@ METHODS: tuple[Method, ...] = (
     *(by_criterion(name, scope) for name in ("l1", "taylor", "random") for scope in SCOPES),
     *(by_torch_pruning(name, scope) for name in RIVALS for scope in SCOPES),
 )
+NAMES = [method.name for method in METHODS]
 
 
 def methods_for(model: nn.Module, epochs: int) -> list[Method]:

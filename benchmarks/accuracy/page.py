@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.accuracy.methods import NAMES
 from benchmarks.accuracy.results import (
+    FILE,
     MACHINE,
-    Point,
-    read,
+    points_in,
     settings_of,
     table,
     under,
     verdicts,
 )
 from benchmarks.accuracy.workloads import WORKLOADS, Workload
-from benchmarks.shared import markdown
+from benchmarks.shared.kept import Point
+from benchmarks.shared.tables import markdown
 from mipp.config import FinetuneConfig
 
 PAGE = Path("docs/accuracy.md")
@@ -42,23 +44,22 @@ Fine-tuning is the same for all: SGD with momentum {momentum:g}, weight decay {w
 one-cycle learning rate up to {lr:g}, batches of 128, the same order and the same augmentation."""
 
 
-def write_page(results: Path, names: Sequence[str]) -> None:
-    """Write the page from all points of a file, methods in the order of `names`."""
-    points = read(results)
+def write_page() -> None:
+    """Write the page from all points that are kept."""
+    points = points_in(FILE).all()
     config = FinetuneConfig()
     notes = NOTES.format(momentum=config.momentum, weight_decay=config.weight_decay, lr=config.lr)
-    page = ["# Accuracy at equal budgets", "", *_origin(points, results), "", notes, ""]
+    page = ["# Accuracy at equal budgets", "", *_origin(points), "", notes, ""]
     for settings in settings_of(points):
-        page += _section(under(points, settings), names)
+        page += _section(under(points, settings), NAMES)
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(page))
-    print(PAGE.read_text())
 
 
-def _origin(points: Sequence[Point], results: Path) -> list[str]:
+def _origin(points: Sequence[Point]) -> list[str]:
     machines = dict.fromkeys(tuple(p[name] for name in MACHINE) for p in points)
     return [
-        f"Written by `python -m benchmarks.accuracy --page` from `{results}`.",
+        f"Written by `python -m benchmarks.accuracy --write` from `{FILE}`.",
         *(f"Measured with {v}; threads: {t}, cores: {c}." for t, c, v in machines),
     ]
 
@@ -78,7 +79,7 @@ def _section(points: Sequence[Point], names: Sequence[str]) -> list[str]:
         f"{first['test_images']:,} for the test; augmentation: {workload.augment}. "
         + _told(workload, first["dense_images"]),
         "",
-        *markdown.table(filled, ([row[title] for title in filled] for row in rows)),
+        *markdown(filled, ([row[title] for title in filled] for row in rows)),
         "",
         *(f"- {verdict}" for verdict in verdicts(points)),
         "",
@@ -89,7 +90,7 @@ def _command(points: Sequence[Point]) -> str:
     first = points[0]
     seeds = " ".join(map(str, sorted({p["seed"] for p in points})))
     return (
-        f"python -m benchmarks.accuracy --workload {first['workload']} --budgets "
+        f"python -m benchmarks.accuracy --write --workload {first['workload']} --budgets "
         f"{first['budget']} --seeds {seeds} --epochs {first['epochs']} --images {first['images']} "
         f"--train-images {first['train_images']} --test-images {first['test_images']}"
         + (f" --dense-images {first['dense_images']}" if first["dense_images"] else "")

@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from benchmarks.shared.points import add_point, read_points
+from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.tables import spread
 
-Point = dict[str, Any]
+FILE = RESULTS / "accuracy.csv"
 IMAGES = ("images", "dense_images", "train_images", "test_images")
 SETTINGS = ("workload", "budget", *IMAGES, "epochs")
 KEY = (*SETTINGS, "method", "seed")
@@ -25,34 +26,10 @@ ACCURACIES = {
 SECONDS = {"seconds": "search s", "finetune_seconds": "fine-tuning s"}
 MACHINE = ("threads", "cores", "versions")
 COLUMNS = (*KEY, *SIZES, *ACCURACIES, *SECONDS, *MACHINE)
-COUNTS = {*IMAGES, "epochs", "seed", "threads", "cores"}
-NUMBERS = {*SIZES, *ACCURACIES, *SECONDS}
 
 
-def key(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(point[name] for name in KEY)
-
-
-def read(path: Path) -> list[Point]:
-    """All points; of those with the same key the last one, at the place of the first."""
-    points = [{name: _parse(name, row[name]) for name in COLUMNS} for row in read_points(path)]
-    return list({key(point): point for point in points}.values())
-
-
-def _parse(name: str, text: str) -> Any:
-    if name in COUNTS:
-        return int(text)
-    if name in NUMBERS:
-        return float(text) if text else None
-    return text
-
-
-def add(path: Path, point: Point) -> None:
-    add_point(path, COLUMNS, {name: _rounded(value) for name, value in point.items()})
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
+def points_in(file: Path | None) -> Points:
+    return Points(file, COLUMNS, KEY)
 
 
 def settings_of(points: Iterable[Point]) -> list[tuple[Any, ...]]:
@@ -76,7 +53,7 @@ def table(points: Sequence[Point], names: Sequence[str]) -> list[dict[str, Any]]
         own = [p for p in points if p["method"] == name]
         row: dict[str, Any] = {"method": name, "seeds": len(own)}
         row |= {title: _mean(own, column) for column, title in SIZES.items()}
-        row |= {title: summary(values(own, column)) for column, title in ACCURACIES.items()}
+        row |= {title: _spread(own, column) for column, title in ACCURACIES.items()}
         row |= {title: _mean(own, column) for column, title in SECONDS.items()}
         rows.append(row)
     return rows
@@ -86,11 +63,9 @@ def values(points: Iterable[Point], column: str) -> list[float]:
     return [p[column] for p in points if p[column] is not None]
 
 
-def summary(numbers: Sequence[float]) -> str | None:
-    if not numbers:
-        return None
-    spread = f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else ""
-    return f"{mean(numbers):.2f}{spread}"
+def _spread(points: Iterable[Point], column: str) -> str | None:
+    numbers = values(points, column)
+    return spread(numbers) if numbers else None
 
 
 def _mean(points: Iterable[Point], column: str) -> str | None:

@@ -1,130 +1,119 @@
 """Pruning before and after training, on plain and deformed images: accuracy against ratio.
 
 Tests the paper's claim (arXiv:2411.00147v1) that deforming the images hurts pruning before
-training and not after. Every point is a run of the pipeline; a point that is there is not run
-again, so that a killed benchmark goes on where it stopped. Writes a page with table and figure.
+training and not after. A point is a run of the pipeline. With --write a run that is cut short goes
+on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 
-from benchmarks.shared import markdown
+from benchmarks.shared.command import add_again, circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.config import load_params
+from mipp.progress import track
 from mipp.stages import preflight, run_all
-from mipp.workdir import fingerprint
+from mipp.stages.files import read_json
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95)
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}
-COLUMNS = ("data", "pruned", "ratio", "seed", "accuracy", "accuracy_dense", "units_removed")
-RESULTS = Path("benchmarks/results/untrained.csv")
+KEY = ("data", "pruned", "ratio", "seed")
+COLUMNS = (*KEY, "accuracy", "accuracy_dense", "units_removed")
+FILE = RESULTS / "untrained.csv"
 PAGE, FIGURE = Path("docs/untrained.md"), Path("docs/figures/untrained.png")
-Point = dict[str, Any]
+EPOCHS, FINETUNE = 10, 6  # of what is kept
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("accuracy.untrained", __doc__ or "", PAGE)
+    add_again(options)
     options.add_argument(
         "--data", default="mnist", help="plain set; its deformed form is NAME-deformed"
     )
-    options.add_argument("--model", default="lenet5")
-    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options.add_argument("--epochs", type=int, default=10, help="of training, dense or pruned")
+    options.add_argument("--model", default="lenet5", help="any network that mipp names")
+    options.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="of units removed")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of everything")
+    options.add_argument("--images", type=int, default=2048, help="calibration images")
+    options.add_argument("--epochs", type=int, default=EPOCHS, help="of training, dense or pruned")
     options.add_argument(
-        "--finetune", type=int, default=6, help="epochs after pruning a trained one"
+        "--finetune", type=int, default=FINETUNE, help="epochs after pruning a trained one"
     )
-    options.add_argument("--workdir", type=Path, default=Path("runs/untrained"))
-    options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--page-only", action="store_true", help="write the page from the results")
-    return options.parse_args()
+    options.add_argument(
+        "--workdir", type=Path, default=Path("runs/untrained"), help="folder of the runs"
+    )
+    return parse(options, given, fixed=("data", "model", "images", "epochs", "finetune"))
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
-    if not options.page_only:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        points = [
-            run_point(options, data, pruned, ratio, seed)
-            for seed in options.seeds
-            for data in (options.data, f"{options.data}-deformed")
-            for pruned in WHEN
-            for ratio in RATIOS
-        ]
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(points)
-    write_page(options)
+    points = Points(FILE if options.write else None, COLUMNS, KEY)
+    every = [
+        dict(zip(KEY, (data, pruned, ratio, seed), strict=True))
+        for seed in options.seeds
+        for data in (options.data, f"{options.data}-deformed")
+        for pruned in WHEN
+        for ratio in options.ratios
+    ]
+    wanted = every if options.again else points.missing(every)
+    for point in track(wanted, total=len(wanted), label="points"):
+        points.add(point | measure(options, point))
+    print_table(points.all())
+    circumstances(options)
+    if options.write:
+        write_page()
 
 
-def run_point(
-    options: argparse.Namespace, data: str, pruned: str, ratio: float, seed: int
-) -> Point:
+def measure(options: argparse.Namespace, point: Point) -> Point:
     """One run of the pipeline; runs that differ in the ratio alone share the dense network."""
-    params = load_params(None, overrides(options, data, pruned, ratio, seed))
-    folder = options.workdir / f"{data}-{pruned}-{seed}"
-    done = folder / f"point-{fingerprint(params.model_dump(mode='json'))[:12]}.json"
-    if not done.exists():
-        preflight(folder, params)
-        run_all(folder, params)
-        done.write_text((folder / "evaluate/metrics.json").read_text())
-    metrics = json.loads(done.read_text())
-    point = {
-        "data": data,
-        "pruned": pruned,
-        "ratio": ratio,
-        "seed": seed,
+    params = load_params(None, overrides(options, point))
+    folder = options.workdir / f"{point['data']}-{point['pruned']}-{point['seed']}"
+    preflight(folder, params)
+    run_all(folder, params)
+    metrics = read_json(folder / "evaluate/metrics.json")
+    return {
         "accuracy": metrics["accuracy_finetuned"],
         "accuracy_dense": metrics["accuracy_dense"],
         "units_removed": round(metrics["units_removed"], 4),
     }
-    print(*point.values(), flush=True)
-    return point
 
 
-def overrides(
-    options: argparse.Namespace, data: str, pruned: str, ratio: float, seed: int
-) -> list[str]:
+def overrides(options: argparse.Namespace, point: Point) -> list[str]:
     return [
-        f"data.name={data}",
+        f"data.name={point['data']}",
         f"model.name={options.model}",
-        "data.calibration=2048",
+        f"data.calibration={options.images}",
         "train.batch_size=128",
         "finetune.batch_size=128",
         f"train.epochs={options.epochs}",
         f"finetune.epochs={options.finetune}",
         "finetune.start=pruned",
-        f"train.when={WHEN[pruned]}",
-        f"choose.budget=ratio:{ratio}",
-        f"seed={seed}",
+        f"train.when={WHEN[point['pruned']]}",
+        f"choose.budget=ratio:{point['ratio']}",
+        f"seed={point['seed']}",
     ]
 
 
-def write_page(options: argparse.Namespace) -> None:
-    with RESULTS.open() as file:
-        points = [
-            {**row, **{k: float(row[k]) for k in COLUMNS[2:]}} for row in csv.DictReader(file)
-        ]
+def write_page() -> None:
+    """Write page and figure from all points that are kept."""
+    points = Points(FILE, COLUMNS, KEY).all()
     PAGE.parent.mkdir(exist_ok=True)
     draw(points)
     seeds = len({p["seed"] for p in points})
     page = [
         "# Pruning before and after training, plain and deformed images",
         "",
-        f"Written by `python -m benchmarks.accuracy.untrained` from `{RESULTS}`: LeNet-5, {seeds} "
-        f"seeds, {options.epochs} epochs of training, {options.finetune} of fine-tuning for "
-        "networks pruned after training, closed-form estimator, budget `ratio`. Test accuracy in "
+        f"Written by `python -m benchmarks.accuracy.untrained --write` from `{FILE}`: LeNet-5, "
+        f"{seeds} seeds, {EPOCHS} epochs of training, {FINETUNE} of fine-tuning for networks "
+        "pruned after training, closed-form estimator, budget `ratio`. Test accuracy in "
         "percent, mean ± standard deviation over seeds; the seed also draws the deformations (per "
         "image one of rotation, shear, scale, translation, elastic, none).",
         "",
@@ -138,7 +127,6 @@ def write_page(options: argparse.Namespace) -> None:
         "",
     ]
     PAGE.write_text("\n".join(page))
-    print(PAGE.read_text())
 
 
 def accuracies(points: list[Point], data: str, pruned: str, ratio: float) -> dict[float, float]:
@@ -165,18 +153,13 @@ def table(points: list[Point]) -> list[str]:
         ]
         for data in sets(points)
     }
-    cells = [summary(dense[data]) if pruned == "trained" else "" for data, pruned in columns]
+    cells = [spread(dense[data]) if pruned == "trained" else "" for data, pruned in columns]
     rows = [["0 (dense)", *cells]]
     for ratio in sorted({p["ratio"] for p in points}):
         found = [accuracies(points, data, pruned, ratio).values() for data, pruned in columns]
-        rows.append([f"{ratio:g}", *(summary(list(values)) for values in found)])
+        rows.append([f"{ratio:g}", *(spread(values) for values in found)])
     header = ["units removed", *(f"{data}, {pruned}" for data, pruned in columns)]
-    return markdown.table(header, rows)
-
-
-def summary(values: list[float]) -> str:
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):.2f}{spread}"
+    return markdown(header, rows)
 
 
 BROKEN = 0.8  # a network below this accuracy has lost its function: no claim rests on it
@@ -200,9 +183,9 @@ def verdict(points: list[Point]) -> list[str]:
             continue
         extra = [u - t for u, t in zip(here["untrained"], here["trained"], strict=True)]
         lines.append(
-            f"- ratio {ratio:g}: deformation costs {summary(here['trained'])} points when "
-            f"pruned after training and {summary(here['untrained'])} before; difference "
-            f"{summary(extra)}."
+            f"- ratio {ratio:g}: deformation costs {spread(here['trained'])} points when "
+            f"pruned after training and {spread(here['untrained'])} before; difference "
+            f"{spread(extra)}."
         )
         for pruned in WHEN:
             costs[pruned] += here[pruned]

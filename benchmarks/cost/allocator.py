@@ -10,28 +10,34 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from benchmarks.shared.workload import (
-    finish,
-    load_network,
+from benchmarks.shared.command import (
+    add_data_root,
+    circumstances,
     measured_apart,
+    parse,
     parser,
-    print_table,
-    random_calibration,
 )
+from benchmarks.shared.kept import RESULTS, write_json
+from benchmarks.shared.tables import print_table
+from benchmarks.shared.workload import load_network, random_calibration
 from mipp.allocator import keep_freed_memory
 from mipp.peak_memory import peak_rss_mb
+from mipp.progress import track
 
 SIDES = ("given back", "kept")
+FILE = RESULTS / "allocator.json"
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("cost.allocator", __doc__ or "")
+    add_data_root(options)
     options.add_argument("--model", default="resnet20", help="any network that mipp names")
     options.add_argument("--size", type=int, default=32, help="image side in pixels")
     options.add_argument("--batch-size", type=int, default=128, help="images per step")
@@ -40,7 +46,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument(
         "--alone", choices=SIDES, help="measure one side in this process and print JSON"
     )
-    return options.parse_args()
+    return parse(options, given)
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -85,15 +91,14 @@ def measure_alone(options: argparse.Namespace, side: str) -> dict[str, float]:
     return measured_apart("cost.allocator", values)
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
     if options.alone:
         print(json.dumps(measure(options)))
         return
-    runs = [
-        {side: measure_alone(options, side) for side in SIDES} for _ in range(options.repetitions)
-    ]
+    repetitions = track(range(options.repetitions), total=options.repetitions, label="both sides")
+    runs = [{side: measure_alone(options, side) for side in SIDES} for _ in repetitions]
     rows: list[dict[str, Any]] = [
         {"freed memory is": side}
         | {name: median(run[side][name] for run in runs) for name in runs[0][side]}
@@ -103,7 +108,9 @@ def main() -> None:
     print_table(rows)
     share = median(run["kept"]["seconds"] / run["given back"]["seconds"] for run in runs)
     print(f"kept: {share:.3f} times the seconds")
-    finish("cost.allocator", {"runs": runs, "share": share}, options.out)
+    results = {"model": options.model, "runs": runs, "share": share, **circumstances(options)}
+    if options.write:
+        write_json(FILE, results)
 
 
 if __name__ == "__main__":

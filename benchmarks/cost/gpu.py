@@ -14,21 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.cost.gpu_page import PAGE, page
+from benchmarks.cost.gpu_page import FILE, PAGE, write_page
 from benchmarks.cost.search_steps import CPU, Cost, Search, repetition
-from benchmarks.shared.workload import (
-    IMAGES,
-    example_of,
-    finish,
-    parser,
-    print_table,
-    random_calibration,
-)
+from benchmarks.shared.command import add_data_root, circumstances, parse, parser
+from benchmarks.shared.kept import write_json
+from benchmarks.shared.tables import print_table
+from benchmarks.shared.workload import IMAGES, example_of, random_calibration
 from mipp.config import ExtractConfig, Params, parse_params
 from mipp.device import describe_device, resolve_device
 from mipp.errors import DataError
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
+from mipp.progress import track
 from mipp.selection.by_information import Choice
 from mipp.stages import run_all
 from mipp.stages.files import read_json
@@ -37,10 +34,12 @@ from mipp.stages.splits import load_splits
 MODELS = ("torchvision/resnet50", "torchvision/vit_b_16")
 CLASSES = 1000
 NETWORKS = ("dense", "recalibrated", "refit", "finetuned")
+SHOWN = ("images", "size", "batch_size", "rows", "budget", "repetitions", "compared")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("cost.gpu", __doc__ or "")
+    options = parser("cost.gpu", __doc__ or "", PAGE)
+    add_data_root(options)
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options.add_argument("--models", nargs="+", default=list(MODELS), help="that mipp names")
     options.add_argument("--size", type=int, default=224, help="of the images, in pixels")
@@ -59,8 +58,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         help="ResNet-18 on CIFAR-10: auto on a GPU, where the images are found",
     )
     options.add_argument("--epochs", type=int, default=10, help="of ResNet-18; half to fine-tune")
-    options.add_argument("--write", action="store_true", help=f"write {PAGE}")
-    return options.parse_args(given)
+    return parse(options, given)
 
 
 def measure(options: argparse.Namespace, name: str, device: torch.device) -> dict[str, Any]:
@@ -68,7 +66,8 @@ def measure(options: argparse.Namespace, name: str, device: torch.device) -> dic
     with tempfile.TemporaryDirectory() as folder:
         search = prepared(options, name, device, Path(folder))
         search.forward()  # warms up
-        runs = [repetition(search) for _ in range(options.repetitions)]
+        repetitions = track(range(options.repetitions), total=options.repetitions, label=name)
+        runs = [repetition(search) for _ in repetitions]
         measured = {"model": name, "steps": medians(runs), "equal": None}
         if device.type == "cuda" and options.compared:
             there = prepared(options, name, device, Path(folder), options.compared).choice()
@@ -183,16 +182,17 @@ def main(given: Sequence[str] | None = None) -> None:
             "name": describe_device(device),
             "cuda": torch.version.cuda,
         },
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "options": {name: vars(options)[name] for name in SHOWN},
         "networks": networks,
         "end to end": end_to_end(options, options.device),
     }
     if results["end to end"]:
         metrics = results["end to end"]
         print_table([{"network": n, "accuracy": metrics[f"accuracy_{n}"]} for n in NETWORKS])
-    circumstances = finish("cost.gpu", results, options.out)
+    results |= circumstances(options)
     if options.write:
-        PAGE.write_text(page({**results, **circumstances}))
+        write_json(FILE, results)
+        write_page()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import markdown
+from benchmarks.shared.command import listed
+from benchmarks.shared.kept import RESULTS, read_json
+from benchmarks.shared.tables import brief, markdown_of
 
-PAGE = Path("benchmarks/RESULTS.md")
+PAGE, FILE = Path("benchmarks/RESULTS.md"), RESULTS / "gpu.json"
 HEAD = """\
 # Cost of a search on a GPU
 
@@ -45,6 +47,11 @@ NETWORKS = {
 }
 
 
+def write_page() -> None:
+    """The page of the run that is kept."""
+    PAGE.write_text(page(read_json(FILE)))
+
+
 def page(results: Mapping[str, Any]) -> str:
     """The page of one run, as Markdown."""
     options, device = results["options"], results["device"]
@@ -55,7 +62,8 @@ def page(results: Mapping[str, Any]) -> str:
         },
         command=results["command"],
         where=(GPU if gpu else NO_GPU).format(**device),
-        versions=", ".join(f"{name} {value}" for name, value in results["versions"].items()),
+        versions=listed(results["versions"]),
+        threads=results["threads"],
         cores=results["cores"],
         load=" ".join(map(str, results["load_average"])),
         memory=ALLOCATOR if gpu else RESIDENT,
@@ -95,4 +103,4 @@ def _end_to_end(metrics: Mapping[str, Any] | None, *, gpu: bool) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(markdown.table_of(rows, markdown.brief)) + "\n"
+    return "\n".join(markdown_of(rows, brief)) + "\n"

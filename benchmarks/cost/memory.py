@@ -5,34 +5,38 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.shared.workload import (
-    MIB,
-    example_of,
-    finish,
-    load_calibration,
-    load_network,
+from benchmarks.shared.command import (
+    add_data_root,
+    circumstances,
     measured_apart,
+    parse,
     parser,
-    print_table,
 )
+from benchmarks.shared.kept import RESULTS, write_json
+from benchmarks.shared.tables import print_table
+from benchmarks.shared.workload import MIB, example_of, load_calibration, load_network
 from mipp.activations import Sampling, capture_rows, write_store
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.peak_memory import peak_rss_mb
+from mipp.progress import track
 from mipp.stages.splits import images_of
 
 TARGET = 0.10  # growth of the peak from the fewer to the more images
 PER_IMAGE = 4  # rows of the second measurement
 CPU = torch.device("cpu")
+FILE = RESULTS / "memory.json"
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("cost.memory", __doc__ or "")
+    add_data_root(options)
     options.add_argument("--model", default="resnet20", help="any network that mipp names")
     options.add_argument(
         "--images", type=int, nargs="+", default=[1024, 8192], help="numbers to compare"
@@ -44,7 +48,7 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="measure one extraction (the first of --images) in this process and print JSON",
     )
-    return options.parse_args()
+    return parse(options, given)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -85,8 +89,8 @@ def measure_alone(options: argparse.Namespace, images: int, rows: int) -> dict[s
     return {"measurement": "", **measured_apart("cost.memory", values)}
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
     if options.alone:
         print(json.dumps(measure(options)))
@@ -97,7 +101,8 @@ def main() -> None:
     }
     table, growth = [], {}
     for policy, rows in policies.items():
-        runs = [measure_alone(options, images, rows(images)) for images in options.images]
+        numbers = track(options.images, total=len(options.images), label=policy)
+        runs = [measure_alone(options, images, rows(images)) for images in numbers]
         table += [{**run, "measurement": policy} for run in runs]
         growth[policy] = _growth(runs[0], runs[-1])
     print_table(table)
@@ -109,7 +114,9 @@ def main() -> None:
             f"the image split keeps make {shares['pixels']:+.1%} of it, the rest "
             f"{shares['peak'] - shares['pixels']:+.1%}"
         )
-    finish("cost.memory", {"runs": table, "growth": growth}, options.out)
+    results = {"model": options.model, "runs": table, "growth": growth, **circumstances(options)}
+    if options.write:
+        write_json(FILE, results)
 
 
 def _growth(few: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:

@@ -7,7 +7,6 @@ timed on states that wait in the work directory already: what remains is Prefect
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -20,18 +19,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from benchmarks.shared.workload import finish, print_table
+from benchmarks.shared.command import circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, write_json
+from benchmarks.shared.tables import print_table
 from flows import services
 from mipp.config import Params, load_params
+from mipp.progress import track
 from mipp.stages import STAGES, pending_pairs, run_stage
 from mipp.stages.estimate import estimate_pair
 from tasks import steps
 from tasks.pages import follow
 
-RESULTS = Path("benchmarks/results/orchestration.json")
+FILE = RESULTS / "orchestration.json"
 PLAIN = ("-m", "mipp", "run")
 FLOW = ("-m", "flows.pipeline")
 TARGETS = {"flow, no server": 12.0, "flow, server": 4.0}  # seconds over plain
@@ -40,15 +43,12 @@ QUIET = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 UNTRACKED = "tracking.uri=null"
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(prog="python -m benchmarks.cost.orchestration")
-    options.description = __doc__
-    options.add_argument("--repeats", type=int, default=3, help="of each way; default: %(default)s")
-    options.add_argument("--pairs", type=int, default=200, help="fanned out; default: %(default)s")
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("cost.orchestration", __doc__ or "")
+    options.add_argument("--repeats", type=int, default=3, help="of each way")
+    options.add_argument("--pairs", type=int, default=200, help="fanned out")
     options.add_argument("--port", type=int, default=4299, help="of the server that is started")
-    options.add_argument("--out", type=Path, help="JSON file to write")
-    options.add_argument("--write", action="store_true", help=f"write {RESULTS}")
-    return options.parse_args()
+    return parse(options, given)
 
 
 def seconds_of(command: Sequence[str], uri: str | None, api: str | None) -> tuple[float, float]:
@@ -147,11 +147,12 @@ def row(name: str, timed: Mapping[str, Sequence[tuple[float, float]]]) -> dict[s
     }
 
 
-def main() -> int:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
+    torch.set_num_threads(options.threads)  # of this process; a pipeline's own are its own
     with server(options.port) as api:
         timed: dict[str, list[tuple[float, float]]] = {name: [] for name in ways(api)}
-        for _ in range(options.repeats):
+        for _ in track(range(options.repeats), total=options.repeats, label="all ways"):
             for name, seconds in ways(api).items():
                 timed[name].append(seconds())
         os.environ["PREFECT_API_URL"] = api
@@ -159,12 +160,10 @@ def main() -> int:
     rows = [row(name, timed) for name in timed]
     print_table(rows)
     print(f"{pair:.1f} ms per fanned-out pair on threads (target {PAIR_TARGET:.0f})")
-    result = {"rows": rows, "all": timed, "ms_per_pair": pair}
-    circumstances = finish("cost.orchestration", result, options.out)
+    results = {"rows": rows, "all": timed, "ms_per_pair": pair, **circumstances(options)}
     if options.write:
-        RESULTS.write_text(json.dumps({**result, **circumstances}, indent=1) + "\n")
-    return 0
+        write_json(FILE, results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

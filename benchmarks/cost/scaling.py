@@ -17,11 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.cost.search_page import PAGE, SCALING, write_page
-from benchmarks.shared.workload import finish, measured_apart, parser, print_table
+from benchmarks.shared.command import circumstances, measured_apart, parse, parser
+from benchmarks.shared.kept import write_json
+from benchmarks.shared.tables import print_table
 from mipp.config import EstimateConfig
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
 from mipp.peak_memory import peak_rss_mb
+from mipp.progress import track
 from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.visits import best_first, visit_once, visiting_order
 
@@ -33,16 +36,25 @@ first, or visited once in MI order. Only the sums depend on the number of rows. 
 process before."""
 
 
-def arguments() -> argparse.Namespace:
-    options = parser("cost.scaling", __doc__ or "")
-    options.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
-    options.add_argument("--rows", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("cost.scaling", __doc__ or "", PAGE)
+    options.add_argument(
+        "--widths", type=int, nargs="+", default=[64, 128, 256, 512], help="numbers of channels"
+    )
+    options.add_argument(
+        "--rows", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="numbers of rows"
+    )
     options.add_argument("--width", type=int, default=128, help="while rows vary")
     options.add_argument("--count", type=int, default=8192, help="rows while widths vary")
-    options.add_argument("--repetitions", type=int, default=3)
-    options.add_argument("--alone", type=int, nargs=2, metavar=("CHANNELS", "ROWS"))
-    options.add_argument("--write", action="store_true", help=f"keep the result and write {PAGE}")
-    return options.parse_args()
+    options.add_argument("--repetitions", type=int, default=3, help="processes for each size")
+    options.add_argument(
+        "--alone",
+        type=int,
+        nargs=2,
+        metavar=("CHANNELS", "ROWS"),
+        help="measure one size in this process and print JSON",
+    )
+    return parse(options, given)
 
 
 def measure(channels: int, rows: int) -> dict[str, Any]:
@@ -95,26 +107,28 @@ def exponent(rows: Sequence[dict[str, Any]], over: str, step: str) -> float:
     return float(np.polyfit(size, cost, 1)[0])
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
     if options.alone:
         print(json.dumps(measure(*options.alone)))
         return
-    wide = [measured_alone(options, width, options.count) for width in options.widths]
+    widths = track(options.widths, total=len(options.widths), label="widths")
+    wide = [measured_alone(options, width, options.count) for width in widths]
     print_table(wide)
     steps = ("sums", "prepare", "walk", "walk, MI order", "MiB")
     over_width = {step: exponent(wide, "channels", step) for step in steps}
     print("exponent of the width: " + _listed(over_width))
-    long = [measured_alone(options, options.width, rows) for rows in options.rows]
+    numbers = track(options.rows, total=len(options.rows), label="rows")
+    long = [measured_alone(options, options.width, rows) for rows in numbers]
     print_table(long)
     over_rows = {step: exponent(long, "rows", step) for step in steps}
     print("exponent of the rows: " + _listed(over_rows))
     print(NOTE)
-    results = {"wide": wide, "long": long, "over_width": over_width, "over_rows": over_rows}
-    circumstances = finish("cost.scaling", results, options.out)
+    exponents = {"over_width": over_width, "over_rows": over_rows}
+    results = {"wide": wide, "long": long, **exponents, **circumstances(options)}
     if options.write:
-        SCALING.write_text(json.dumps({**results, **circumstances}, indent=1) + "\n")
+        write_json(SCALING, results)
         write_page()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,36 +15,37 @@ import torch
 
 from benchmarks.cost.search_page import PAGE, measured_path, verdict, write_page
 from benchmarks.cost.search_steps import Cost, Search, repetition
+from benchmarks.shared.command import add_data_root, circumstances, parse, parser
+from benchmarks.shared.kept import write_json
+from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import (
     example_of,
     find_checkpoint,
-    finish,
     load_calibration,
     load_network,
-    parser,
-    print_table,
 )
 from mipp.allocator import keep_freed_memory
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
+from mipp.progress import track
 
 Times = npt.NDArray[np.float64]  # of the wall and of the CPU
 
 
-def arguments() -> argparse.Namespace:
-    options = parser("cost.search", __doc__ or "")
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("cost.search", __doc__ or "", PAGE)
+    add_data_root(options)
     options.add_argument("--model", default="resnet20", help="any network that mipp names")
     options.add_argument("--images", type=int, default=2048, help="calibration images")
     options.add_argument("--batch-size", type=int, default=256, help="images per forward pass")
     options.add_argument("--rows", type=int, default=ExtractConfig().rows, help="extract.rows")
     options.add_argument("--budget", default="macs:0.5", help="choose.budget")
     options.add_argument("--repetitions", type=int, default=3, help="of everything, interleaved")
-    options.add_argument("--write", action="store_true", help=f"keep the result and write {PAGE}")
-    return options.parse_args()
+    return parse(options, given)
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as the stages do; the rival's pass gains too
     split = load_calibration(options.data_root, options.model, options.images)
@@ -55,12 +57,16 @@ def main() -> None:
             model, graph, split, store, options.rows, options.batch_size, options.budget
         )
         search.forward()  # decodes the images and warms up
-        runs = [repetition(search) for _ in range(options.repetitions)]
-    report(runs, options)
+        repetitions = track(range(options.repetitions), total=options.repetitions, label="search")
+        runs = [repetition(search) for _ in repetitions]
+    results = {**report(runs, options), **circumstances(options)}
+    if options.write:
+        write_json(measured_path(options.model), results)
+        write_page()
 
 
-def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
-    """Medians over repetitions; every ratio is taken inside one of them."""
+def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> dict[str, Any]:
+    """Medians over repetitions, printed too; every ratio is taken inside one of them."""
 
     def times(run: dict[str, Cost], step: str) -> Times:
         return np.array([run[step].wall, run[step].cpu])
@@ -81,7 +87,7 @@ def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
         f"CPU time {forwards[1]:.2f} and {rivals[1]:.2f}"
     )
     trained = find_checkpoint(options.data_root, options.model) is not None
-    results = {
+    return {
         "model": options.model,
         "images": options.images,
         "weights": "trained weights" if trained else "random weights",
@@ -90,11 +96,6 @@ def report(runs: list[dict[str, Cost]], options: argparse.Namespace) -> None:
         "search_over_forward": forwards.tolist(),
         "search_over_taylor": rivals.tolist(),
     }
-    circumstances = finish("cost.search", results, options.out)
-    if options.write:
-        kept = json.dumps({**results, **circumstances}, indent=1) + "\n"
-        measured_path(options.model).write_text(kept)
-        write_page()
 
 
 if __name__ == "__main__":

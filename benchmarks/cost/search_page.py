@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import markdown
+from benchmarks.shared.command import where
+from benchmarks.shared.kept import RESULTS, read_json
+from benchmarks.shared.tables import brief, markdown_of, two_digits
 
 PAGE = Path("docs/search.md")
-RESULTS = Path("benchmarks/results")
 SCALING = RESULTS / "scaling.json"
 TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
 HEAD = """\
@@ -49,8 +49,8 @@ def verdict(model: str, forwards: float, rivals: float) -> str:
 
 def write_page() -> None:
     """The page of all measurements that are kept."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("search-*.json"))]
-    scaling = json.loads(SCALING.read_text()) if SCALING.exists() else None
+    found = [read_json(path) for path in sorted(RESULTS.glob("search-*.json"))]
+    scaling = read_json(SCALING) if SCALING.exists() else None
     PAGE.write_text(page(found, scaling))
 
 
@@ -66,9 +66,9 @@ def _search(results: Mapping[str, Any]) -> str:
         f"## {results['model']}",
         "",
         f"`{results['command']}`: {results['images']:,} images, {len(results['runs'])} "
-        f"repetitions, {results['weights']}. {_where(results)}",
+        f"repetitions, {results['weights']}. {where(results)}",
         "",
-        *markdown.table_of(results["steps"], markdown.brief),
+        *markdown_of(results["steps"], brief),
         "",
         f"A search costs {verdict(results['model'], forwards, rivals)}.",
         "",
@@ -84,28 +84,16 @@ def _growth(results: Mapping[str, Any]) -> str:
         f"`{results['command']}`. One layer pair of synthetic rows, 3x3 kernels, as many targets "
         "as channels; each size in processes of its own. *sums*: rows into moments, in chunks; "
         "*prepare*: one factorisation; *walk*: half of the channels go, best first, or visited "
-        "once in MI order; seconds. *MiB*: above the process before. " + _where(results),
+        "once in MI order; seconds. *MiB*: above the process before. " + where(results),
         "",
-        *markdown.table_of(results["wide"], markdown.brief),
+        *markdown_of(results["wide"], brief),
         "",
-        *markdown.table_of(results["long"], markdown.brief),
+        *markdown_of(results["long"], brief),
         "",
         "Exponents of a power law through these points; after the sums nothing depends on the "
         "rows:",
         "",
-        *markdown.table_of(
-            [{"over the": name, **steps} for name, steps in over.items()],
-            lambda value: f"{value:.2f}" if isinstance(value, float) else value,
-        ),
+        *markdown_of([{"over the": name, **steps} for name, steps in over.items()], two_digits),
         "",
     ]
     return "\n".join(lines)
-
-
-def _where(results: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    load = " ".join(map(str, results["load_average"]))
-    return (
-        f"{results['threads']} threads on {results['cores']} cores, load average {load}; "
-        f"{versions}."
-    )

@@ -1,7 +1,7 @@
 """What a search costs by layer: a model of seconds and bytes, checked here, carried to ImageNet.
 
 Three rates are measured on this machine with one layer pair; the model then predicts layers of
-other sizes and the search of a whole network, which are measured too. Writes docs/sizing.md.
+other sizes and the search of a whole network, which are measured too.
 """
 
 from __future__ import annotations
@@ -19,21 +19,16 @@ from torch import nn
 
 from benchmarks.cost.scaling import BLOCK, measure
 from benchmarks.cost.search_steps import Search, repetition
-from benchmarks.shared import markdown
-from benchmarks.shared.workload import (
-    example_of,
-    finish,
-    load_network,
-    parser,
-    print_table,
-    random_calibration,
-)
+from benchmarks.shared.command import circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, read_json, write_json
+from benchmarks.shared.tables import markdown_of, print_table, two_digits
+from benchmarks.shared.workload import example_of, load_network, random_calibration
 from mipp.activations import Sampling
 from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
 
-PAGE = Path("docs/sizing.md")
+PAGE, FILE = Path("docs/sizing.md"), RESULTS / "sizing.json"
 IMAGENET = 1_281_167
 WALKS = 4  # of the threshold search, over the whole network; VGG-16 takes 4
 DROPPED = 0.5  # share of the features that a walk drops
@@ -43,6 +38,7 @@ LARGE = (
     ("timm/convnext_xlarge", 224),
     ("torchvision/vit_h_14", 224),
 )
+SHOWN = ("channels", "images", "gpu_float32", "gpu_float64")
 
 
 @dataclass(frozen=True)
@@ -259,21 +255,20 @@ def extrapolate(name: str, size: int, images: int, rows: int, cluster: Cluster) 
     }
 
 
-def arguments() -> argparse.Namespace:
-    options = parser("cost.sizing", (__doc__ or "").partition("\n")[0])
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("cost.sizing", __doc__ or "", PAGE)
     options.add_argument("--channels", type=int, default=256, help="of the pair that gives rates")
     options.add_argument("--widths", type=int, nargs="+", default=[128, 512], help="to check")
     options.add_argument("--network", default="vgg11", help="to check")
     options.add_argument("--images", type=int, default=1024, help="of the network's check")
-    options.add_argument("--gpus", type=int, default=64)
+    options.add_argument("--gpus", type=int, default=64, help="that share the work, assumed")
     options.add_argument("--gpu-float32", type=float, default=40e12, help="assumed, per second")
     options.add_argument("--gpu-float64", type=float, default=20e12, help="assumed, per second")
-    options.add_argument("--write", action="store_true", help="write docs/sizing.md")
-    return options.parse_args()
+    return parse(options, given)
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
     rows = ExtractConfig().rows
     rates = measured_rates(options.channels, rows)
@@ -300,22 +295,27 @@ def main() -> None:
     for table in tables.values():
         print_table(table)
         print()
-    circumstances = finish("cost.sizing", tables, options.out)
+    shown = {name: vars(options)[name] for name in SHOWN}
+    results = {"options": {**shown, "rows": rows}, "tables": tables, **circumstances(options)}
     if options.write:
-        PAGE.write_text(page(tables, circumstances, options))
+        write_json(FILE, results)
+        write_page()
 
 
-def page(
-    tables: dict[str, list[dict[str, Any]]],
-    circumstances: Mapping[str, Any],
-    options: argparse.Namespace,
-) -> str:
+def write_page() -> None:
+    """The page of the run that is kept."""
+    PAGE.write_text(page(read_json(FILE)))
+
+
+def page(results: Mapping[str, Any]) -> str:
     """docs/sizing.md."""
-    load = ", ".join(map(str, circumstances["load_average"]))
+    tables, options = results["tables"], results["options"]
+    single, double = options["gpu_float32"], options["gpu_float64"]
+    load = ", ".join(map(str, results["load_average"]))
     return f"""\
 # What a search costs, and where
 
-Written by `{circumstances["command"]}` on {circumstances["cores"]} cores (load average {load};
+Written by `{results["command"]}` on {results["cores"]} cores (load average {load};
 where that is above the cores, other programs took their share and times vary by a factor of two).
 
 ## The model
@@ -337,17 +337,17 @@ down, each group after the ones that it feeds.
 
 ## Rates of this machine
 
-From one pair of {options.channels} channels with 3x3 kernels, and from ResNet-50's forward pass.
+From one pair of {options["channels"]} channels with 3x3 kernels, and from ResNet-50's forward pass.
 
 {_markdown(tables["rates"])}
 
 ## The model beside measured runs
 
-Single pairs, {ExtractConfig().rows:,} rows:
+Single pairs, {options["rows"]:,} rows:
 
 {_markdown(tables["layers"])}
 
-A whole search, {options.images:,} images of 32 pixels; extract's prediction starts from the
+A whole search, {options["images"]:,} images of 32 pixels; extract's prediction starts from the
 measured forward pass and leaves out writing the store:
 
 {_markdown(tables["network"])}
@@ -355,7 +355,7 @@ measured forward pass and leaves out writing the store:
 ## Carried to large networks
 
 224 pixels, random weights; nothing here was run. The GPUs' rates are assumed:
-{options.gpu_float32 / 1e12:g} and {options.gpu_float64 / 1e12:g} million million operations per
+{single / 1e12:g} and {double / 1e12:g} million million operations per
 second in float32 and float64. A row per image for all of ImageNet is far more than the estimates
 need: information settles with some thousand rows (see [confidence.md](confidence.md)), so that the
 store is the cost to avoid, and `data.calibration` the way to.
@@ -365,7 +365,7 @@ store is the cost to avoid, and `data.calibration` the way to.
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(markdown.table_of(rows, lambda v: f"{v:.2f}" if isinstance(v, float) else v))
+    return "\n".join(markdown_of(rows, two_digits))
 
 
 if __name__ == "__main__":

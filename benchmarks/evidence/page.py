@@ -1,17 +1,12 @@
-"""`docs/evidence.md` and its figures, from result tables kept in `experiments/results/`.
-
-python -m benchmarks.evidence
-"""
+"""docs/evidence.md and its figures: what the kept sweeps say to what was published."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.evidence.claims import CLAIMS
-from mipp.errors import DataError, InputError
+from mipp.errors import DataError
 from mipp.experiments.panels import PANELS
 from mipp.experiments.report import WHAT_SEEDS_SHOW, draw_figures, reproduce, tables
 from mipp.experiments.results import Row, read_table
@@ -20,10 +15,12 @@ from mipp.experiments.tables import collapse_table, share_sentence, verdict
 from mipp.report.document import Block, Document, Note, Notes, Picture, Section, Table, Text
 from mipp.report.markdown_page import markdown_page
 
+RESULTS, PAGE = Path("experiments/results"), Path("docs/evidence.md")
+
 Result = tuple[list[Row], dict[str, str]]
 
 
-def write_evidence(results: Path, page: Path) -> None:
+def write_page(results: Path = RESULTS, page: Path = PAGE) -> None:
     """Write the page, and its figures beside it, from every table of a folder.
 
     Raises
@@ -92,21 +89,3 @@ def _section(rows: Sequence[Row], about: Mapping[str, str], figures: Sequence[st
     blocks.append(collapse_table(rows))
     blocks += [Picture(name, PANELS[name.rpartition("-")[2]][1]) for name in figures]
     return Section(f"{about['title']} ({about['scale']})", blocks)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence")
-    parser.add_argument("--results", type=Path, default=Path("experiments/results"))
-    parser.add_argument("--page", type=Path, default=Path("docs/evidence.md"))
-    options = parser.parse_args(arguments)
-    try:
-        write_evidence(options.results, options.page)
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

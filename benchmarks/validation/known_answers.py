@@ -1,23 +1,28 @@
-"""Every case whose answer is known, measured anew: writes docs/validation.md.
+"""Every case whose answer is known, measured anew.
 
-Run from a checkout: the closed forms and slow twins are those of the tests.
+Run from a checkout: the closed forms and slow twins are those of the tests. Exit code 1 if a case
+does not hold.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.shared import markdown
+from benchmarks.shared.command import circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, read_json, write_json
+from benchmarks.shared.tables import markdown, print_table
 from mipp.activations import Sampling
 from mipp.cut import apply_selection
 from mipp.information import gaussian, moments, reconstruction
@@ -44,7 +49,7 @@ from tests.oracles import (
     total_correlation,
 )
 
-PAGE = Path("docs/validation.md")
+PAGE, FILE = Path("docs/validation.md"), RESULTS / "validation.json"
 PUBLISHED = {2: 0.2939, 3: 0.4133, 5: 0.5928, 25: 1.2922, 50: 1.6243}  # multinormal-dense
 SAMPLES = (100, 300, 1000, 3000, 10_000)
 SETTINGS = {"ridge": 1e-3, "resolution": 0.3}
@@ -395,24 +400,50 @@ def blind_table(n: int = 10_000, seeds: int = 3) -> list[list[str]]:
 # The page
 
 
-def main() -> int:
-    torch.set_num_threads(min(2, torch.get_num_threads()))
-    suites = (gaussian_information, closed_form, linear_terc, null_columns, toy_sets, networks)
-    checks = [check for suite in suites for check in suite()]
-    failed = [check for check in checks if not check.holds]
+SUITES = (gaussian_information, closed_form, linear_terc, null_columns, toy_sets, networks)
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    return parse(parser("validation", __doc__ or "", PAGE), given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    options = arguments(given)
+    torch.set_num_threads(options.threads)
+    suites = track(SUITES, total=len(SUITES), label="suites")
+    checks = [asdict(check) for suite in suites for check in suite()]
+    print_table([{"case": check.pop("claim"), **check} for check in map(dict, checks)])
+    results = {
+        "checks": checks,
+        "samples": sampled_normals(),
+        "blind": blind_table(),
+        **circumstances(options),
+    }
+    if options.write:
+        write_json(FILE, results)
+        write_page()
+    return 0 if all(check["holds"] for check in checks) else 1
+
+
+def write_page() -> None:
+    """The page of the run that is kept."""
+    PAGE.write_text("\n".join(page(read_json(FILE))))
+
+
+def page(results: Mapping[str, Any]) -> list[str]:
+    """docs/validation.md, line by line."""
+    checks = [Check(**check) for check in results["checks"]]
     oracle_rows = [
         [c.subject, c.claim, c.expected, c.measured, c.tolerance, "yes" if c.holds else "**no**"]
         for c in checks
     ]
-    page = [
+    return [
         "# Validation",
         "",
-        "Written by `python -m benchmarks.validation`: cases whose answer is known before the code "
-        f"runs. {len(checks) - len(failed)} of {len(checks)} hold.",
+        "Written by `python -m benchmarks.validation --write`: cases whose answer is known before "
+        f"the code runs. {sum(c.holds for c in checks)} of {len(checks)} hold.",
         "",
-        *markdown.table(
-            ["subject", "case", "expected", "measured", "tolerance", "holds"], oracle_rows
-        ),
+        *markdown(["subject", "case", "expected", "measured", "tolerance", "holds"], oracle_rows),
         "",
         "Whether more rows prune more at equal confidence: see [confidence.md](confidence.md); "
         "they do with the reconstruction, and do not with the closed form.",
@@ -423,9 +454,7 @@ def main() -> int:
         "variables correlate by 0.5), in nats: bias ± spread over 20 seeds. The bias is that of "
         "a covariance fitted to few rows, about d m / 2 n for d features and m targets.",
         "",
-        *markdown.table(
-            ["dimensions", "truth", *(f"n = {n:,}" for n in SAMPLES)], sampled_normals()
-        ),
+        *markdown(["dimensions", "truth", *(f"n = {n:,}" for n in SAMPLES)], results["samples"]),
         "",
         "## Where each estimator is blind",
         "",
@@ -435,17 +464,13 @@ def main() -> int:
         "squared error is turned into nats as that of normal variables: it errs either way "
         "where the target or its noise is far from normal.",
         "",
-        *markdown.table(["case", "truth", "gaussian", "reconstruction"], blind_table()),
+        *markdown(["case", "truth", "gaussian", "reconstruction"], results["blind"]),
         "",
         "On TERC's toy sets no linear predictor sees anything (the table above, `linear limit`): "
         "pre-activations are linear in what feeds them, so the closed form is at home between a "
         "layer and the next, and nowhere else by right.",
         "",
     ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join(page))
-    print("\n".join(page))
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ turns with the dense network, by a measurement that the selection has not seen.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.shared import markdown
-from benchmarks.shared.workload import finish, print_table
+from benchmarks.shared.command import circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, read_json, write_json
+from benchmarks.shared.tables import markdown_of, print_table
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig
 from mipp.criteria import CRITERIA, CriterionInput
@@ -23,10 +24,10 @@ from mipp.device import resolve_device
 from mipp.graph import build_graph
 from mipp.latency import Clock, within_time
 from mipp.models import ModelSpec, build_model
+from mipp.progress import track
 from mipp.selection.by_scores import select_by_criterion
 
-RESULTS = Path("benchmarks/results/latency.csv")
-PAGE = Path("docs/latency.md")
+PAGE, FILE = Path("docs/latency.md"), RESULTS / "latency.json"
 TARGET = 0.10  # relative error
 PAGE_TEXT = """# Time as a budget
 
@@ -43,21 +44,17 @@ machine that others use too. Two runs may choose differently, because their meas
 """
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(
-        prog="python -m benchmarks.validation.latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("validation.latency", __doc__ or "", PAGE)
+    options.set_defaults(threads=1)
+    options.add_argument(
+        "--models", nargs="+", default=["mobilenet_v2", "resnet18"], help="that mipp names"
     )
-    options.add_argument("--models", nargs="+", default=["mobilenet_v2", "resnet18"])
-    options.add_argument("--batches", type=int, nargs="+", default=[1, 64])
+    options.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="images at once")
     options.add_argument("--size", type=int, default=64, help="image side in pixels")
-    options.add_argument("--budget", default="latency:0.7")
-    options.add_argument("--device", default="auto")
-    options.add_argument("--threads", type=int, default=1, help="threads of torch")
-    options.add_argument("--out", type=Path, help="JSON file to write")
-    options.add_argument("--write", action="store_true", help=f"write {RESULTS} and {PAGE}")
-    return options.parse_args()
+    options.add_argument("--budget", default="latency:0.7", help="choose.budget")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parse(options, given)
 
 
 def measure(options: argparse.Namespace, name: str, batch: int) -> dict[str, Any]:
@@ -97,46 +94,55 @@ def measure(options: argparse.Namespace, name: str, batch: int) -> dict[str, Any
     }
 
 
-def write(options: argparse.Namespace, rows: list[dict[str, Any]], verdict: str) -> None:
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({k: _rounded(v) for k, v in row.items()} for row in rows)
-    device = Clock(torch.nn.Identity(), (), 1, resolve_device(options.device)).circumstances()
+def write_page() -> None:
+    """The page of the run that is kept."""
+    results = read_json(FILE)
+    rows = results["rows"]
     PAGE.write_text(
         PAGE_TEXT.format(
-            command="python -m benchmarks.validation.latency --write",
-            budget=f"`{options.budget}`",
-            size=options.size,
-            device=device["device"],
+            command=results["command"],
+            budget=f"`{results['budget']}`",
+            size=results["size"],
+            device=results["device"],
             tries=max(row["selections"] for row in rows),
-            table="\n".join(markdown.table_of(rows, _rounded)),
+            table="\n".join(markdown_of(rows, _rounded)),
             target=100 * TARGET,
-            verdict=verdict,
+            verdict=verdict(rows),
         )
     )
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether every error is within the target, in words."""
+    worst = max(abs(row["error %"]) for row in rows)
+    return f"{'met' if worst <= 100 * TARGET else 'missed'}, the largest is {worst:.1f} %"
 
 
 def _rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
     torch.set_num_threads(options.threads)
-    rows = []
-    for name in options.models:
-        for batch in options.batches:
-            rows.append(measure(options, name, batch))
-            print_table(rows[-1:])
-    worst = max(abs(row["error %"]) for row in rows)
-    verdict = f"{'met' if worst <= 100 * TARGET else 'missed'}, the largest is {worst:.1f} %"
-    print()
+    cases = [(name, batch) for name in options.models for batch in options.batches]
+    rows = [
+        measure(options, name, batch)
+        for name, batch in track(cases, total=len(cases), label="selections")
+    ]
     print_table(rows)
-    print(f"target: an error within {TARGET:.0%}: {verdict}")
+    print(f"target: an error within {TARGET:.0%}: {verdict(rows)}")
+    clock = Clock(torch.nn.Identity(), (), 1, resolve_device(options.device))
+    results = {
+        "budget": options.budget,
+        "size": options.size,
+        "device": clock.circumstances()["device"],
+        "rows": rows,
+        **circumstances(options),
+    }
     if options.write:
-        write(options, rows, verdict)
-    finish("validation.latency", {"runs": rows}, options.out)
+        write_json(FILE, results)
+        write_page()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Each network runs in a process of its own, at random weights, on random images: what is measured
 is whether pruning works at all, not accuracy. Results are kept per network in a JSON file, so
-that a run can be cut short and continued; `--write` makes docs/models.md from it.
+that with --write a run that is cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,9 @@ import torch
 from torch import Tensor, nn
 
 import mipp
+from benchmarks.shared.command import add_again, circumstances, measured_apart, parse, parser
+from benchmarks.shared.kept import RESULTS, read_json, write_json
+from benchmarks.shared.tables import markdown
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import MippError
@@ -32,15 +33,20 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, build_graph
 from mipp.models import ModelSpec, build_model
 from mipp.models.torchvision_models import torchvision_names
+from mipp.progress import track
 from mipp.selection.selection import Selection
 from tests.oracles import dropped_channels_zeroed
 
-RESULTS = Path("benchmarks/results/zoo.json")
-PAGE = Path("docs/models.md")
+PAGE, FILE = Path("docs/models.md"), RESULTS / "zoo.json"
+BUDGET = "macs:0.5"
 SMALLEST = {"inception_v3": 96, "maxvit": 224, "vit": 224}  # 64 elsewhere
 CLASSES = 10
 TOLERANCE = 1e-9  # of the largest output, in double precision
 CHECKS = ("forward", "budget", "identity", "checkpoint", "export", "backward")
+COLUMNS = (
+    *("network", "pixels", "images", "method", "result", "seconds", "groups", "MACs kept"),
+    *("least", "left whole"),
+)
 EXPORT_TOLERANCE = 1e-4  # of the largest output, in single precision
 TIMM = (
     "convnext_atto",
@@ -66,27 +72,26 @@ TIMM = (
 )  # one or two of a family; any other name can be given
 
 
-def arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(
-        prog="python -m benchmarks.validation.zoo", description=__doc__
-    )
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("validation.zoo", __doc__ or "", PAGE)
+    options.set_defaults(threads=1)
+    add_again(options)
     options.add_argument(
         "--models", nargs="+", default=[], help="torchvision/NAME or timm/NAME; all if none"
     )
     options.add_argument("--size", type=int, help="of the images; the smallest that works if none")
-    options.add_argument("--budget", default="macs:0.5")
+    options.add_argument("--budget", default=BUDGET, help="choose.budget")
     options.add_argument("--method", default="mipp", help="or a rival: l1 takes seconds")
-    options.add_argument("--images", type=int, default=64)
+    options.add_argument("--images", type=int, default=64, help="random ones")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds per network")
-    options.add_argument("--again", action="store_true", help="also networks with a result")
-    options.add_argument("--write", action="store_true", help="write docs/models.md")
-    options.add_argument("--alone", action="store_true", help="one network, in this process")
-    return options.parse_args()
+    options.add_argument(
+        "--alone", action="store_true", help="one network, in this process, as JSON"
+    )
+    return parse(options, given, fixed=("budget",))
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Prune one network and try everything that people do with the result."""
-    torch.set_num_threads(1)
     size, images, budget = options.size, options.images, options.budget
     spec = ModelSpec(name, CLASSES, 3, size)
     model = build_model(spec, seed=0).eval()
@@ -95,7 +100,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(images, 3, size, size, generator=generator)
     row: dict[str, Any] = {"size": size, "images": images, "params": params}
-    row["method"] = options.method
+    row |= {"method": options.method, "torch": torch.__version__}
     started = time.perf_counter()
     try:
         graph = build_graph(model, inputs[:1])
@@ -194,26 +199,26 @@ def is_identity(
     return bool(error <= TOLERANCE * expected.abs().max())
 
 
-def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """`measure` in a process of its own; how it ended where it gave no result."""
+def measure_alone(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """`measure` in a fresh process; how it ended where it gave no result."""
     size = options.size or smallest(name)
-    command = [
-        *(sys.executable, "-m", "benchmarks.validation.zoo", "--alone", "--models", name),
-        *("--size", str(size), "--budget", options.budget, "--images", str(options.images)),
-        *("--method", options.method),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    values = {
+        "--alone": (),
+        "--models": name,
+        "--size": size,
+        "--budget": options.budget,
+        "--images": options.images,
+        "--method": options.method,
+        "--threads": options.threads,
+    }
     started = time.perf_counter()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=options.timeout, env=environment
-        )
+        row = measured_apart("validation.zoo", values, options.timeout)
     except subprocess.TimeoutExpired:
         return {"size": size, "failed": f"not done in {options.timeout:g} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
         return {"size": size, "failed": lines[-1][:300]}
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row | {"wall": time.perf_counter() - started}
 
 
@@ -242,42 +247,47 @@ def verdict(row: Mapping[str, Any]) -> str:
     return "pass" if not wrong else "fails: " + ", ".join(wrong) + why
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+def table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Markdown, a network per row."""
-    lines = [
-        "| network | pixels | images | method | result | seconds | groups | MACs kept | least "
-        "| left whole |",
-        "|---|---:|---:|---|---|---:|---:|---:|---:|---|",
-    ]
-    for name, row in sorted(results.items()):
-        whole = "; ".join(f"{count} {why}" for why, count in row.get("reasons", {}).items())
-        numbers = [
-            f"{row['seconds']:.1f}" if "seconds" in row else "",
-            str(row.get("groups", "")),
-            f"{row['share']:.3f}" if "share" in row else "",
-            f"{row['least']:.3f}" if "least" in row else "",
-        ]
-        cells = [
-            name,
-            row["size"],
-            row.get("images", ""),
-            row.get("method", ""),
-            verdict(row),
-            *numbers,
-            whole,
-        ]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+    return markdown(
+        COLUMNS,
+        (
+            [
+                name,
+                row["size"],
+                row.get("images"),
+                row.get("method"),
+                verdict(row),
+                _digits(row, "seconds", 1),
+                row.get("groups"),
+                _digits(row, "share", 3),
+                _digits(row, "least", 3),
+                "; ".join(f"{count} {why}" for why, count in row.get("reasons", {}).items()),
+            ]
+            for name, row in sorted(results.items())
+        ),
+    )
 
 
-def page(results: Mapping[str, Mapping[str, Any]], budget: str) -> str:
+def _digits(row: Mapping[str, Any], column: str, digits: int) -> str | None:
+    return f"{row[column]:.{digits}f}" if column in row else None
+
+
+def write_page() -> None:
+    """The page of all networks that are kept."""
+    PAGE.write_text(page(read_json(FILE)))
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """docs/models.md."""
+    versions = sorted({row["torch"] for row in results.values() if "torch" in row})
+    lines = "\n".join(table(results))
     return f"""# Networks that can be pruned
 
 {counted(results, "torchvision/")}; {counted(results, "timm/")}.
 
 Each was built at random weights (with lively batch-norm statistics) and pruned on random images
-by `mipp.prune(model, images, budget="{budget}", repair="none")`, with `method="l1"` where the
+by `mipp.prune(model, images, budget="{BUDGET}", repair="none")`, with `method="l1"` where the
 column says so: the same graph and surgery, without the time that information takes in wide layers.
 A pass means: the pruned network runs; its share of MACs is within 0.02 of the budget; in double
 precision it computes what the dense network computes with the dropped channels zero where they are
@@ -291,9 +301,9 @@ whose outputs cannot be cut, with the reason (the classifier's own outputs are n
 seconds are of one thread of a busy machine. Random weights say nothing about accuracy.
 
 Made by `python -m benchmarks.validation.zoo --write`, with `--method` and `--images` as in each
-row (torch {torch.__version__}).
+row (torch {", ".join(versions)}).
 
-{table(results)}
+{lines}
 """
 
 
@@ -311,23 +321,25 @@ def failures(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(["Those that do not:", "", *lines]) if lines else "All that were tried pass."
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
+    torch.set_num_threads(options.threads)
     if options.alone:
         [name] = options.models
         print(json.dumps(measure(name, options)))
         return
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for name in options.models or names():
-        if name in results and not options.again:
-            continue
-        results[name] = measure_apart(name, options)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True))
-        print(name, verdict(results[name]), f"{results[name].get('wall', 0):.0f} s", flush=True)
+    kept: dict[str, Any] = read_json(FILE) if options.write and FILE.exists() else {}
+    wanted = options.models or names()
+    wanted = [name for name in wanted if options.again or name not in kept]
+    for name in track(wanted, total=len(wanted), label="networks"):
+        kept[name] = measure_alone(options, name)
+        print(name, verdict(kept[name]), f"{kept[name].get('wall', 0):.0f} s", flush=True)
+        if options.write:
+            write_json(FILE, dict(sorted(kept.items())))
+    print("\n".join(table(kept)))
+    circumstances(options)
     if options.write:
-        PAGE.write_text(page(results, options.budget))
-    print(table(results))
+        write_page()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import statistics
 import pytest
 import torch
 
-from benchmarks.accuracy.equal_budgets import NAMES, arguments, checked, chosen, run, show
-from benchmarks.accuracy.methods import METHODS, Trial, methods_for
+from benchmarks.accuracy.equal_budgets import arguments, checked, run, show
+from benchmarks.accuracy.methods import METHODS, NAMES, Trial, methods_for
 from benchmarks.accuracy.page import write_page
-from benchmarks.accuracy.results import COLUMNS, add, read, table, verdicts
+from benchmarks.accuracy.results import COLUMNS, FILE, points_in, table, verdicts
 from benchmarks.accuracy.workloads import WORKLOADS, Workload, dense_network, load_images
+from benchmarks.shared.command import fitting
 from mipp.config import DataConfig, TrainConfig
 from mipp.data import load_data
 from mipp.errors import BudgetError
@@ -27,8 +28,7 @@ def options(folder, *more):
         [
             *("--workload", "lenet5", "--seeds", "0", "--epochs", "1", "--images", "64"),
             *("--test-images", "200", "--methods", *ROWS),
-            *("--results", str(folder / "points.csv"), "--cache", str(folder / "cache")),
-            *more,
+            *("--cache", str(folder / "cache"), *more),
         ]
     )
 
@@ -36,8 +36,12 @@ def options(folder, *more):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("accuracy")
-    assert run(DIGITS, options(folder)) == []
+    assert run(DIGITS, options(folder), points_in(folder / "points.csv")) == []
     return folder
+
+
+def read(folder):
+    return {p["method"]: p for p in points_in(folder / "points.csv").all()}
 
 
 def point(**values):
@@ -49,7 +53,7 @@ def point(**values):
 
 
 def test_every_kind_of_method_gives_a_point_at_the_budget(finished):
-    points = {p["method"]: p for p in read(finished / "points.csv")}
+    points = read(finished)
     assert list(points) == ROWS
     pruned = [p for name, p in points.items() if name != "dense"]
     assert all(p["units"] == pytest.approx(50) for p in pruned)
@@ -59,7 +63,7 @@ def test_every_kind_of_method_gives_a_point_at_the_budget(finished):
 
 
 def test_both_starts_of_mipp_share_the_network_but_not_the_training(finished):
-    points = {p["method"]: p for p in read(finished / "points.csv")}
+    points = read(finished)
     plain, refit = points["mipp"], points["mipp, refit start"]
     assert [plain[c] for c in ("macs", "raw", "refit")] == [
         refit[c] for c in ("macs", "raw", "refit")
@@ -70,21 +74,21 @@ def test_both_starts_of_mipp_share_the_network_but_not_the_training(finished):
 def test_a_rerun_computes_only_what_is_missing(finished, monkeypatch):
     before = (finished / "points.csv").read_text()
     monkeypatch.setattr("benchmarks.accuracy.equal_budgets.measure", None)  # calling it would fail
-    assert run(DIGITS, options(finished)) == []
+    assert run(DIGITS, options(finished), points_in(finished / "points.csv")) == []
     assert (finished / "points.csv").read_text() == before
 
 
 def test_again_computes_the_same_numbers(finished, tmp_path):
     (tmp_path / "points.csv").write_text((finished / "points.csv").read_text())
     again = options(tmp_path, "--again", "--cache", str(finished / "cache"), "--methods", "mipp")
-    run(DIGITS, again)
-    (old,) = (p for p in read(finished / "points.csv") if p["method"] == "mipp")
-    (new,) = (p for p in read(tmp_path / "points.csv") if p["method"] == "mipp")
-    assert len((tmp_path / "points.csv").read_text().splitlines()) == 2 + len(ROWS)
+    run(DIGITS, again, points_in(tmp_path / "points.csv"))
+    old, new = read(finished)["mipp"], read(tmp_path)["mipp"]
+    assert len((tmp_path / "points.csv").read_text().splitlines()) == 1 + len(ROWS)
     timed = ("seconds", "finetune_seconds")
     assert [old[c] for c in COLUMNS if c not in timed] == [
         new[c] for c in COLUMNS if c not in timed
     ]
+    assert old["seconds"] != new["seconds"]  # it was measured
 
 
 def test_training_sees_every_image_once_and_calibration_is_the_pipelines():
@@ -132,8 +136,9 @@ def test_without_training_there_is_one_start_only():
 
 
 def test_a_pattern_that_fits_no_method_is_refused():
+    assert fitting("--methods", ["mipp*", "dense"], NAMES) == ["dense", "mipp", "mipp, refit start"]
     with pytest.raises(SystemExit, match=r"'Torch-Pruning L3\*' fits none of\n  dense"):
-        chosen(METHODS, ["mipp*", "Torch-Pruning L3*"])
+        fitting("--methods", ["mipp*", "Torch-Pruning L3*"], NAMES)
 
 
 def test_a_budget_of_information_is_refused():
@@ -149,17 +154,11 @@ def test_table_has_means_and_deviations_over_seeds():
 
 
 def test_tables_are_shown_for_each_setting_by_name(finished, capsys):
-    show(options(finished))
+    show(list(read(finished).values()))
     shown = capsys.readouterr().out
     assert "workload lenet5, budget ratio:0.5, images 64, dense_images 1437," in shown
     assert "test_images 200, epochs 1\n" in shown
     assert all(f"\n{name}  " in shown for name in ROWS)
-
-
-def test_of_a_point_computed_twice_the_last_counts(tmp_path):
-    for raw in (1.0, 2.0):
-        add(tmp_path / "points.csv", point(raw=raw))
-    assert [p["raw"] for p in read(tmp_path / "points.csv")] == [2.0]
 
 
 def test_verdicts_compare_the_best_of_both_sides():
@@ -192,9 +191,10 @@ def test_a_difference_has_its_standard_error_on_the_seeds_of_both():
 
 def test_page_has_a_section_for_every_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    points = points_in(FILE)
     for values in ({"raw": 12.5}, {"budget": "macs:0.5", "epochs": 0}):
-        add(tmp_path / "points.csv", point(**values))
-    write_page(tmp_path / "points.csv", NAMES)
+        points.add(point(**values))
+    write_page()
     page = (tmp_path / "docs/accuracy.md").read_text()
     assert "## resnet20, `macs:0.3`, 2 epochs of fine-tuning" in page
     assert "## resnet20, `macs:0.5`, no training" in page

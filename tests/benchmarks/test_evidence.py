@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.evidence.claims import UNMEASURED, against, collapses, errors
-from benchmarks.evidence.page import main, write_evidence
+from benchmarks.evidence.page import write_page
 from mipp.errors import DataError
 from mipp.experiments.results import write_table
 
@@ -56,7 +56,7 @@ def page(tmp_path):
     (tmp_path / "results").mkdir()
     write_table(ROWS, tmp_path / "results/lenet5-mnist.parquet", ABOUT)
     page = tmp_path / "docs/evidence.md"
-    assert main(["--results", str(tmp_path / "results"), "--page", str(page)]) == 0
+    write_page(tmp_path / "results", page)
     return page
 
 
@@ -75,7 +75,7 @@ def test_page_shows_means_losses_collapse_and_what_is_missing(page):
 
 def test_same_tables_give_the_same_page_and_pictures(page, tmp_path):
     before = {f: f.read_bytes() for f in page.parent.rglob("*") if f.is_file()}
-    write_evidence(tmp_path / "results", page)
+    write_page(tmp_path / "results", page)
     assert {f: f.read_bytes() for f in page.parent.rglob("*") if f.is_file()} == before
     assert len(before) > 5
 
@@ -84,7 +84,7 @@ def test_headline_adds_up_the_cells_and_experiments_come_largest_first(tmp_path)
     alone = [row("mipp", 0, 0.9), row("taylor", 0, 0.8)]
     write_table(alone, tmp_path / "a.parquet", {**ABOUT, "title": "Small one"})
     write_table(ROWS, tmp_path / "b.parquet", ABOUT)
-    write_evidence(tmp_path, tmp_path / "page.md")
+    write_page(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert "in 1 of 2 cells (50 %): LeNet-5 on MNIST 0 of 1; Small one 1 of 1." in text
     assert text.index("## LeNet-5 on MNIST") < text.index("## Small one")
@@ -103,4 +103,4 @@ def test_claims_count_cells_and_runs():
 
 def test_no_table_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds none"):
-        write_evidence(tmp_path, tmp_path / "page.md")
+        write_page(tmp_path, tmp_path / "page.md")

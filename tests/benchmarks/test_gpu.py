@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.cost import gpu
 from benchmarks.cost.gpu import (
     NETWORKS,
     arguments,
@@ -16,7 +15,7 @@ from benchmarks.cost.gpu import (
     measure,
     prepared,
 )
-from benchmarks.cost.gpu_page import page
+from benchmarks.cost.gpu_page import FILE, PAGE, page
 from benchmarks.cost.search_steps import cost_of, repetition
 from mipp.errors import DataError
 from mipp.selection.walk import Walk
@@ -37,9 +36,9 @@ def written(tmp_path_factory):
     """JSON and page of the script's CPU path."""
     folder = tmp_path_factory.mktemp("gpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "PAGE", folder / "RESULTS.md")
-        main([*TINY, "--device", "cpu", "--write", "--out", str(folder / "gpu.json")])
-    return json.loads((folder / "gpu.json").read_text()), (folder / "RESULTS.md").read_text()
+        patch.chdir(folder)
+        main([*TINY, "--device", "cpu", "--write"])
+        return json.loads(FILE.read_text()), PAGE.read_text()
 
 
 def test_every_step_has_a_time_and_a_peak(written):

@@ -1,0 +1,109 @@
+"""Every benchmark: its command, what it measures, the page that it writes, how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A module with `arguments`, `main`, and `write_page` where there is a page."""
+
+    name: str  # under `benchmarks`, as `python -m` takes it
+    module: str
+    measures: str
+    takes: str  # with the defaults, on two cores
+    page: Path | None = None
+
+
+def _row(name: str, measures: str, takes: str, page: str = "", module: str = "") -> Benchmark:
+    return Benchmark(name, module or name, measures, takes, Path(page) if page else None)
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    _row(
+        "accuracy",
+        "test accuracy at equal budgets, beside all criteria of Torch-Pruning",
+        "2 h a budget",
+        "docs/accuracy.md",
+        "accuracy.equal_budgets",
+    ),
+    _row(
+        "accuracy.untrained",
+        "pruning before and after training, on plain and deformed images",
+        "2 h",
+        "docs/untrained.md",
+    ),
+    _row(
+        "cost.search",
+        "a search beside a forward pass and Torch-Pruning's Taylor pass",
+        "1 min",
+        "docs/search.md",
+    ),
+    _row(
+        "cost.scaling",
+        "how the closed form grows with a layer's width and with rows",
+        "2 min",
+        "docs/search.md",
+    ),
+    _row(
+        "cost.sizing",
+        "a model of seconds and bytes by layer, checked, carried to ImageNet",
+        "5 min",
+        "docs/sizing.md",
+    ),
+    _row("cost.gpu", "a search on a GPU, in time and memory", "5 min", "benchmarks/RESULTS.md"),
+    _row("cost.memory", "peak memory of extraction against the number of images", "3 min"),
+    _row("cost.allocator", "training with freed memory kept and given back", "2 min"),
+    _row("cost.orchestration", "the digits as a flow beside the same stages, plainly", "7 min"),
+    _row(
+        "ablations.choices",
+        "what was tried for the defaults, without training",
+        "1 h",
+        "docs/experiments.md",
+    ),
+    _row(
+        "ablations.lengths",
+        "the length of filters that fine-tuning starts from",
+        "1 h",
+        "docs/experiments.md",
+    ),
+    _row(
+        "ablations.confidence",
+        "the ratio that a confidence leads to, for both estimators",
+        "1 h",
+        "docs/confidence.md",
+    ),
+    _row(
+        "ablations.estimators",
+        "the paper's estimator beside the closed form",
+        "30 min",
+        "docs/estimators.md",
+    ),
+    _row(
+        "validation",
+        "cases whose answer is known before the code runs",
+        "3 min",
+        "docs/validation.md",
+        "validation.known_answers",
+    ),
+    _row(
+        "validation.zoo",
+        "networks of torchvision and timm, pruned, exported, trained",
+        "1 h",
+        "docs/models.md",
+    ),
+    _row(
+        "validation.latency",
+        "budgets of time beside the time that is measured",
+        "15 min",
+        "docs/latency.md",
+    ),
+)
+# Page -> the module whose `write_page` makes it.
+PAGES: Mapping[Path, str] = {
+    **{b.page: b.module for b in BENCHMARKS if b.page is not None},
+    Path("docs/evidence.md"): "evidence.page",  # of what `mipp sweep` left
+}
