@@ -2,7 +2,9 @@
 
 Sweeps whose points cost minutes each are left out, and so are their slow criteria.
 
-    python tests/experiments/test_kept_selections.py    writes the hashes anew, after results changed
+    python tests/experiments/test_kept_selections.py
+
+writes the hashes anew, after results have changed.
 """
 
 import hashlib
@@ -79,7 +81,8 @@ def test_selections_behind_the_evidence_are_what_they_were(root, name):
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_point_whose_selection_is_had_in_seconds_has_a_hash(name):
-    measured = {identity(row) for row in read_table(ROOT / f"experiments/results/{name}.parquet")[0]}
+    rows, _ = read_table(ROOT / f"experiments/results/{name}.parquet")
+    measured = {identity(row) for row in rows}
     left_out = CONTROLS | MINUTES.get(name, set())
     own = {which for which in measured if which.split()[1] not in left_out}
     assert json.loads(HASHES.read_text())[name].keys() == own
