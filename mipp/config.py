@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mipp.budget import parse_budget
 from mipp.errors import BudgetError, ConfigError, did_you_mean
+from mipp.no_effect import idle_settings, refuse_idle
 from mipp.yaml_values import apply_override, read_yaml, write_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+IDLE_TAKEN = "settings without effect are taken"
 
 
 class Section(BaseModel):
@@ -177,15 +187,7 @@ class ComputeConfig(Section):
     gpus_per_task: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
-    def _only_ray_is_asked_for_its_own(self) -> ComputeConfig:
-        for name in ("address", "cpus_per_task", "gpus_per_task"):
-            value = getattr(self, name)
-            if self.runner != "ray" and value != type(self).model_fields[name].default:
-                raise ConfigError(
-                    f"compute.{name} has no effect with compute.runner={self.runner}.\nExpected "
-                    f"it to be left out, got {value!r}; set compute.runner=ray to work on a "
-                    "cluster."
-                )
+    def _workers_hold_what_there_is(self) -> ComputeConfig:
         for name in ("cpus_per_task", "gpus_per_task"):
             self._require_whole_above_one(name)
         if self.gpus_per_task and self.device == "cpu":
@@ -229,19 +231,40 @@ class Params(Section):
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self, info: ValidationInfo) -> Params:
+        if info.context is not IDLE_TAKEN:
+            refuse_idle(self)
+        return self
 
-def load_params(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Params:
+
+def load_params(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    deciders: Collection[str] = (),
+) -> Params:
     """Parameters from a YAML file (defaults without one) with `section.key=value` overrides.
+
+    Parameters
+    ----------
+    deciders : settings that one of these leaves without effect are dropped, not refused; for
+        points of a grid, which have one file in common.
 
     Raises
     ------
     ConfigError : the file is missing or no YAML mapping; a key is unknown; a value has the
-        wrong type or is out of range.
+        wrong type or is out of range, or no effect.
     """
     values = read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
         apply_override(values, override)
-    return parse_section(Params, values, str(path) if path is not None else "the defaults")
+    source = str(path) if path is not None else "the defaults"
+    taken = parse_section(Params, values, source, IDLE_TAKEN) if deciders else Params()
+    for field, decider, _ in idle_settings(taken):
+        section, _, name = field.partition(".")
+        if decider in deciders:
+            del values[section][name]
+    return parse_section(Params, values, source)
 
 
 def require_one_machine(compute: ComputeConfig, instead: str = "flows.pipeline") -> None:
@@ -278,19 +301,22 @@ def parse_params(values: Mapping[str, Any]) -> Params:
     return parse_section(Params, dict(values), "the given mapping")
 
 
-def parse_section(kind: type[Parsed], values: Mapping[str, Any], source: str) -> Parsed:
+def parse_section(
+    kind: type[Parsed], values: Mapping[str, Any], source: str, context: object = None
+) -> Parsed:
     """A section, or any other group of parameters, from a mapping.
 
     Parameters
     ----------
     source : where the mapping is from, for the error.
+    context : `IDLE_TAKEN` takes settings without effect.
 
     Raises
     ------
     ConfigError, BudgetError : a key is unknown; a value has the wrong type or is out of range.
     """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context=context)
     except BudgetError:
         raise
     except ValidationError as error:

@@ -21,7 +21,7 @@ from mipp.config import (
     PruneConfig,
     parse_params,
 )
-from mipp.criteria import Criterion, CriterionInput
+from mipp.criteria import MIPP, Criterion, CriterionInput
 from mipp.criteria.shared.choice import require_choice
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import AskedLoss, score_units
@@ -31,6 +31,7 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.in_memory import measure_information
 from mipp.inputs import Inputs, count, each, joined, shape_of
 from mipp.latency import Clock, TimeReport, within_time
+from mipp.latency.within_time import asks_for_time
 from mipp.metrics import count_macs, count_params
 from mipp.names import address_of
 from mipp.refit import RefitSettings, rebase, recalibrate, refit
@@ -177,6 +178,7 @@ def prune(
         keep_outputs=tuple(keep_outputs),
         keep_inputs=tuple(keep_inputs),
     )
+    _refuse_idle(config, targets, latency_batch, loss)
     criterion = require_choice(config, None if isinstance(method, str) else method)
     _require_one_of("repair", repair, REPAIRS)
     _require_one_of("targets", targets, get_args(Targets))
@@ -222,6 +224,27 @@ def prune(
 def _require_one_of(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise ConfigError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}.")
+
+
+def _refuse_idle(
+    config: ChooseConfig, targets: Targets, latency_batch: int, loss: Loss | None
+) -> None:
+    """Refuse arguments that change nothing; those of the configuration are refused there."""
+    idle = (
+        ("targets", targets != TARGETS and config.method != MIPP, f"method={config.method!r}"),
+        ("loss", loss is not None and config.method == MIPP, f"method={config.method!r}"),
+        (
+            "latency_batch",
+            latency_batch != LATENCY_BATCH and not asks_for_time(config),
+            f"budget={config.budget!r}",
+        ),
+    )
+    for name, is_idle, decider in idle:
+        if is_idle:
+            raise ConfigError(
+                f"{name} has no effect with {decider}.\nExpected it to be left out, got one; "
+                f"leave it out, or choose another {decider.partition('=')[0]}."
+            )
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -129,13 +129,26 @@ REFUSED_TOGETHER = {
         "precision", "float32 or bfloat16", "got float16",
     ],
     "no training before or after pruning": [
-        ("train.when=after-pruning", "train.epochs=0", "finetune.epochs=3"),
+        ("train.when=after-pruning", "train.epochs=0", "finetune.epochs=10"),
         "train.when=after-pruning with train.epochs=0", "at least 1 epoch", "got 0",
         "set train.epochs=", "train.when=before-pruning",
     ],
     "training after pruning in half precision on the CPU": [
-        ("train.when=after-pruning", "train.epochs=1", "train.precision=float16"),
+        (
+            "train.when=after-pruning", "train.epochs=1", "train.precision=float16",
+            "finetune.epochs=10",
+        ),
         "precision", "float32 or bfloat16", "got float16",
+    ],
+    "an order for a criterion": [
+        ("choose.method=l1", "choose.order=mi"),
+        "choose.order has no effect with choose.method=l1", "left out", "got 'mi'",
+        "set choose.method=mipp",
+    ],
+    "fine-tuning of what train trains": [
+        ("train.when=after-pruning", "train.epochs=1", "finetune.epochs=3"),
+        "finetune.epochs has no effect with train.when=after-pruning", "left out", "got 3",
+        "set train.when=before-pruning",
     ],
     "patience without validation": [
         ("finetune.patience=2", "finetune.epochs=3", "data.validation=0"),
@@ -159,7 +172,7 @@ def test_run_refuses_before_the_first_stage(case, tmp_path, capsys):
         ("choose.budget=confidence:95", "data.calibration=50"),
         ("choose.estimator=reconstruction", "data.calibration=50"),
         ("choose.budget=macs:0.5", "data.calibration=49"),
-        ("choose.method=l1", "choose.estimator=reconstruction", "data.calibration=49"),
+        ("choose.method=l1", "data.calibration=49"),
     ],
 )
 def test_images_that_are_enough_are_taken(overrides, tmp_path):

@@ -46,9 +46,9 @@ def test_no_file_means_the_defaults():
         ("train.lr=1e-3", "train", "lr", 0.001),  # YAML 1.1 takes 1e-3 for text
         ("prune.refit=false", "prune", "refit", False),
         ("data.mean=[0.5, 0.4, 0.3]", "data", "mean", (0.5, 0.4, 0.3)),
-        ("train.milestones=[0.25]", "train", "milestones", (0.25,)),
+        ("evaluate.export=[onnx]", "evaluate", "export", ("onnx",)),
         ("tracking.uri=null", "tracking", "uri", None),
-        ("data.root=/some/where=else", "data", "root", "/some/where=else"),
+        ("model.weights=/some/where=else", "model", "weights", "/some/where=else"),
         ("choose.budget=ratio:0.25", "choose", "budget", "ratio:0.25"),
     ],
 )

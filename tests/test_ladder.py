@@ -17,6 +17,7 @@ LADDER = (
         "mipp.budget",
         "mipp.whole_files",
         "mipp.names",
+        "mipp.no_effect",
         "mipp.peak_memory",
         "mipp.config",
     },

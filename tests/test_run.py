@@ -34,6 +34,7 @@ TINY = (
     "evaluate.latency_batch=8",
     "compute.device=cpu",
 )
+LATE = ("train.when=after-pruning", "train.epochs=2", "finetune.epochs=10")
 SHARES = (
     "accuracy_dense",
     "accuracy_pruned",
@@ -277,15 +278,15 @@ IMPLIED = {
 
 
 @pytest.mark.parametrize(
-    ("stage", "change"),
+    ("stage", "changes"),
     [
-        *((stage, "seed=0") for stage in STAGES),
-        ("choose", "choose.method=taylor"),
-        *((stage, "train.when=after-pruning") for stage in ("train", "prune", "finetune")),
+        *((stage, ()) for stage in STAGES),
+        ("choose", ("choose.method=taylor",)),
+        *((stage, LATE) for stage in ("train", "prune", "finetune")),
     ],
 )
-def test_stage_declares_every_parameter_that_it_reads(stage, change, work, tmp_path):
-    params = params_of(change)
+def test_stage_declares_every_parameter_that_it_reads(stage, changes, work, tmp_path):
+    params = params_of(*changes)
     seen = set()
     (tmp_path / "out").mkdir()
     watched = Watched(params, seen)
@@ -405,8 +406,6 @@ def test_run_prints_a_table(work, capsys):
 
 # Pruning at initialisation
 
-LATE = ("train.when=after-pruning", "train.epochs=2")
-
 
 @pytest.fixture(scope="session")
 def late(tmp_path_factory):
@@ -428,9 +427,9 @@ def test_late_training_leaves_the_dense_network_as_initialised(late):
 
 
 def test_late_training_trains_the_pruned_network_under_the_train_section(late, tmp_path):
-    assert [e["epoch"] for e in history_in(late[0], "finetune")] == [1, 2]  # finetune.epochs is 1
+    assert [e["epoch"] for e in history_in(late[0], "finetune")] == [1, 2]  # finetune.epochs is 10
     shutil.copytree(late[0], tmp_path / "work")
-    mipp_run(tmp_path / "work", *LATE, "train.lr=0.001", "finetune.lr=0.5")
+    mipp_run(tmp_path / "work", *LATE, "train.lr=0.001")
     late_rates, rates = (
         [e["lr"] for e in history_in(work, "finetune")] for work in (late[0], tmp_path / "work")
     )

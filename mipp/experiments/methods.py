@@ -17,17 +17,6 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = {
     "small-dense": {"prune.refit": False, "prune.recalibrate": False},
 }
 DENSE_BUDGET = "ratio:0"
-# Parameters of section `choose` that a criterion's scores and their ranking never see.
-INFORMATION_ONLY = (
-    "estimator",
-    "order",
-    "price",
-    "worth",
-    "position_weight",
-    "param_weight",
-    "margin",
-    "sure",
-)
 
 
 def known_methods() -> tuple[str, ...]:
@@ -59,11 +48,6 @@ def is_criterion(method: str) -> bool:
 def settings_of(method: str) -> Mapping[str, Any]:
     """Parameters that a method sets."""
     return CONTROLS.get(method, {"choose.method": method})
-
-
-def unused(method: str) -> tuple[str, ...]:
-    """Parameters of section `choose` that change nothing of a method's result."""
-    return INFORMATION_ONLY if method == "dense" or is_criterion(method) else ()
 
 
 def searches(method: str) -> tuple[str, ...]:

@@ -11,12 +11,21 @@ from typing import Any
 from mipp.config import Params, dump_params, load_params
 from mipp.data.locate import places
 from mipp.errors import CheckpointError, ConfigError
-from mipp.experiments.methods import DENSE_BUDGET, settings_of, unused
+from mipp.experiments.methods import DENSE_BUDGET, settings_of
 from mipp.experiments.spec import Experiment
 from mipp.workdir import fingerprint
 
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}
 NOT_RESULTS = ("report", "compute", "tracking")  # sections that change no result
+# What differs between points, and leaves some without what others need: it is dropped of these.
+DECIDERS = (
+    "choose.method",
+    "choose.budget",
+    "train.when",
+    "prune.refit",
+    "prune.recalibrate",
+    "finetune.epochs",
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,6 @@ class Point:
     def key(self) -> str:
         """Fingerprint of method and of the parameters that its result depends on."""
         values = dump_params(self.params)
-        for name in unused(self.method):
-            del values["choose"][name]
         del values["extract"]["shards"]  # changes no row
         used = {section: v for section, v in values.items() if section not in NOT_RESULTS}
         return fingerprint([self.method, used])[:12]
@@ -99,7 +106,7 @@ def _point(
         **settings_of(method),
     }
     texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    params = load_params(None, [*texts, *overrides])
+    params = load_params(None, [*texts, *overrides], (*DECIDERS, *variant))
     said = ", ".join(f"{key}={value}" for key, value in variant.items())
     return Point(method, params.choose.budget, params.seed, start, said, params)
 

@@ -32,9 +32,9 @@ TINY = [
 ]
 LONG = [  # seconds a pair, and no stage after it depends on how long
     *TINY,
-    "choose.method=l1",
     "choose.estimator=reconstruction",
     "estimate.repeats=2",
+    "estimate.retrain_epochs=1",
     "estimate.epochs=400",
     "estimate.patience=400",
 ]

@@ -1,0 +1,217 @@
+"""Settings that change nothing beside others: refused, so that nobody believes in them.
+
+Only a value that differs from its default is refused: params.yaml states every default, whether
+it matters or not. A row says which fields are idle, what decides that, and when it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from mipp.budget import parse_budget
+from mipp.errors import ConfigError
+
+MIPP = "mipp"
+EMBEDDED = ("digits", "digits-deformed")
+LOCAL = (*EMBEDDED, "image-folder", "parquet")  # of built-in sets, those that nobody fetches
+
+
+class Idle(NamedTuple):
+    """A setting without effect, the parameter that makes it so, and how to mend that."""
+
+    field: str
+    decider: str
+    mend: str
+
+
+class _Row(NamedTuple):
+    fields: str  # `section.a b c`, or `section.*` for all of a section
+    decider: str
+    holds: Callable[[Any], bool]  # on all parameters
+    mend: str
+
+
+def _budget(params: Any) -> str:
+    return parse_budget(str(params.choose.budget)).kind
+
+
+def _rival(params: Any) -> bool:
+    return bool(params.choose.method != MIPP)
+
+
+def _late(params: Any) -> bool:
+    return bool(params.train.when == "after-pruning")
+
+
+_TRAINS = "set train.epochs or finetune.epochs above 0"
+_REFITS = "set prune.refit=true"
+_BEFORE = "set train.when=before-pruning"
+_TESTS = "set choose.budget=confidence:95"
+_ROWS: tuple[_Row, ...] = (
+    _Row("data.root", "data.name", lambda p: p.data.name in EMBEDDED, "choose another data.name"),
+    _Row("data.download", "data.name", lambda p: p.data.name in LOCAL, "set data.root instead"),
+    _Row(
+        "data.augment",
+        "train.epochs",
+        lambda p: not (p.train.epochs or p.finetune.epochs),
+        _TRAINS,
+    ),
+    _Row(
+        "data.crop_padding",
+        "data.augment",
+        lambda p: "crop" not in p.data.augment,
+        "set data.augment=crop",
+    ),
+    _Row(
+        "choose.estimator order price worth position_weight param_weight margin sure",
+        "choose.method",
+        _rival,
+        "set choose.method=mipp",
+    ),
+    _Row("estimate.*", "choose.method", _rival, "set choose.method=mipp"),
+    _Row("extract.targets inputs", "choose.method", _rival, "set choose.method=mipp"),
+    _Row(
+        "choose.scope batch_size",
+        "choose.method",
+        lambda p: not _rival(p),
+        "choose a rival, such as choose.method=l1",
+    ),
+    _Row("choose.margin sure", "choose.budget", lambda p: _budget(p) != "confidence", _TESTS),
+    _Row(
+        "choose.price",
+        "choose.budget",
+        lambda p: _budget(p) == "confidence",
+        "choose another budget",
+    ),
+    _Row(
+        "choose.worth",
+        "choose.budget",
+        lambda p: _budget(p) in ("confidence", "nats"),
+        "choose another budget",
+    ),
+    _Row(
+        "choose.param_weight",
+        "choose.budget",
+        lambda p: _budget(p) in ("confidence", "nats"),
+        "choose another budget",
+    ),
+    _Row(
+        "choose.param_weight",
+        "choose.price",
+        lambda p: p.choose.price not in ("unit", "budget"),
+        "set choose.price=unit",
+    ),
+    _Row(
+        "choose.param_weight",
+        "choose.budget",
+        lambda p: p.choose.price == "budget" and _budget(p) != "ratio",
+        "set choose.price=unit",
+    ),
+    _Row(
+        "estimate.rows held_out width depth epochs patience batch_size lr retrain_epochs "
+        "retrain_lr",
+        "choose.estimator",
+        lambda p: p.choose.estimator == "gaussian",
+        "set choose.estimator=reconstruction",
+    ),
+    _Row(
+        "estimate.ridge",
+        "choose.estimator",
+        lambda p: p.choose.estimator == "reconstruction",
+        "set choose.estimator=gaussian",
+    ),
+    _Row(
+        "estimate.repeats",
+        "choose.budget",
+        lambda p: p.choose.estimator == "gaussian" and _budget(p) != "confidence",
+        _TESTS + ", or choose.estimator=reconstruction",
+    ),
+    _Row("prune.*", "train.when", _late, _BEFORE),
+    _Row("prune.ridge images rows", "prune.refit", lambda p: not p.prune.refit, _REFITS),
+    _Row(
+        "prune.batch_size",
+        "prune.refit",
+        lambda p: not (p.prune.refit or p.prune.recalibrate),
+        _REFITS + " or prune.recalibrate=true",
+    ),
+    _Row("finetune.*", "train.when", _late, _BEFORE),
+    _Row("finetune.start", "prune.refit", lambda p: not p.prune.refit, _REFITS),
+    _Row(
+        "finetune.batch_size optimizer lr momentum weight_decay schedule milestones "
+        "label_smoothing patience precision",
+        "finetune.epochs",
+        lambda p: p.finetune.epochs == 0,
+        "set finetune.epochs=10",
+    ),
+    _Row(
+        "train.milestones",
+        "train.schedule",
+        lambda p: p.train.schedule != "step",
+        "set train.schedule=step",
+    ),
+    _Row(
+        "finetune.milestones",
+        "finetune.schedule",
+        lambda p: p.finetune.schedule != "step",
+        "set finetune.schedule=step",
+    ),
+    _Row(
+        "compute.address cpus_per_task gpus_per_task",
+        "compute.runner",
+        lambda p: p.compute.runner != "ray",
+        "set compute.runner=ray to work on a cluster",
+    ),
+    _Row(
+        "compute.workers",
+        "compute.runner",
+        lambda p: p.compute.runner == "serial",
+        "set compute.runner=threads",
+    ),
+    _Row(
+        "tracking.experiment",
+        "tracking.uri",
+        lambda p: p.tracking.uri is None,
+        "set tracking.uri=sqlite:///mlflow.db",
+    ),
+)
+
+
+def idle_settings(params: Any) -> Iterator[Idle]:
+    """Every setting that differs from its default and changes nothing, each once.
+
+    Parameters
+    ----------
+    params : all sections.
+    """
+    said: set[str] = set()
+    for row in _ROWS:
+        section, _, names = row.fields.partition(".")
+        values = getattr(params, section)
+        fields = type(values).model_fields
+        for name in fields if names == "*" else names.split():
+            field = f"{section}.{name}"
+            changed = getattr(values, name) != fields[name].default
+            if changed and field not in said and row.holds(params):
+                said.add(field)
+                yield Idle(field, row.decider, row.mend)
+
+
+def value_of(params: Any, field: str) -> Any:
+    """Value of a `section.name`."""
+    section, _, name = field.partition(".")
+    return getattr(getattr(params, section), name)
+
+
+def refuse_idle(params: Any) -> None:
+    """Refuse settings that change nothing.
+
+    Raises
+    ------
+    ConfigError : names the first, what decides that it has no effect, and how it would have one.
+    """
+    for field, decider, mend in idle_settings(params):
+        raise ConfigError(
+            f"{field} has no effect with {decider}={value_of(params, decider)}.\nExpected it to be "
+            f"left out, got {value_of(params, field)!r}; {mend}."
+        )
