@@ -56,13 +56,16 @@ class Table(Mapping[str, Row], Generic[Row]):
     ) -> None:
         self._kind, self._field, self._error, self._check = kind, field, error, check
         self._rows: dict[str, Row | str] = dict(rows)
+        self._imports: dict[str, Row] = {}  # of rows that are addresses
         self._elsewhere, self._built_in = elsewhere, frozenset((*rows, *elsewhere))
 
     def __getitem__(self, name: str) -> Row:
         row = self._rows[name]
-        if isinstance(row, str):
-            row = self._rows[name] = self._brought(row)
-        return row
+        if not isinstance(row, str):
+            return row
+        if name not in self._imports:
+            self._imports[name] = self._brought(row)
+        return self._imports[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -120,6 +123,18 @@ class Table(Mapping[str, Row], Generic[Row]):
         row = self._rows.get(name, name)
         return row if isinstance(row, str) else address_of(row)
 
+    def module(self, name: str) -> str | None:
+        """The module that defines a name's thing, None where the name says no module.
+
+        Raises
+        ------
+        InputError : of the table's kind: it cannot be imported.
+        """
+        if name not in self._rows and ":" in name:
+            self.resolve(name)
+        module, colon, _ = self.address(name).partition(":")
+        return module if colon else None
+
     def _known(self) -> tuple[str, ...]:
         return (*self, *self._elsewhere)
 
@@ -149,7 +164,8 @@ class Table(Mapping[str, Row], Generic[Row]):
         here = os.getcwd()
         if not {"", here} & set(sys.path):
             sys.path.insert(0, here)  # and it stays: what the module imports later lies there too
-        importlib.invalidate_caches()  # of a file that was written a moment ago
+        if module not in sys.modules:
+            importlib.invalidate_caches()  # of a file that was written a moment ago
         try:
             return importlib.import_module(module)
         except Exception as error:

@@ -26,19 +26,33 @@ PACKAGES = ("mipp-pruning", "torch", "torchvision", "zarr", "numpy")
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a stage folder was made from and what it holds."""
+class MadeFrom:
+    """All that the outputs of a stage depend on."""
 
     stage: str
-    key: str  # fingerprint of parameters, inputs and versions
     params: Mapping[str, Any]
     inputs: Mapping[str, str]  # earlier stage -> digest of its outputs
+    code: str  # SHA-256 of the sources that it imports, see `mipp.sources`
     versions: Mapping[str, str]
+
+    def key(self) -> str:
+        """Fingerprint of it all."""
+        return fingerprint(asdict(self))
+
+
+@dataclass(frozen=True)
+class Manifest(MadeFrom):
+    """What a stage folder was made from and what it holds."""
+
     outputs: Mapping[str, str]  # file -> sha256
 
     def digest(self) -> str:
         """Fingerprint of the outputs alone: equal files give equal digests."""
         return fingerprint(self.outputs)
+
+    def key(self) -> str:
+        """Fingerprint of what the outputs were made from, without them."""
+        return MadeFrom(self.stage, self.params, self.inputs, self.code, self.versions).key()
 
 
 def fingerprint(value: Any) -> str:
@@ -88,9 +102,9 @@ def read_timing(workdir: Path, stage: str) -> dict[str, Any]:
     return _read_json(workdir / stage / TIMING)
 
 
-def is_current(workdir: Path, manifest: Manifest | None, key: str) -> bool:
-    """Whether a stage folder was made with this key and still holds the same files."""
-    if manifest is None or manifest.key != key:
+def is_current(workdir: Path, manifest: Manifest | None, made_from: MadeFrom) -> bool:
+    """Whether a stage folder was made from just this and still holds the same files."""
+    if manifest is None or manifest.key() != made_from.key():
         return False
     return not changed_files(workdir, manifest)
 
@@ -102,9 +116,7 @@ def changed_files(workdir: Path, manifest: Manifest) -> list[Path]:
 
 
 @contextlib.contextmanager
-def stage_folder(
-    workdir: Path, stage: str, key: str, params: Mapping[str, Any], inputs: Mapping[str, str]
-) -> Iterator[Path]:
+def stage_folder(workdir: Path, made_from: MadeFrom) -> Iterator[Path]:
     """A temporary folder that becomes `<workdir>/<stage>` when the block ends without error.
 
     The manifest is written last, so that a killed stage leaves the old folder or none. Seconds
@@ -112,7 +124,7 @@ def stage_folder(
     """
     require_writable(workdir)
     started = time.perf_counter()
-    with written_whole(workdir / stage) as partial:
+    with written_whole(workdir / made_from.stage) as partial:
         partial.mkdir()
         yield partial
         outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}
@@ -123,7 +135,7 @@ def stage_folder(
             "host": platform.node(),
         }
         (partial / TIMING).write_text(json.dumps(timing, indent=1))
-        manifest = Manifest(stage, key, params, inputs, versions(), outputs)
+        manifest = Manifest(**asdict(made_from), outputs=outputs)
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
 
 

@@ -12,9 +12,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from mipp.config import Params
-from mipp.stages import STAGES, pending_pairs, pending_shards, preflight, run_stage
-from mipp.stages.estimate import estimate_pair
-from mipp.stages.shards import extract_shard
+from mipp.stages import (
+    STAGES,
+    pending_pairs,
+    pending_shards,
+    preflight,
+    run_pair,
+    run_shard,
+    run_stage,
+)
 from mipp.storage import open_workdir
 from tasks import pages
 from tasks.retrying import DELAYS, may_pass
@@ -57,7 +63,7 @@ def list_shards(workdir: Path, params: Params) -> list[int]:
 @step(task_run_name="extract shard {shard}")
 def extract(address: str, params: Params, shard: int) -> None:
     """Extract one shard, on any machine; its rows wait in the work directory."""
-    extract_shard(open_workdir(address), params, shard)
+    run_shard(open_workdir(address), params, shard)
 
 
 @step(task_run_name="list pairs")
@@ -69,7 +75,7 @@ def list_pairs(workdir: Path, params: Params) -> list[str]:
 @step(task_run_name="estimate {pair}")
 def estimate(address: str, params: Params, pair: str) -> None:
     """Estimate one layer pair, on any machine; its state waits in the work directory."""
-    estimate_pair(open_workdir(address), params, pair)
+    run_pair(open_workdir(address), params, pair)
 
 
 @step(task_run_name="link MLflow run")

@@ -19,6 +19,7 @@ LADDER = (
         "mipp.names",
         "mipp.no_effect",
         "mipp.peak_memory",
+        "mipp.sources",
         "mipp.config",
     },
     {

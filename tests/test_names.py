@@ -196,6 +196,24 @@ def test_address_says_where_a_thing_is_defined(table):
     assert address_of(3) == "builtins:int"
 
 
+def test_module_of_a_name_is_where_its_thing_is_defined(table, brought):
+    (brought / "module_mine.py").write_text("def shape(): ...\n")
+    table.register("check")(require_function)
+    assert table.module("root") == "math"
+    assert table.module("check") == __name__
+    assert table.module("module_mine:shape") == "module_mine"
+    assert table.module("elsewhere") is None
+    with pytest.raises(ModelError, match="there is no module gone_mine"):
+        table.module("gone_mine:shape")
+
+
+def test_address_of_a_row_stays_once_it_was_imported():
+    table = Table("shape", "shape.name", ModelError, lambda thing: None, {"path": "os.path:join"})
+    before = table.address("path")
+    assert table["path"]("a", "b") == "a/b"
+    assert table.address("path") == before == "os.path:join"
+
+
 @pytest.mark.parametrize(
     ("function", "answer"),
     [

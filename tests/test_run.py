@@ -290,7 +290,7 @@ def test_stage_declares_every_parameter_that_it_reads(stage, changes, work, tmp_
     seen = set()
     (tmp_path / "out").mkdir()
     watched = Watched(params, seen)
-    STAGES[stage].body(Context(work, tmp_path / "out", watched))
+    STAGES[stage].body(Context(work, tmp_path / "out", watched, "key"))
     declared = STAGES[stage].params
     undeclared = {
         key for key in seen - IMPLIED if key not in declared and key.split(".")[0] not in declared

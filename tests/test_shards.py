@@ -16,7 +16,7 @@ from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.config import load_params
 from mipp.errors import ConfigError
-from mipp.stages import STAGES, pending_shards, preflight, run_stage, shards
+from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
 from mipp.storage import open_workdir
 from mipp.workdir import read_manifest, read_timing
 
@@ -134,9 +134,9 @@ def attempts(workdir):
 
 def test_done_shard_is_not_extracted_again(trained):
     workdir, params = trained
-    shards.extract_shard(workdir, params, 1)
+    run_shard(workdir, params, 1)
     before = times(workdir)
-    shards.extract_shard(workdir, params, 1)
+    run_shard(workdir, params, 1)
     assert times(workdir) == before
     assert attempts(workdir) == {"1-of-3": 1}
 
@@ -144,7 +144,7 @@ def test_done_shard_is_not_extracted_again(trained):
 def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeypatch):
     workdir, params = trained
     whole = run_extract(workdir.with_name("whole"), params)
-    shards.extract_shard(workdir, params, 0)
+    run_shard(workdir, params, 0)
     written = []
 
     def killed(workdir, file, rows):
@@ -161,7 +161,7 @@ def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeyp
     assert not list(workdir.glob(".extract.parts-*/1-of-3/done.json"))
     assert pending_shards(workdir, params) == [0, 1, 2]
     for shard in range(3):
-        shards.extract_shard(workdir, params, shard)
+        run_shard(workdir, params, shard)
     assert attempts(workdir) == {"0-of-3": 1, "1-of-3": 2, "2-of-3": 1}
     assert run_extract(workdir, params) == whole
 
@@ -198,10 +198,10 @@ def test_shards_of_other_machines_are_fetched(trained, monkeypatch):
     try:
         run_stage(STAGES["train"], mirrors["flow"], params)
         for shard in (2, 0):
-            shards.extract_shard(mirrors["worker"], params, shard)
-        shards.extract_shard(mirrors["flow"], params, 1)
+            run_shard(mirrors["worker"], params, shard)
+        run_shard(mirrors["flow"], params, 1)
         for shard in (0, 1, 2):
-            shards.extract_shard(mirrors["flow"], params, shard)
+            run_shard(mirrors["flow"], params, shard)
         assert attempts(mirrors["flow"]) == {"1-of-3": 1}
         run_stage(STAGES["extract"], mirrors["flow"], params)
         whole = run_stage(STAGES["extract"], here, params)
@@ -217,14 +217,14 @@ def test_shards_of_other_parameters_are_not_taken(change, trained):
     more = ("data.calibration=24", "extract.batch_size=4")
     other = params_of("pixels", 3, *more, change)
     for shard in range(3):
-        shards.extract_shard(workdir, params, shard)
+        run_shard(workdir, params, shard)
     whole = run_extract(workdir.with_name("whole"), other)
     assert run_extract(workdir, other) == whole
 
 
 def test_seconds_spent_elsewhere_count(trained):
     workdir, params = trained
-    shards.extract_shard(workdir, params, 2)
+    run_shard(workdir, params, 2)
     (done,) = workdir.glob(".extract.parts-*/2-of-3/done.json")
     done.write_text(json.dumps({**json.loads(done.read_text()), "seconds": 1000.0}))
     run_stage(STAGES["extract"], workdir, params)

@@ -9,7 +9,8 @@ from setuptools import find_packages
 from tests.test_ladder import imported
 
 ROOT = Path(__file__).parents[1]
-OWN = {"benchmarks", "experiments", "docs", "tests", "tasks", "flows"}  # top-level folders
+OWN = {"benchmarks", "experiments", "docs", "tests"}  # top-level folders
+PACKAGES = ("mipp", "tasks", "flows")
 OF_EVIDENCE = {"claims", "evidence", "benchmarks"}
 
 
@@ -22,8 +23,9 @@ def packaged():
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
-def test_every_module_of_mipp_is_packaged_and_nothing_else(packaged):
-    assert sorted(packaged.values()) == sorted((ROOT / "mipp").rglob("*.py"))
+def test_every_module_of_the_ladder_is_packaged_and_nothing_else(packaged):
+    modules = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    assert sorted(packaged.values()) == sorted(modules)
 
 
 def test_no_packaged_module_is_about_this_repositorys_evidence(packaged):

@@ -29,8 +29,7 @@ from benchmarks.shared.tables import print_table
 from flows import services
 from mipp.config import Params, load_params
 from mipp.progress import track
-from mipp.stages import STAGES, pending_pairs, run_stage
-from mipp.stages.estimate import estimate_pair
+from mipp.stages import STAGES, pending_pairs, run_pair, run_stage
 from tasks import steps
 from tasks.pages import follow
 
@@ -122,7 +121,7 @@ def ms_per_pair(count: int) -> float:
             run_stage(STAGES[stage], workdir, params)
         pairs = pending_pairs(workdir, params)
         for pair in pairs:
-            estimate_pair(workdir, params, pair)
+            run_pair(workdir, params, pair)
         many = [pairs[i % len(pairs)] for i in range(count)]
         run(workdir, params, many[:1])  # the first of a process connects to the server
         started = time.perf_counter()

@@ -12,10 +12,10 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import FinetuneConfig, OptimConfig, Params, dump_params
 from mipp.device import resolve_device
 from mipp.selection.controls import random_units, reinitialised
-from mipp.stages import STAGES, Stage
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
 from mipp.stages.networks import load_network
+from mipp.stages.prune import prune_network
 from mipp.stages.splits import load_splits
 from mipp.training import train
 from mipp.workdir import read_timing
@@ -34,15 +34,11 @@ def choose_random_units(context: Context) -> None:
 
 def prune_and_draw_anew(context: Context) -> None:
     """The pruned network with every weight drawn anew."""
-    STAGES["prune"].body(context)
+    prune_network(context)
     file = context.out / "pruned.safetensors"
     checkpoint = load_network(file, torch.device("cpu"))
     fresh = reinitialised(checkpoint.model, context.params.seed + 1)
     save_checkpoint(file, replace(checkpoint, model=fresh))
-
-
-RANDOM_CHOICE = Stage("choose", choose_random_units, ("seed",), ("train", "extract", "estimate"))
-DRAWN_ANEW = replace(STAGES["prune"], body=prune_and_draw_anew)
 
 
 def for_equal_compute(workdir: Path, params: Params) -> Params:

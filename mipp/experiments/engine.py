@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mipp.experiments.controls import DRAWN_ANEW, RANDOM_CHOICE, WIDTHS, for_equal_compute
+from mipp.experiments.controls import WIDTHS, for_equal_compute
 from mipp.experiments.methods import searches
 from mipp.experiments.origin import commit
+from mipp.experiments.point_stages import ANEW, DRAWN_ANEW, RANDOM_CHOICE
 from mipp.experiments.points import Point
 from mipp.experiments.shared import lock_of, run_shared
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
@@ -73,8 +74,7 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
 def _metrics(workdir: Path, point: Point) -> dict[str, Any]:
     """Prune, train and evaluate; the numbers of `evaluate`, and epochs after pruning."""
     params = point.params
-    anew = point.method in ("re-initialised", "small-dense")
-    run_stage(DRAWN_ANEW if anew else STAGES["prune"], workdir, params)
+    run_stage(DRAWN_ANEW if point.method in ANEW else STAGES["prune"], workdir, params)
     if point.method == "small-dense":
         params = for_equal_compute(workdir, params)
     for stage in ("finetune", "evaluate"):

@@ -12,6 +12,7 @@ from mipp.config import Params, dump_params, load_params
 from mipp.data.locate import places
 from mipp.errors import CheckpointError, ConfigError
 from mipp.experiments.methods import DENSE_BUDGET, settings_of
+from mipp.experiments.point_stages import point_code
 from mipp.experiments.spec import Experiment
 from mipp.workdir import fingerprint
 
@@ -46,11 +47,11 @@ class Point:
         return "_".join(parts).replace(":", "-")
 
     def key(self) -> str:
-        """Fingerprint of method and of the parameters that its result depends on."""
+        """Fingerprint of method, and of the parameters and the code that its result depends on."""
         values = dump_params(self.params)
         del values["extract"]["shards"]  # changes no row
         used = {section: v for section, v in values.items() if section not in NOT_RESULTS}
-        return fingerprint([self.method, used])[:12]
+        return fingerprint([self.method, used, point_code(self.method, self.params)])[:12]
 
     def identity(self) -> dict[str, Any]:
         """Columns that say which point this is."""

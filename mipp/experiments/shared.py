@@ -8,6 +8,7 @@ from pathlib import Path
 from mipp.config import Params
 from mipp.stages import STAGES, run_stage, stage_params
 from mipp.stages.sharing import link_stages
+from mipp.stages.stage import stage_code
 from mipp.whole_files import locked
 from mipp.workdir import fingerprint, versions
 
@@ -23,11 +24,12 @@ def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> di
     folders: dict[str, Path] = {}
     made_from: list[object] = [versions()]
     for name in stages:
-        made_from.append([name, stage_params(STAGES[name], params)])
+        stage = STAGES[name]
+        made_from.append([name, stage_params(stage, params), stage_code(stage, params)])
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
         with locked(lock_of(root, workdir.name)):
             link_stages(workdir, folders)
-            run_stage(STAGES[name], workdir, params)
+            run_stage(stage, workdir, params)
         folders[name] = workdir / name
     return folders
 

@@ -7,7 +7,15 @@ its name, which imports no more than it needs: all that it imports is part of th
 
 from mipp.stages.context import OnEpoch
 from mipp.stages.finetune import epochs_after_pruning
-from mipp.stages.pipeline import STAGES, pending_pairs, pending_shards, run_all, run_one
+from mipp.stages.pipeline import (
+    STAGES,
+    pending_pairs,
+    pending_shards,
+    run_all,
+    run_one,
+    run_pair,
+    run_shard,
+)
 from mipp.stages.preflight import preflight
 from mipp.stages.stage import Stage, run_stage, stage_params
 
@@ -21,6 +29,8 @@ __all__ = [
     "preflight",
     "run_all",
     "run_one",
+    "run_pair",
+    "run_shard",
     "run_stage",
     "stage_params",
 ]

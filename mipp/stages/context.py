@@ -14,9 +14,13 @@ OnEpoch = Callable[[str, EpochRecord], None]
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage body works with. `out` becomes `<workdir>/<stage>` when the body returns."""
+    """What a stage body works with. `out` becomes `<workdir>/<stage>` when the body returns.
+
+    `key` is the fingerprint of all that the stage's outputs depend on.
+    """
 
     workdir: Path
     out: Path
     params: Params
+    key: str
     on_epoch: OnEpoch | None = None

@@ -29,7 +29,7 @@ from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
 from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
 from mipp.whole_files import written_whole
-from mipp.workdir import TIMING, read_manifest
+from mipp.workdir import TIMING
 
 SECONDS = ".seconds"
 
@@ -43,15 +43,19 @@ def _store(workdir: Path) -> ActivationStore:
     return open_store(location_of(workdir, STORE), model_fingerprint(workdir))
 
 
-def estimate_pair(workdir: Path, params: Params, pair: str) -> None:
+def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     """Prepare one pair and leave its state in the parts folder; done before, it does nothing.
 
     A pure function of the store, the parameters and the pair, so that pairs can be estimated
     anywhere and in any order; the file appears complete.
+
+    Parameters
+    ----------
+    key : of the stage that the pair is a part of.
     """
     for stage in ("train", "extract"):
         fetch_stage(workdir, stage)
-    part = parts_folder(workdir, params) / f"{pair}.safetensors"
+    part = folder_of_parts(workdir, "estimate", key) / f"{pair}.safetensors"
     if fetch_file(workdir, part.relative_to(workdir)):
         return
     keep_freed_memory()
@@ -92,7 +96,7 @@ def gather_estimates(context: Context) -> None:
     """Estimate the pairs that no worker has, and move all states into the stage folder."""
     params, workdir = context.params, context.workdir
     pairs = pairs_to_estimate(workdir)
-    folder = parts_folder(workdir, params)
+    folder = folder_of_parts(workdir, "estimate", context.key)
     for name in (f"{pair}{SECONDS}" for pair in pairs):
         fetch_file(workdir, (folder / name).relative_to(workdir))
     elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
@@ -100,25 +104,13 @@ def gather_estimates(context: Context) -> None:
     workers = compute.workers if compute.runner == "threads" else 1
     sharing = 1 if compute.runner == "serial" else compute.workers  # as on a cluster's workers
     with divided_threads(sharing), ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda pair: estimate_pair(workdir, params, pair), pairs)
+        done = pool.map(lambda pair: estimate_pair(workdir, params, context.key, pair), pairs)
         for _ in track(done, total=len(pairs), label="estimate"):
             pass
     for pair in pairs:
         shutil.copyfile(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
     (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
     forget_parts(workdir, "estimate")
-
-
-def parts_folder(workdir: Path, params: Params) -> Path:
-    """Where states wait until all pairs are there; its name says what they depend on."""
-    extract = read_manifest(workdir, "extract")
-    made_from = [
-        params.seed,
-        params.estimate.model_dump(mode="json"),
-        params.choose.estimator,
-        extract.digest() if extract else None,
-    ]
-    return folder_of_parts(workdir, "estimate", made_from)
 
 
 def load_information(workdir: Path, params: Params) -> Information:

@@ -29,13 +29,13 @@ def extract_activations(context: Context) -> None:
     are extracted here, and the rows of all come to the store and the sums in the order of one
     pass.
     """
-    params, workdir = context.params, context.workdir
+    params, workdir, key = context.params, context.workdir, context.key
     found = load_calibration(workdir, params)
     if params.extract.shards > 1:
-        seconds = seconds_of_shards(workdir, params)
+        seconds = seconds_of_shards(workdir, params, key)
         for shard in range(params.extract.shards):
-            extract_shard(workdir, params, shard)
-        rows = rows_of_shards(workdir, params, found)
+            extract_shard(workdir, params, key, shard)
+        rows = rows_of_shards(workdir, params, key, found)
         (context.out / TIMING).write_text(json.dumps({"seconds": seconds}))
     else:
         rows = calibration_rows(found, range(count_batches(params.extract, found.images)))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 from mipp.storage import forget
-from mipp.workdir import fingerprint, versions
 
 ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the part
 
 
-def folder_of_parts(workdir: Path, stage: str, made_from: list[Any]) -> Path:
-    """Folder of a stage's parts; its name says what they depend on, versions among it."""
-    return workdir / f"{_prefix(stage)}{fingerprint([*made_from, versions()])[:16]}"
+def folder_of_parts(workdir: Path, stage: str, key: str) -> Path:
+    """Folder of the parts of a stage that has this key."""
+    return workdir / f"{_prefix(stage)}{key[:16]}"
 
 
 def note_attempt(part: Path) -> None:

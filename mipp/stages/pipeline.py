@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mipp.config import Params
+from mipp.criteria import CRITERIA
+from mipp.data import DATA_SETS
+from mipp.models import MODELS
+from mipp.names import Table
 from mipp.stages.choose import choose_units
 from mipp.stages.context import OnEpoch
-from mipp.stages.estimate import gather_estimates, pairs_to_estimate
+from mipp.stages.estimate import estimate_pair, gather_estimates, pairs_to_estimate
 from mipp.stages.evaluate import evaluate_networks
 from mipp.stages.extract import extract_activations
 from mipp.stages.finetune import finetune_pruned
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
-from mipp.stages.stage import Stage, needs_run, require_current, run_stage
+from mipp.stages.shards import extract_shard
+from mipp.stages.stage import Stage, made_from, needs_run, require_current, run_stage
 from mipp.stages.train import train_dense
+
+_IMAGES: Mapping[str, Table[Any]] = {"data.name": DATA_SETS}
+_NETWORK: Mapping[str, Table[Any]] = {"model.name": MODELS}
 
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
@@ -26,11 +35,12 @@ STAGES: Mapping[str, Stage] = {
             train_dense,
             params=("seed", "data", "model", "train"),
             files=("model.weights",),
+            names={**_IMAGES, **_NETWORK},
         ),
         Stage(
             "extract",
             extract_activations,
-            (
+            params=(
                 "seed",
                 "data",
                 "extract.rows",
@@ -38,13 +48,19 @@ STAGES: Mapping[str, Stage] = {
                 "extract.targets",
                 "extract.inputs",
             ),
-            ("train",),
+            reads=("train",),
+            names={**_IMAGES, **_NETWORK},
         ),
-        Stage("estimate", gather_estimates, ("seed", "estimate", "choose.estimator"), ("extract",)),
+        Stage(
+            "estimate",
+            gather_estimates,
+            params=("seed", "estimate", "choose.estimator"),
+            reads=("extract",),
+        ),
         Stage(
             "choose",
             choose_units,
-            (
+            params=(
                 "seed",
                 "data",
                 "extract.inputs",
@@ -52,21 +68,35 @@ STAGES: Mapping[str, Stage] = {
                 "choose",
                 "evaluate.latency_batch",
             ),
-            ("train", "extract", "estimate"),
+            reads=("train", "extract", "estimate"),
+            names={**_IMAGES, **_NETWORK, "choose.method": CRITERIA},
         ),
-        Stage("prune", prune_network, ("seed", "data", "train.when", "prune"), ("train", "choose")),
-        Stage("finetune", finetune_pruned, ("seed", "data", "train", "finetune"), ("prune",)),
+        Stage(
+            "prune",
+            prune_network,
+            params=("seed", "data", "train.when", "prune"),
+            reads=("train", "choose"),
+            names={**_IMAGES, **_NETWORK},
+        ),
+        Stage(
+            "finetune",
+            finetune_pruned,
+            params=("seed", "data", "train", "finetune"),
+            reads=("prune",),
+            names={**_IMAGES, **_NETWORK},
+        ),
         Stage(
             "evaluate",
             evaluate_networks,
-            ("seed", "data", "model.weights", "train.when", "train.epochs", "evaluate"),
-            ("train", "choose", "prune", "finetune"),
+            params=("seed", "data", "model.weights", "train.when", "train.epochs", "evaluate"),
+            reads=("train", "choose", "prune", "finetune"),
+            names={**_IMAGES, **_NETWORK},
         ),
         Stage(
             "report",
             write_report,
-            ("report",),
-            ("train", "choose", "prune", "finetune", "evaluate"),
+            params=("report",),
+            reads=("train", "choose", "prune", "finetune", "evaluate"),
         ),
     )
 }
@@ -90,6 +120,18 @@ def pending_pairs(workdir: Path, params: Params) -> list[str]:
     if not needs_run(STAGES["estimate"], workdir, params):
         return []
     return pairs_to_estimate(workdir)
+
+
+def run_shard(workdir: Path, params: Params, shard: int) -> None:
+    """One shard of stage `extract`, on any machine; its rows wait in the work directory."""
+    made = made_from(STAGES["extract"], workdir, params)
+    extract_shard(workdir, params, made.key(), shard)
+
+
+def run_pair(workdir: Path, params: Params, pair: str) -> None:
+    """One layer pair of stage `estimate`, on any machine; its state waits there too."""
+    made = made_from(STAGES["estimate"], workdir, params)
+    estimate_pair(workdir, params, made.key(), pair)
 
 
 def run_one(name: str, workdir: Path, params: Params) -> None:

@@ -24,7 +24,6 @@ from mipp.allocator import keep_freed_memory
 from mipp.config import ExtractConfig, Params
 from mipp.errors import ConfigError
 from mipp.progress import track
-from mipp.stages.files import model_fingerprint
 from mipp.stages.parts import folder_of_parts, note_attempt
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.storage import fetch_file, fetch_stage, keep_file
@@ -57,14 +56,18 @@ def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
     return range(shard * batches // config.shards, (shard + 1) * batches // config.shards)
 
 
-def extract_shard(workdir: Path, params: Params, shard: int) -> None:
+def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     """Run one shard's batches and leave their rows; done before, it does nothing.
 
     A pure function of the dense network, the images, the parameters and the shard, so that
     shards can be extracted anywhere and in any order.
+
+    Parameters
+    ----------
+    key : of the stage that the shard is a part of.
     """
     fetch_stage(workdir, "train")
-    folder = _folder(workdir, params, shard)
+    folder = _folder(workdir, params, key, shard)
     if fetch_file(workdir, (folder / DONE).relative_to(workdir)):
         return
     keep_freed_memory()
@@ -83,20 +86,20 @@ def extract_shard(workdir: Path, params: Params, shard: int) -> None:
     keep_file(workdir, (folder / DONE).relative_to(workdir))
 
 
-def seconds_of_shards(workdir: Path, params: Params) -> float:
+def seconds_of_shards(workdir: Path, params: Params, key: str) -> float:
     """Seconds that the shards took which are done already, wherever that was."""
     seconds = 0.0
     for shard in range(params.extract.shards):
-        done = _folder(workdir, params, shard) / DONE
+        done = _folder(workdir, params, key, shard) / DONE
         if fetch_file(workdir, done.relative_to(workdir)):
             seconds += json.loads(done.read_text())["seconds"]
     return seconds
 
 
-def rows_of_shards(workdir: Path, params: Params, found: Calibration) -> Iterator[Rows]:
+def rows_of_shards(workdir: Path, params: Params, key: str, found: Calibration) -> Iterator[Rows]:
     """Rows of all shards, batch by batch in order, on the device; they have to be done."""
     files = [
-        _file(_folder(workdir, params, shard), number)
+        _file(_folder(workdir, params, key, shard), number)
         for shard in range(params.extract.shards)
         for number in batches_of(params.extract, found.images, shard)
     ]
@@ -105,12 +108,9 @@ def rows_of_shards(workdir: Path, params: Params, found: Calibration) -> Iterato
         yield _read(file, found.device)
 
 
-def _folder(workdir: Path, params: Params, shard: int) -> Path:
-    extract = params.extract.model_dump(mode="json")
-    shards = extract.pop("shards")
-    made_from = [params.seed, params.data.model_dump(mode="json"), extract]
-    parts = folder_of_parts(workdir, "extract", [*made_from, model_fingerprint(workdir)])
-    return parts / f"{shard}-of-{shards}"
+def _folder(workdir: Path, params: Params, key: str, shard: int) -> Path:
+    parts = folder_of_parts(workdir, "extract", key)
+    return parts / f"{shard}-of-{params.extract.shards}"
 
 
 def _file(folder: Path, number: int) -> Path:

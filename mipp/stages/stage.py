@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params
 from mipp.errors import WorkdirError
+from mipp.names import Table
+from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
 from mipp.storage import fetch_stage, keep_stage
 from mipp.workdir import (
+    MadeFrom,
     Manifest,
     changed_files,
     fingerprint,
@@ -30,8 +34,9 @@ logger = logging.getLogger(__name__)
 class Stage:
     """One step of the pipeline.
 
-    `params` are dotted keys or sections that its outputs depend on; `files` are keys of
-    parameters that name a file whose content counts; `reads` are the stages it reads.
+    `params` are dotted keys or sections that its outputs depend on; `reads` are the stages it
+    reads; `files` are keys of parameters that name a file whose content counts; `names` those
+    that name a thing whose code counts, beside all that the body's module imports.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Stage:
     params: tuple[str, ...]
     reads: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    names: Mapping[str, Table[Any]] = field(default_factory=dict)
 
 
 def run_stage(
@@ -51,18 +57,16 @@ def run_stage(
     WorkdirError : a stage that it reads is missing or was made with other parameters.
     """
     fetch_stage(workdir, stage.name)
-    inputs = _inputs(stage, workdir)
-    chosen = stage_params(stage, params)
-    key = fingerprint([stage.name, chosen, inputs, versions()])
+    made = made_from(stage, workdir, params)
     manifest = read_manifest(workdir, stage.name)
-    if manifest is not None and is_current(workdir, manifest, key):
+    if manifest is not None and is_current(workdir, manifest, made):
         logger.info("%s: up to date", stage.name)
         keep_stage(workdir, stage.name)
         return manifest
     logger.info("%s: running", stage.name)
     keep_freed_memory()
-    with stage_folder(workdir, stage.name, key, chosen, inputs) as out:
-        stage.body(Context(workdir, out, params, on_epoch))
+    with stage_folder(workdir, made) as out:
+        stage.body(Context(workdir, out, params, made.key(), on_epoch))
     keep_stage(workdir, stage.name)
     done = read_manifest(workdir, stage.name)
     assert done is not None
@@ -72,10 +76,8 @@ def run_stage(
 def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
     """Whether `run_stage` would do any work."""
     fetch_stage(workdir, stage.name)
-    key = fingerprint(
-        [stage.name, stage_params(stage, params), _inputs(stage, workdir), versions()]
-    )
-    return not is_current(workdir, read_manifest(workdir, stage.name), key)
+    made = made_from(stage, workdir, params)
+    return not is_current(workdir, read_manifest(workdir, stage.name), made)
 
 
 def require_current(stage: Stage, workdir: Path, params: Params) -> None:
@@ -96,6 +98,30 @@ def require_current(stage: Stage, workdir: Path, params: Params) -> None:
             f"{workdir / stage.name}/manifest.json made with the same parameters as now; run "
             f"`mipp {stage.name} --workdir {workdir}` first, or `mipp run` for all stages."
         )
+
+
+def made_from(stage: Stage, workdir: Path, params: Params) -> MadeFrom:
+    """What the stage's outputs depend on, under these parameters and in this work directory.
+
+    Raises
+    ------
+    WorkdirError : a stage that it reads is missing.
+    """
+    inputs = _inputs(stage, workdir)
+    return MadeFrom(
+        stage.name, stage_params(stage, params), inputs, stage_code(stage, params), versions()
+    )
+
+
+def stage_code(stage: Stage, params: Params) -> str:
+    """SHA-256 of the sources that a stage's outputs depend on."""
+    return code_hash(tuple(stage_modules(stage, params)))
+
+
+def stage_modules(stage: Stage, params: Params) -> list[str]:
+    """The modules of a stage's body and of the things that its parameters name."""
+    named = [table.module(attrgetter(key)(params)) for key, table in stage.names.items()]
+    return [stage.body.__module__, *(module for module in named if module)]
 
 
 def _inputs(stage: Stage, workdir: Path) -> dict[str, str]:
