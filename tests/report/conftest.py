@@ -135,7 +135,7 @@ class Workdir:
     def _manifest(self, stage, params):
         manifest = {
             "stage": stage,
-            "key": "k",
+            "code": "c",
             "params": params,
             "inputs": {},
             "versions": {"python": "3.11.7", "mipp-pruning": "0.1.0"},
