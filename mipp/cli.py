@@ -14,6 +14,7 @@ from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
+from mipp.stages.dvc import dvc_pipeline
 from mipp.stages.sharing import share_stages
 from mipp.storage import fetch_file, keep_file, open_workdir
 
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code, line = sweep(options)
             print(line)
             return code
+        if options.command == "dvc":
+            params = load_params(options.config)
+            print(dvc_pipeline(params, options.workdir, options.config, options.inputs), end="")
+            return 0
         _run(options)
     except InputError as error:
         return _fail(error, 2)
@@ -118,6 +123,17 @@ def _parser() -> argparse.ArgumentParser:
         for name, stage in STAGES.items()
     }
     add_sweep(commands)
+    dvc = commands.add_parser("dvc", help="print dvc.yaml: the stages as a DVC pipeline")
+    dvc.add_argument("--workdir", default=DEFAULT_WORKDIR, metavar="DIR", help="(%(default)s)")
+    dvc.add_argument("--config", default="params.yaml", metavar="FILE", help="(%(default)s)")
+    dvc.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+    dvc.add_argument(
+        "--inputs",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="file or folder with data or weights, on which stages that read data depend",
+    )
     for command in (run, *stages.values()):
         command.add_argument(
             "--workdir",

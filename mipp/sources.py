@@ -70,6 +70,12 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
     return {source.place: source.digest for _, source in sorted(found.items())}
 
 
+def files_of(modules: Iterable[str]) -> list[Path]:
+    """The files of the closure that are no part of an installed package."""
+    found = {source.path for module in modules for source in _reached(module).values()}
+    return sorted(path for path in found if not set(path.parts) & set(INSTALLED))
+
+
 def code_hash(modules: tuple[str, ...]) -> str:
     """SHA-256 of all sources that these modules depend on.
 

@@ -1,13 +1,13 @@
 """`dvc.yaml` says what the stages say; what DVC does with it is in system/test_dvc_repro.py."""
 
-import ast
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mipp.cli import main
 from mipp.config import Params, dump_params
+from mipp.sources import closure
 from mipp.stages import STAGES
 from mipp.training import EpochRecord
 
@@ -78,17 +78,55 @@ def test_parameters_exist(name):
         assert not field or field in values[section]
 
 
+def test_file_is_what_the_command_writes(monkeypatch, capsys):
+    """After a change of imports: `mipp dvc --inputs experiments/inputs > dvc.yaml`."""
+    monkeypatch.chdir(ROOT)
+    assert main(["dvc", "--inputs", "experiments/inputs"]) == 0
+    assert capsys.readouterr().out == (ROOT / "dvc.yaml").read_text()
+
+
+def sources_of(name):
+    """Files that a stage imports, with every row of its tables, by the library's own closure."""
+    stage = STAGES[name]
+    rows = [table.address(row).partition(":")[0] for table in stage.names.values() for row in table]
+    return set(closure([stage.body.__module__, *rows]))
+
+
+def listed_sources(name):
+    """Files that a DVC stage depends on, of a folder all that it holds."""
+    deps = [ROOT / dep for dep in PIPELINE[name]["deps"] if dep.startswith("mipp")]
+    found = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
+    return {str(file.relative_to(ROOT)) for file in found}
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_depends_on_its_module_and_the_folders_that_it_imports(name):
-    module = Path(sys.modules[STAGES[name].body.__module__].__file__).relative_to(ROOT)
-    tree = ast.parse((ROOT / module).read_text())
-    imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
-    folders = {
-        "/".join(m.split(".")[:2])
-        for m in imported
-        if m.startswith("mipp.") and (ROOT / "/".join(m.split(".")[:2])).is_dir()
-    }
-    assert ({str(module)} | folders - {"mipp/stages"}) - set(PIPELINE[name]["deps"]) == set()
+def test_stage_depends_on_all_sources_that_it_imports_and_on_no_other(name):
+    assert sources_of(name) - listed_sources(name) == set()
+    assert {
+        path for path in listed_sources(name) - sources_of(name) if Path(path).name != "__init__.py"
+    } == set()
+
+
+def test_extraction_depends_on_the_networks():
+    assert "mipp/models/vgg.py" in listed_sources("extract")
+
+
+def test_sources_of_a_folder_of_one_s_own_are_listed(monkeypatch, tmp_path, capsys):
+    (tmp_path / "dvc_beside.py").write_text("")
+    (tmp_path / "dvc_set.py").write_text("import dvc_beside\ndef load(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "c.yaml").write_text("data: {name: 'dvc_set:load'}")
+    assert main(["dvc", "--workdir", "w", "--config", "c.yaml"]) == 0
+    stages = yaml.safe_load(capsys.readouterr().out)["stages"]
+    assert stages["train"]["deps"] == ["dvc_beside.py", "dvc_set.py"]
+    assert stages["estimate"]["deps"] == ["w/extract/manifest.json"]
+    assert stages["report"]["cmd"] == "python -m mipp report --workdir w --config c.yaml"
+
+
+@pytest.mark.parametrize("folder", ["__pycache__"])
+def test_compiled_modules_are_no_part_of_a_folder(folder):
+    assert folder in (ROOT / ".dvcignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", PIPELINE)

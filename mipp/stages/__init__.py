@@ -2,7 +2,7 @@
 
 `pipeline` has their table and runs them; `stage` says when one is up to date; each has a file of
 its name, which imports no more than it needs: all that it imports is part of the stage's key.
-`splits`, `networks` and `files` are what several read.
+`splits`, `networks` and `files` are what several read. `dvc` writes them all as a DVC pipeline.
 """
 
 from mipp.stages.context import OnEpoch

@@ -40,7 +40,7 @@ class Repository:
             if (ROOT / name).is_dir():
                 ignored = shutil.ignore_patterns("*.pyc", "__pycache__")
                 shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("dvc.yaml", "prefect.toml", ".gitignore"):
+        for name in ("dvc.yaml", "prefect.toml", ".gitignore", ".dvcignore"):
             shutil.copyfile(ROOT / name, folder / name)
         self.overrides = TINY
         self.set_params()
@@ -180,6 +180,29 @@ def test_store_with_other_content_reruns_the_estimates(reproduced):
         assert repository.repro()[:2] == ["extract", "estimate"]
     finally:
         capture.write_text(code)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("mipp/criteria/l1.py", "weights.abs()", "-weights.abs()", AFTER_CHOOSE),
+        ("mipp/criteria/l1.py", "", "# a comment\n", ["choose"]),
+        ("mipp/report/page.py", "", "# a comment\n", ["report"]),
+    ],
+    ids=["inverted criterion", "comment in a criterion", "comment in the report"],
+)
+def test_edit_reruns_the_stages_that_import_it(reproduced, file, old, new, stages):
+    """And what follows where the answers are others: equal outputs end it."""
+    repository, _ = reproduced
+    repository.set_params("choose.method=l1")
+    repository.repro()
+    source = repository.folder / file
+    code = source.read_text()
+    source.write_text(code.replace(old, new) if old else code + new)
+    try:
+        assert repository.repro() == stages
+    finally:
+        source.write_text(code)
 
 
 def test_metrics_and_plots_tell_what_a_change_did(reproduced):

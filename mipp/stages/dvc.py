@@ -1,0 +1,117 @@
+"""The stages as a DVC pipeline: what `dvc.yaml` says of parameters, sources, inputs and outputs.
+
+A stage's manifest names the content of all its files, so the next stage depends on the manifest
+alone; `timing.json` varies and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from mipp.config import Params
+from mipp.sources import files_of
+from mipp.stages.pipeline import STAGES
+from mipp.stages.stage import Stage, stage_modules
+
+HEAD = "# The stages of a run, one DVC stage each; written by `mipp dvc`."
+MEASURED = ("manifest.json", "timing.json", "export")  # outputs of `evaluate` beside its metrics
+METRICS = "evaluate/metrics.json"
+CURVES = {"train": "Training", "finetune": "Fine-tuning"}
+TRACKING = "tasks.tracking"
+
+
+def dvc_pipeline(params: Params, workdir: str, config: str, inputs: Sequence[str]) -> str:
+    """Text of a `dvc.yaml` for the current folder.
+
+    Parameters
+    ----------
+    params : the modules of yours that they name are followed; of the built-in criteria, networks
+        and data sets all are, whichever is named.
+    workdir, config : as each stage's command gets them.
+    inputs : files and folders that hold data or weights.
+    """
+    lines = [HEAD, "stages:"]
+    for name, stage in STAGES.items():
+        lines += _stage(name, _command(f"mipp {name}", workdir, config))
+        lines += _list("params", stage.params)
+        lines += _list("deps", _dependencies(stage, params, workdir, inputs))
+        lines += _outputs(name, workdir)
+    if find_spec("tasks") and find_spec("mlflow"):
+        lines += _stage("track", _command(TRACKING, workdir, config))
+        read = STAGES["report"].reads
+        made = [*_made(read, workdir), *_made(("report",), workdir)]
+        lines += _list("params", ("tracking",))
+        lines += _list("deps", [*_sources([f"{TRACKING}.__main__"]), *made])
+    return "\n".join([*lines, *_plots(workdir)]) + "\n"
+
+
+def _stage(name: str, command: str) -> list[str]:
+    return [f"  {name}:", f"    cmd: {command}"]
+
+
+def _command(module: str, workdir: str, config: str) -> str:
+    return f"python -m {module} --workdir {workdir} --config {config}"
+
+
+def _list(key: str, items: Iterable[str]) -> list[str]:
+    return [f"    {key}:", *(f"      - {item}" for item in items)]
+
+
+def _dependencies(
+    stage: Stage, params: Params, workdir: str, inputs: Sequence[str]
+) -> Iterator[str]:
+    if "data" in stage.params:
+        yield from inputs
+    built_in = [table.module(row) for table in stage.names.values() for row in table]
+    yield from _sources([*stage_modules(stage, params), *(m for m in built_in if m)])
+    yield from _made(stage.reads, workdir)
+
+
+def _made(stages: Iterable[str], workdir: str) -> list[str]:
+    """What stands for the outputs of earlier stages; measured times are no output."""
+    files = {
+        stage: METRICS if stage == "evaluate" else f"{stage}/manifest.json" for stage in stages
+    }
+    return [f"{workdir}/{file}" for file in files.values()]
+
+
+def _outputs(name: str, workdir: str) -> list[str]:
+    if name != "evaluate":
+        return _list("outs", [f"{workdir}/{name}"])
+    return [
+        *_list("outs", [f"{workdir}/{name}/{part}" for part in MEASURED]),
+        *_list("metrics", [f"{workdir}/{METRICS}"]),
+    ]
+
+
+def _plots(workdir: str) -> list[str]:
+    lines = ["", "plots:"]
+    for stage, title in CURVES.items():
+        lines += [
+            f"  - {workdir}/{stage}/history.json:",
+            "      x: epoch",
+            "      y:",
+            "        - train_loss",
+            "        - validation_loss",
+            f"      title: {title}",
+        ]
+    return [*lines, f"  - {workdir}/report/figures"]
+
+
+def _sources(modules: Sequence[str]) -> list[str]:
+    """Sources below this folder, a folder in the place of all that it holds.
+
+    An `__init__` that hands names on is in no closure; a folder that is whole has it too.
+    """
+    here = Path.cwd().resolve()
+    files = {path.relative_to(here) for path in files_of(modules) if path.is_relative_to(here)}
+    whole = {
+        folder
+        for folder in {folder for file in files for folder in file.parents[:-1]}
+        if {p for p in folder.rglob("*.py") if p.name != "__init__.py"} <= files
+    }
+    highest = ([f for f in file.parents if f in whole] for file in files)
+    places = {found[-1] if found else file for file, found in zip(files, highest, strict=True)}
+    return sorted(place.as_posix() for place in places)
