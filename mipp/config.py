@@ -91,7 +91,6 @@ class ExtractConfig(Section):
 
     rows: Count = 8192
     batch_size: Count = 256
-    targets: Literal["pre-activation", "activation"] = "pre-activation"
     inputs: Literal["none", "pixels"] = "none"
     shards: Count = 1
 

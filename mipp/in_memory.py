@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Rows
-from mipp.activations.targets import Targets
 from mipp.budget import parse_budget
 from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.graph import ChannelGraph
@@ -27,7 +26,6 @@ def measure_information(
     graph: ChannelGraph,
     inputs: list[Inputs],
     config: ChooseConfig,
-    targets: Targets,
     seed: int,
 ) -> Information:
     """Answers for every pair.
@@ -39,11 +37,11 @@ def measure_information(
     ----------
     inputs : batches, on the model's device.
     config : its estimator and budget decide what is prepared.
-    targets, seed : of the rows, as for `capture_rows`.
+    seed : of the sampled rows.
     """
     sampling = Sampling(EXTRACT.rows, sum(count(x) for x in inputs), seed)
     batches = track(inputs, total=len(inputs), label="extract")
-    rows = capture_rows(model, graph.pairs, batches, sampling, targets)
+    rows = capture_rows(model, graph.pairs, batches, sampling)
     tested = parse_budget(config.budget).kind == "confidence"
     if config.estimator == "gaussian" and not tested:
         return _from_moments(graph, rows, sampling)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from mipp.activations import Sampling
-from mipp.activations.targets import Targets
 from mipp.budget import parse_budget
 from mipp.calibration import Batch, collect, labelled
 from mipp.config import (
     ChooseConfig,
     EvaluateConfig,
-    ExtractConfig,
     PruneConfig,
     parse_params,
 )
@@ -42,7 +40,6 @@ from mipp.selection.selection import Selection
 from mipp.selection.spending import check_reachable
 
 REPAIRS = ("refit", "recalibrate", "none")
-TARGETS = ExtractConfig().targets
 PRUNE = PruneConfig()
 Found = tuple[Selection, Mapping[str, float], list[str], TimeReport | None]
 LATENCY_BATCH = EvaluateConfig().latency_batch
@@ -108,7 +105,6 @@ def prune(
     method: str | Criterion = "mipp",
     estimator: str = "gaussian",
     order: Literal["auto", "mi", "best-first"] = "auto",
-    targets: Targets = TARGETS,
     repair: Literal["refit", "recalibrate", "none"] = "refit",
     images: int = 1024,
     min_channels: int = 1,
@@ -139,9 +135,6 @@ def prune(
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
         channels go; or `mi`, once each, the least informative alone first, as in the paper.
         `auto` is best-first, but for a confidence or for the paper's perceptrons.
-    targets : what the channels of a layer are to tell about: outputs of the next layers
-        (`pre-activation`), or what these become after the norm, the sum and the nonlinearity that
-        follow (`activation`, where torch.fx can trace the network).
     repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
         batch-norm statistics, or `none`.
     images : inputs used.
@@ -181,7 +174,6 @@ def prune(
     _refuse_idle(config, targets, latency_batch, loss)
     criterion = require_choice(config, None if isinstance(method, str) else method)
     _require_one_of("repair", repair, REPAIRS)
-    _require_one_of("targets", targets, get_args(Targets))
     if images < 1:
         raise ConfigError(f"images: expected at least 1 calibration input, got {images}.")
     if latency_batch < 1:
@@ -192,7 +184,7 @@ def prune(
     check_reachable(graph, parse_budget(budget), floors_of(graph, config))
     clock = Clock(model, shape_of(example), latency_batch, _device(model))
     if criterion is None:
-        found = _by_information(clock, graph, batches, config, targets, seed)
+        found = _by_information(clock, graph, batches, config, seed)
     else:
         asked = AskedLoss(loss) if loss else None
         given = CriterionInput(
@@ -265,11 +257,10 @@ def _by_information(
     graph: ChannelGraph,
     batches: list[Batch],
     config: ChooseConfig,
-    targets: Targets,
     seed: int,
 ) -> Found:
     inputs = [x for x, _ in batches]
-    information = measure_information(clock.model, graph, inputs, config, targets, seed)
+    information = measure_information(clock.model, graph, inputs, config, seed)
     provenance = _provenance(config, seed)
     choice, times = within_time(
         lambda timed, asked: select_by_information(timed, information, asked, provenance),

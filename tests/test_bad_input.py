@@ -52,7 +52,6 @@ REFUSED = {
     "data set": ["data.name=digit", "data.name", "did you mean digits", "choose from cifar10"],
     "criterion": ["choose.method=L1", "choose.method", "did you mean l1", "mipp, mrmr"],
     "estimator": ["choose.estimator=gausian", "choose.estimator", "did you mean gaussian"],
-    "targets": ["extract.targets=after", "extract.targets", "'pre-activation' or 'activation'"],
     "order": ["choose.order=im", "choose.order", "'auto', 'mi' or 'best-first'", "got 'im'"],
     "device": ["compute.device=gpu", "compute.device", "cpu, cuda or cuda:N", "'gpu'", "auto"],
     "budget above 1": ["choose.budget=macs:1.5", "choose.budget", "(0, 1]", "'1.5'", "macs:0.5"],

@@ -188,14 +188,6 @@ def test_order_is_recorded_and_meets_the_budget(net, loader, order):
     assert pruned.report.macs <= 0.5 * pruned.report.macs_dense
 
 
-def test_targets_change_what_is_chosen(net, loader):
-    chosen = [
-        mipp.prune(net, loader, targets=targets, repair="none").selection.kept
-        for targets in ("pre-activation", "activation")
-    ]
-    assert any(chosen[0][group].tolist() != chosen[1][group].tolist() for group in chosen[0])
-
-
 def test_report_prints_what_was_removed(net, loader):
     pruned = mipp.prune(net, loader)
     text = str(pruned.report)
@@ -315,7 +307,6 @@ def unread():
     [
         ({"method": "L1"}, ConfigError, r"'L1' .*is unknown; did you mean l1, l2\? choose from"),
         ({"repair": "refti"}, ConfigError, r"'refti' is unknown; did you mean refit\?"),
-        ({"targets": "activations"}, ConfigError, r"targets .*did you mean activation"),
         ({"order": "im"}, ConfigError, "order.*'im'"),
         ({"min_channels": -1}, ConfigError, "min_channels.*-1"),
         ({"images": -1}, ConfigError, "images.*-1"),

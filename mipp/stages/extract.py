@@ -82,5 +82,4 @@ def _store_fingerprint(workdir: Path, splits: DataSplits, config: ExtractConfig)
         **model_fingerprint(workdir),
         "calibration split": splits.calibration.fingerprint,
         "sampling": f"{config.rows} rows",
-        "targets": config.targets,
     }

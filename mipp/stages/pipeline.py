@@ -45,7 +45,6 @@ STAGES: Mapping[str, Stage] = {
                 "data",
                 "extract.rows",
                 "extract.batch_size",
-                "extract.targets",
                 "extract.inputs",
             ),
             reads=("train",),

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from mipp.activations import Sampling
-from mipp.activations.targets import observed
 from mipp.budget import parse_budget
 from mipp.config import Params, TrainConfig
 from mipp.criteria.shared.choice import require_choice
@@ -49,8 +48,6 @@ def preflight(workdir: Path, params: Params) -> None:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
     require_shards(params.extract, len(splits.calibration))
-    if params.extract.targets == "activation":
-        observed(model, [pair.consumer for pair in graph.pairs], lambda layer, value: None)
     check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))
     if read_manifest(workdir, "train") is None:
         clock = Clock(

@@ -71,5 +71,4 @@ def calibration_rows(found: Calibration, batches: range) -> Iterator[Rows]:
         found.pairs,
         track(images, total=len(batches), label="extract"),
         replace(found.sampling, first=first),
-        found.config.targets,
     )

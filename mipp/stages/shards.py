@@ -11,7 +11,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +73,11 @@ def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     note_attempt(folder)
     started = time.perf_counter()
-    # while torch.fx looks at one network, calls of all others in the process go wrong
-    with _ALONE if params.extract.targets == "activation" else nullcontext():
-        with _ALONE:  # first weights are drawn from torch's one generator
-            found = load_calibration(workdir, params)
-        batches = batches_of(params.extract, found.images, shard)
-        for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
-            _write(workdir, _file(folder, number), rows)
+    with _ALONE:  # first weights are drawn from torch's one generator
+        found = load_calibration(workdir, params)
+    batches = batches_of(params.extract, found.images, shard)
+    for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
+        _write(workdir, _file(folder, number), rows)
     text = json.dumps({"batches": len(batches), "seconds": time.perf_counter() - started})
     write_whole(folder / DONE, text)
     keep_file(workdir, (folder / DONE).relative_to(workdir))

@@ -13,7 +13,7 @@ from mipp.config import dump_params, load_params
 # stage -> sections of the parameters that its manifest records, as in mipp.stages
 SECTIONS = {
     "train": ("seed", "data", "model", "train"),
-    "extract": ("seed", "data", "extract.rows", "extract.batch_size", "extract.targets"),
+    "extract": ("seed", "data", "extract.rows", "extract.batch_size"),
     "estimate": ("estimate",),
     "choose": ("seed", "data", "choose"),
     "prune": ("seed", "data", "prune"),
