@@ -11,8 +11,8 @@ from mipp.errors import SurgeryError
 from mipp.graph import ChannelGroup
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
-from mipp.graph.kinds import output_width
 from mipp.inputs import Inputs
+from mipp.layers import layer_of
 from mipp.selection.selection import Selection
 
 
@@ -46,8 +46,9 @@ def _check(model: nn.Module, selection: Selection) -> None:
             "a width, but not both.\nExpected both for every group; make the selection anew."
         )
     for name, width in selection.width.items():
-        found = output_width(modules.get(name))
-        if found is None or found % width:  # a channel may be several features
+        layer = layer_of(modules[name]) if name in modules else None
+        found = layer.width if layer is not None else None
+        if not found or found % width:  # a channel may be several features
             raise _misfit(model, selection, name, found)
         kept = np.asarray(selection.kept[name])
         if kept.size == 0:

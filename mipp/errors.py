@@ -26,6 +26,10 @@ class ModelError(InputError):
     """A model is unknown, cannot be traced, or does not fit its input."""
 
 
+class LayerError(InputError):
+    """A kind of layer cannot be registered."""
+
+
 class CheckpointError(InputError):
     """A weight file is missing, unreadable or does not fit the model."""
 

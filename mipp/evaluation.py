@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from mipp.layers.attention import opened_attention
+from mipp.layers import layer_of
 
 
 @contextmanager
@@ -20,8 +20,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with opened_attention(model):
+        with _opened(model):
             yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _opened(model: nn.Module) -> Iterator[None]:
+    """Within the block, hooks run on the parts of every module that has a twin."""
+    opened = []
+    for module in model.modules():
+        layer = layer_of(module) if "forward" not in module.__dict__ else None
+        twin = layer.twin() if layer is not None else None
+        if twin is not None:
+            module.forward = twin
+            opened.append(module)
+    try:
+        yield
+    finally:
+        for module in opened:
+            del module.__dict__["forward"]

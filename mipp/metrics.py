@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -17,13 +18,10 @@ from mipp.device import synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, Shape, call, filled, zeros
-from mipp.layers.attention import is_plain
+from mipp.layers import Layer, layer_of
 from mipp.progress import track
 
 WARM_UPS = 3
-
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Split(Protocol):
@@ -104,28 +102,14 @@ def count_macs(model: nn.Module, shape: Shape) -> int:
     """
     macs = 0
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: Layer, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal macs
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        # A transposed convolution spreads each input element, the others gather each output.
-        places = inputs[0] if isinstance(module, _CONV_TRANSPOSE) else output
-        macs += places.numel() * weight.shape[1:].numel()
+        macs += layer.macs(inputs, output)
 
-    def count_projection(
-        module: nn.MultiheadAttention, inputs: tuple[Tensor, ...], output: Any
-    ) -> None:
-        nonlocal macs
-        macs += inputs[0].numel() // inputs[0].shape[-1] * module.in_proj_weight.numel()
-
-    counted = (*_CONV, *_CONV_TRANSPOSE, nn.Linear)
     handles: list[RemovableHandle] = []
     try:
-        for module in model.modules():
-            if isinstance(module, counted):
-                handles.append(module.register_forward_hook(count))
-            elif is_plain(module):
-                handles.append(module.register_forward_hook(count_projection))
+        for layer in filter(None, map(layer_of, model.modules())):
+            handles.append(layer.module.register_forward_hook(partial(count, layer)))
         device = _device_of(model) or torch.device("cpu")
         with _evaluating(model, device), torch.no_grad():
             call(model, zeros(shape, device=device, dtype=_dtype_of(model)))

@@ -123,6 +123,59 @@ def through_walls(path, source):
     return sorted(top for top in tops if not path.startswith(WALLS[top] or ("nowhere",)))
 
 
+def sources_of(names, sources):
+    """Modules among some names that a source imports: a package, or a module in it."""
+    return {
+        module
+        for name in names
+        for module in [name if name in sources else name.rpartition(".")[0]]
+        if module in sources
+    }
+
+
+def circles(sources):
+    """Modules that import themselves by way of others; a mapping of name -> source."""
+    reached = {m: sources_of(imported(text), sources) - {m} for m, text in sources.items()}
+    while True:
+        further = {m: names.union(*(reached[n] for n in names)) for m, names in reached.items()}
+        if further == reached:
+            return sorted(module for module, names in reached.items() if module in names)
+        reached = further
+
+
+NOT_LAYERS = {"Module", "Parameter", "Sequential", "ModuleList", "ModuleDict"}
+
+
+def layer_types(node):
+    """Layers of torch that an expression names, such as nn.Conv2d, and PaddedShortcut."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute) and ast.unparse(part).startswith(("nn.", "torch.nn.")):
+            if part.attr[0].isupper() or part.attr[0] == "_":
+                yield from {part.attr} - NOT_LAYERS
+        elif isinstance(part, ast.Name) and part.id == "PaddedShortcut":
+            yield part.id
+
+
+def asks_for_layers(source):
+    """Expressions that ask for a layer by its type: `isinstance`, comparisons, tuples of types."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        asked = []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            asked = node.args[1:]
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, (ast.Tuple, ast.Set, ast.List)):
+            asked = [part for part in node.elts if isinstance(part, (ast.Attribute, ast.Name))]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "torch.nn.modules"
+        ):
+            found.append(ast.unparse(node))
+        if any(True for part in asked for _ in layer_types(part)):
+            found.append(ast.unparse(node))
+    return found
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_imports_point_down(path):
     assert upward(module_of(path), path.read_text()) == []
@@ -138,6 +191,51 @@ def test_information_knows_no_model_store_or_disk(path):
     known = ("mipp.information", "mipp.errors", "mipp.config", "mipp.progress")
     own = [name for name in imported(path.read_text()) if name.startswith("mipp")]
     assert [name for name in own if not name.startswith(known)] == []
+
+
+def test_imports_form_no_circle():
+    texts = {module_of(path).removesuffix(".__init__"): path.read_text() for path in SOURCES}
+    assert circles(texts) == []
+
+
+def test_circle_is_seen():
+    sources = {"a": "import b", "b": "if TYPE_CHECKING:\n    from c import d", "c": "import a"}
+    assert circles({**sources, "e": "import a"}) == ["a", "b", "c"]
+
+
+def outside_of_layers():
+    return [path for path in SOURCES if not module_of(path).startswith("mipp.layers.")]
+
+
+@pytest.mark.parametrize("path", outside_of_layers(), ids=module_of)
+def test_layers_alone_know_types_of_layers(path):
+    assert asks_for_layers(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "isinstance(module, nn.Conv2d)",
+        "isinstance(module, (nn.Module, torch.nn.Linear))",
+        "found = type(module) is nn.MultiheadAttention",
+        "KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d)",
+        "isinstance(module, nn.modules.batchnorm._BatchNorm)",
+        "from torch.nn.modules.batchnorm import _BatchNorm",
+        "isinstance(module, PaddedShortcut)",
+    ],
+)
+def test_question_for_the_type_of_a_layer_is_seen(source):
+    assert len(asks_for_layers(source)) >= 1
+
+
+def test_modules_that_are_made_or_held_are_no_question():
+    made = "layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), isinstance(x, nn.Module)"
+    assert asks_for_layers(made) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mipp/graph").glob("*.py")), ids=module_of)
+def test_graph_knows_no_network(path):
+    assert [name for name in imported(path.read_text()) if name.startswith("mipp.models")] == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch import nn
 from mipp.activations import Sampling, capture_rows
 from mipp.graph import build_graph
 from mipp.graph.pixels import TARGETS, grid, pixel_pairs
+from mipp.layers import layer_of
 from mipp.models import ModelSpec, build_model
 
 # the layer that reads the image, its channels, and the step at which no more than TARGETS of its
@@ -106,7 +107,7 @@ def test_thinned_grid_reads_every_pixel_that_the_whole_map_reads(
     assume(padding <= kernel // 2 and kernel <= size + 2 * padding)
     conv = nn.Conv2d(3, channels, kernel, stride, padding, device="meta")
     output = conv(torch.empty(1, 3, size, size, device="meta"))
-    every, (rows, columns) = torch.arange(output.shape[2]), grid(conv, output)
+    every, (rows, columns) = torch.arange(output.shape[2]), grid(layer_of(conv).window, output)
     assert rows == columns
     assert read(conv, size, torch.tensor(rows)) == read(conv, size, every)
 
@@ -115,7 +116,7 @@ def test_thinned_grid_reads_every_pixel_that_the_whole_map_reads(
 def test_grid_is_the_finest_with_few_enough_targets(channels, step):
     conv = nn.Conv2d(1, channels, 5, padding=2)  # steps up to 5 read every pixel of 28
     output = torch.empty(1, channels, 28, 28)
-    rows, _ = grid(conv, output)
+    rows, _ = grid(layer_of(conv).window, output)
     assert rows == sorted({*range(0, 28, step), 27})
     assert step == 5 or channels * len(rows) ** 2 <= TARGETS
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from oracles import Net
 from torch import nn
 
+from mipp.layers import layer_of
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.refit.rectified import rectified_layers, rows_to_fit
 
@@ -76,7 +77,8 @@ def test_outputs_inside_of_the_interval_pass_the_relu_as_the_dense_ones_do(seed,
     output, then, now = torch.randn(3, 400, 5, generator=generator).double()
     norm = norm_of(seed) if normed else None
     sides = (then, now) if summed else None
-    rows = rows_to_fit(torch.zeros(400, 1), output, norm, sides, rectified=True)
+    statistics = layer_of(norm).statistics if normed else None
+    rows = rows_to_fit(torch.zeros(400, 1), output, statistics, sides, rectified=True)
 
     def passed(outputs, side):
         outputs = outputs if norm is None else norm(outputs)
@@ -101,7 +103,7 @@ def test_refit_that_knows_of_the_relu_errs_less_behind_it(seed):
     def error_behind_relu(rows):
         layer = nn.Linear(5, 4).double()
         with torch.no_grad():
-            fit = fit_layer("layer", layer, None, [rows], 1e-6)
+            fit = fit_layer("layer", layer_of(layer), None, [rows], 1e-6)
             found = layer(kept).numpy()
         return ((np.maximum(found, 0) - np.maximum(y, 0)) ** 2).sum(), fit
 

@@ -20,6 +20,7 @@ from mipp.activations import Sampling
 from mipp.activations.capture import Tap
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
+from mipp.layers import layer_of
 from mipp.refit import RefitSettings, recalibrate, refit, watcher
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.selection.selection import Selection, keep_all
@@ -106,7 +107,7 @@ def test_refit_of_nothing_dropped_changes_nothing():
 def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
     model, images = build_small(name), images_for(name, IMAGES)
     module, caught = model.get_submodule(layer), []
-    tap = Tap(module, SETTINGS.sampling, 0)
+    tap = Tap(layer_of(module), SETTINGS.sampling, 0)
 
     def hook(module, inputs, output):
         at = tap.draw(output)
@@ -119,7 +120,8 @@ def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
         norm = graph_of(name).norm_after.get(layer)
         norm = model.get_submodule(norm) if norm else None
         mean = norm.running_mean.clone() if norm else None
-        fit = fit_layer(layer, module, norm, [Rows(*caught[0])], 1e-2)
+        statistics = layer_of(norm).statistics if norm else None
+        fit = fit_layer(layer, layer_of(module), statistics, [Rows(*caught[0])], 1e-2)
     assert_same_state(module, before, rtol=0, atol=1e-6)
     assert norm is None or torch.allclose(norm.running_mean, mean, atol=1e-6)
     assert max(fit.error_before, fit.error_after) < 1e-12
@@ -135,7 +137,7 @@ def test_fit_matches_stacked_least_squares(bias, seed):
     weights, offset = ridge_twin(x, y, old, 0.3, offset=bias)
     rows = Rows(torch.from_numpy(x), torch.from_numpy(y))
     with torch.no_grad():
-        fit = fit_layer("layer", layer, None, [rows], 0.3)
+        fit = fit_layer("layer", layer_of(layer), None, [rows], 0.3)
     np.testing.assert_allclose(layer.weight.detach().numpy().T, weights, atol=1e-10)
     if bias:
         np.testing.assert_allclose(layer.bias.detach().numpy(), offset, atol=1e-10)

@@ -16,6 +16,7 @@ from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.config import load_params
 from mipp.errors import ConfigError
+from mipp.layers import layer_of
 from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
 from mipp.storage import open_workdir
 from mipp.workdir import read_manifest, read_timing
@@ -86,8 +87,8 @@ def test_positions_of_an_image_do_not_depend_on_who_begins_with_it(
 ):
     first = data.draw(st.integers(0, images - 1))
     layer, output = nn.Conv2d(2, 2, 1), torch.zeros(images, 2, places, 1)
-    whole = Tap(layer, Sampling(rows, images, seed), stream=1).draw(output)
-    tap = Tap(layer, Sampling(rows, images, seed, first), stream=1)
+    whole = Tap(layer_of(layer), Sampling(rows, images, seed), stream=1).draw(output)
+    tap = Tap(layer_of(layer), Sampling(rows, images, seed, first), stream=1)
     rest = [tap.draw(part) for part in output[first:].split(2)]
     assert torch.equal(torch.cat(rest), whole[first:])
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from mipp.layers import layer_at
 from mipp.layers.padded_shortcut import PaddedShortcut
 
 PROBES = 14  # bisections of the pruning ratio, at most
@@ -74,11 +76,11 @@ class _ShortcutPruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
     """Tells Torch-Pruning that the two sides of a padded shortcut are not coupled."""
 
     def prune_out_channels(self, layer: PaddedShortcut, idxs: list[int]) -> nn.Module:
-        layer.drop_outputs(list(idxs))
+        layer_at(layer, "").cut("outputs", np.array(idxs))
         return layer
 
     def prune_in_channels(self, layer: PaddedShortcut, idxs: list[int]) -> nn.Module:
-        layer.drop_inputs(list(idxs))
+        layer_at(layer, "").cut("inputs", np.array(idxs))
         return layer
 
     def get_out_channels(self, layer: PaddedShortcut) -> int:

@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.activations.targets import Observe, Targets, observed
 from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
-from mipp.graph.kinds import TOKENWISE
 from mipp.graph.pixels import thin_out
 from mipp.inputs import Inputs, call
-from mipp.layers.attention import in_projection, tokens_of
-from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers import Layer, layer_at
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
 
@@ -64,87 +60,24 @@ class _Positions:
 
 
 class Tap:
-    """Reads sampled rows at one conv, linear, shortcut or attention module as it runs."""
+    """Reads sampled rows at one layer as it runs."""
 
-    def __init__(self, module: nn.Module, sampling: Sampling, stream: int) -> None:
-        self.module = module
+    def __init__(self, layer: Layer, sampling: Sampling, stream: int) -> None:
+        self.layer = layer
         self._positions = _Positions(sampling, stream)
-        self.at: Tensor  # positions drawn last
-        self.shape: torch.Size  # of the output that they lie in
 
     def draw(self, output: Tensor) -> Tensor:
         """Positions (images, per image) in the output map (or tokens) of one batch."""
-        linear = isinstance(self.module, TOKENWISE)
-        count = output[0].numel() // output.shape[-1] if linear else output[0, 0].numel()
-        self.shape = output.shape
-        self.at = self._positions.draw(output.shape[0], count).to(output.device)
-        return self.at
+        count = self.layer.positions(output.shape)
+        return self._positions.draw(output.shape[0], count).to(output.device)
 
     def outputs(self, y: Tensor, at: Tensor) -> Tensor:
         """Target rows (n, targets)."""
-        image = torch.arange(len(at), device=at.device)[:, None]
-        if isinstance(self.module, TOKENWISE):
-            return y.reshape(y.shape[0], -1, y.shape[-1])[image, at].flatten(0, 1)
-        row, column = at // y.shape[3], at % y.shape[3]
-        return y.permute(0, 2, 3, 1)[image, row, column].flatten(0, 1)
+        return self.layer.rows_made(y, at)
 
     def inputs(self, x: Tensor, at: Tensor, y: Tensor) -> Tensor:
         """Feature rows (n, in features, kernel size); y is only asked for its shape."""
-        image = torch.arange(len(at), device=at.device)[:, None]
-        if isinstance(self.module, TOKENWISE):
-            return x.reshape(x.shape[0], -1, x.shape[-1])[image, at].flatten(0, 1)[:, :, None]
-        pixels, inside = self._kernel_pixels(at, x, y)
-        if not bool(inside.all()) and _fills_borders(self.module):
-            x = _padded(self.module, x)
-            pixels, inside = self._kernel_pixels(at, x, y, padded=True)
-        # only what lies under a sampled kernel is read: maps are large, samples few
-        images, rows, size = pixels.shape
-        spread = pixels.reshape(images, 1, rows * size).expand(-1, x.shape[1], -1)
-        found = x.flatten(2).gather(2, spread).view(images, x.shape[1], rows, size)
-        found = found.transpose(1, 2).contiguous()  # (images, rows, channels, kernel size)
-        if not bool(inside.all()):
-            found.mul_(inside[:, :, None].to(found.dtype))
-        return found.flatten(0, 1)
-
-    def _kernel_pixels(
-        self, at: Tensor, x: Tensor, y: Tensor, *, padded: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Flat pixel of x under each tap of the kernel, (images, rows, size), and whether it is
-        inside of x; what is not lies at the nearest pixel inside."""
-        kernel, stride, dilation, padding = _geometry(self.module)
-        places, inside = [], []
-        for axis, first in ((0, at // y.shape[3]), (1, at % y.shape[3])):
-            taps = torch.arange(kernel[axis], device=at.device) * dilation[axis]
-            place = (first * stride[axis])[:, :, None] + taps
-            if not padded:
-                place = place - padding[axis]
-            last = x.shape[2 + axis] - 1
-            inside.append((place >= 0) & (place <= last))
-            places.append(place.clamp(0, last))
-        down, across = places
-        pixels = down[..., :, None] * x.shape[3] + across[..., None, :]
-        within = inside[0][..., :, None] & inside[1][..., None, :]
-        return pixels.flatten(2), within.flatten(2)
-
-
-def _geometry(module: nn.Module) -> tuple[tuple[int, ...], ...]:
-    """Kernel size, stride, dilation and padding before the first pixel, each (down, across)."""
-    if isinstance(module, PaddedShortcut):
-        return (1, 1), (2, 2), (1, 1), (0, 0)
-    assert isinstance(module, nn.Conv2d)
-    across, _, down, _ = module._reversed_padding_repeated_twice
-    return module.kernel_size, module.stride, module.dilation, (down, across)
-
-
-def _fills_borders(module: nn.Module) -> bool:
-    """Whether what lies outside of the map is something else than zeros."""
-    return isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"
-
-
-def _padded(module: nn.Module, x: Tensor) -> Tensor:
-    """The input as the convolution's kernel sees it, in the module's own padding mode."""
-    assert isinstance(module, nn.Conv2d)
-    return F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
+        return self.layer.rows_read(x, at, y.shape)
 
 
 def capture_rows(
@@ -152,21 +85,14 @@ def capture_rows(
     pairs: Sequence[LayerPair],
     batches: Iterable[Inputs],
     sampling: Sampling,
-    targets: Targets = "pre-activation",
 ) -> Iterator[Rows]:
     """Sampled rows of every pair, one mapping per batch of inputs.
 
     The model runs in eval mode without gradients and is left as found.
 
-    Parameters
-    ----------
-    targets : what y is: a layer's output itself, or what it has become after the norm, the sum
-        and the nonlinearity that follow, see `targets.observed`. Pixels always tell of outputs.
-
     Raises
     ------
-    ActivationError : a layer's input or output holds NaN or infinity, or what its output becomes
-        cannot be found; names the layer.
+    ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
     inner = [pair for pair in pairs if pair.kind != "pixels"]
     consumers = list(dict.fromkeys(pair.consumer for pair in inner))
@@ -177,19 +103,15 @@ def capture_rows(
             module = model.get_submodule(pair.consumer)
             handles.append(module.register_forward_hook(_catch_pixels(pair, caught)))
     taps = {
-        name: Tap(model.get_submodule(name), sampling, stream)
-        for stream, name in enumerate(consumers)
+        name: Tap(layer_at(model, name), sampling, stream) for stream, name in enumerate(consumers)
     }
     for name, tap in taps.items():
-        handles.append(tap.module.register_forward_hook(_catch(name, tap, caught)))
+        handles.append(tap.layer.module.register_forward_hook(_catch(name, tap, caught)))
     try:
-        running = model
-        if targets == "activation":
-            running = observed(model, consumers, _catch_targets(taps, caught))
         for inputs in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
-                call(running, inputs)
+                call(model, inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
                 rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
             yield rows
@@ -198,43 +120,17 @@ def capture_rows(
             handle.remove()
 
 
-def sides_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
-    """What a layer reads and what it makes of it; an attention's are tokens and in-projection."""
-    if isinstance(module, nn.MultiheadAttention):
-        tokens = tokens_of(module, inputs[0])
-        return tokens, in_projection(module)(tokens)
-    return inputs[0], output
-
-
 def _catch(
     name: str, tap: Tap, caught: dict[str, tuple[Tensor, Tensor]]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = sides_of(module, inputs, output)
+        read, made = tap.layer.sides(inputs, output)
         at = tap.draw(made)
         x, y = tap.inputs(read, at, made), tap.outputs(made, at)
         require_finite(name, x, y)
         caught[name] = (x, y)
 
     return hook
-
-
-def _catch_targets(taps: Mapping[str, Tap], caught: dict[str, tuple[Tensor, Tensor]]) -> Observe:
-    """Puts what a layer's outputs become in the place of its outputs."""
-
-    def observe(name: str, value: Tensor) -> None:
-        tap = taps[name]
-        if value.shape != tap.shape:
-            raise ActivationError(
-                f"what becomes of the outputs of layer {name!r} has another shape.\nExpected "
-                f"{tuple(tap.shape)}, got {tuple(value.shape)}; set "
-                "extract.targets=pre-activation."
-            )
-        y = tap.outputs(value, tap.at)
-        require_finite(name, y, y)
-        caught[name] = (caught[name][0], y)
-
-    return observe
 
 
 def _catch_pixels(

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mipp.activations.capture import require_finite, sides_of
+from mipp.activations.capture import require_finite
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call
+from mipp.layers import Layer, layer_at
 
 Side = Literal["inputs", "outputs"]
 
@@ -29,8 +30,8 @@ def capture_whole(
     """
     caught: dict[str, Tensor] = {}
     handles = [
-        model.get_submodule(name).register_forward_hook(_catch(name, side, caught))
-        for name in layers
+        layer.module.register_forward_hook(_catch(name, layer, side, caught))
+        for name, layer in ((name, layer_at(model, name)) for name in layers)
     ]
     try:
         for inputs in batches:
@@ -44,10 +45,10 @@ def capture_whole(
 
 
 def _catch(
-    name: str, side: Side, caught: dict[str, Tensor]
+    name: str, layer: Layer, side: Side, caught: dict[str, Tensor]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = sides_of(module, inputs, output)
+        read, made = layer.sides(inputs, output)
         require_finite(name, read, made)
         caught[name] = read if side == "inputs" else made
 

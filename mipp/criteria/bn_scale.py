@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from mipp.activations import capture_whole
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import Member
-from mipp.graph.kinds import NORMS, TOKENWISE
 from mipp.information.moments import MomentSums
+from mipp.layers import layer_at
 from mipp.selection.scores import GroupScores
 
 
@@ -27,36 +26,25 @@ def score_bn_scale(given: CriterionInput) -> GroupScores:
     """
     scores, bare = {}, {}
     for name, group in given.graph.groups.items():
-        norms = [m for m in group.passengers if _is_norm(given.model, m)]
+        factors = [(m, layer_at(given.model, m.module).factors) for m in group.passengers]
+        norms = [(m, own.detach().abs()) for m, own in factors if own is not None]
         if norms:
-            scores[name] = _mean(norms, lambda m: _factors(given.model.get_submodule(m.module)))
+            scores[name] = _mean(norms)
         else:
             bare[name] = [m for m in group.producers if _has_weights(given.model, m)]
     if bare:
         spreads = _spreads(given, [m.module for members in bare.values() for m in members])
-        scores |= {name: _mean(bare[name], lambda m: spreads[m.module]) for name in bare}
+        scores |= {n: _mean([(m, spreads[m.module]) for m in ms]) for n, ms in bare.items()}
     return {name: scores[name] for name in given.graph.groups}
-
-
-def _is_norm(model: nn.Module, member: Member) -> bool:
-    return isinstance(model.get_submodule(member.module), NORMS)
 
 
 def _has_weights(model: nn.Module, member: Member) -> bool:
     return any(True for _ in model.get_submodule(member.module).parameters())
 
 
-def _factors(norm: nn.Module) -> Tensor:
-    """Absolute factors (features,); 1 where the norm has none."""
-    if norm.weight is None:
-        return torch.ones(norm.num_features)
-    assert isinstance(norm.weight, Tensor)
-    return norm.weight.detach().abs()
-
-
-def _mean(members: Sequence[Member], values: Callable[[Member], Tensor]) -> npt.NDArray[np.float64]:
-    """Per channel, the mean of a value over its features and members."""
-    per_member = [values(m).double().cpu().numpy()[m.features].mean(1) for m in members]
+def _mean(values: Sequence[tuple[Member, Tensor]]) -> npt.NDArray[np.float64]:
+    """Per channel, the mean of a value (features,) over its features and members."""
+    per_member = [value.double().cpu().numpy()[m.features].mean(1) for m, value in values]
     return np.asarray(np.mean(per_member, axis=0))
 
 
@@ -65,7 +53,7 @@ def _spreads(given: CriterionInput, layers: Sequence[str]) -> dict[str, Tensor]:
     sums = {name: MomentSums() for name in layers}
     for outputs in capture_whole(given.model, layers, "outputs", given.inputs()):
         for name, y in outputs.items():
-            tokens = isinstance(given.model.get_submodule(name), TOKENWISE)
+            tokens = layer_at(given.model, name).outputs.axis == -1
             rows = (y if tokens else y.movedim(1, -1)).flatten(0, -2)
             sums[name].add(rows[:, :0], rows)
     found = {name: one.moments() for name, one in sums.items()}

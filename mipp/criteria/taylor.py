@@ -12,7 +12,7 @@ from mipp.criteria.shared.criterion import CriterionInput, sum_over_producers
 from mipp.criteria.shared.samples import minibatches
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, count
-from mipp.layers.attention import is_plain
+from mipp.layers import layer_at, layer_of
 from mipp.selection.scores import GroupScores
 
 MINIBATCH = 256  # images; part of the definition, since the change of each is squared
@@ -27,11 +27,14 @@ def score_taylor(given: CriterionInput) -> GroupScores:
     """
     model = given.model
     weights = {
-        name: module.in_proj_weight if is_plain(module) else module.weight
+        name: getattr(module, layer.filters)
         for name, module in model.named_modules()
-        if is_plain(module) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
+        if (layer := layer_of(module)) is not None and layer.filters is not None
     }
-    totals = {name: torch.zeros(w.shape[0], device=w.device) for name, w in weights.items()}
+    totals = {
+        name: torch.zeros(layer_at(model, name).outputs.features, device=weight.device)
+        for name, weight in weights.items()
+    }
     with evaluating(model), torch.enable_grad(), _thawed(weights.values()):
         for parts in minibatches(given, MINIBATCH):
             for name, change in _changes(given, weights, parts).items():
@@ -71,6 +74,7 @@ def _changes(
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             if gradient is not None:
-                change = (gradient * weight.detach()).flatten(1).sum(1)
+                layer = layer_at(given.model, name)
+                change = layer.by_output(gradient * weight.detach()).sum(1)
                 changes[name] = changes.get(name, 0) + change
     return changes

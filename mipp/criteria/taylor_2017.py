@@ -14,8 +14,8 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import mean_over_images
 from mipp.criteria.shared.unit_gates import differentiable
 from mipp.graph import ChannelGraph
-from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, call, count
+from mipp.layers import Layer, layer_at
 from mipp.selection.scores import GroupScores
 
 
@@ -58,8 +58,9 @@ def _gated_reading(
     for name, group in graph.groups.items():
         for member in group.consumers:
             features = torch.from_numpy(member.features)
-            hook = partial(_gate_inputs, gates=gates[name], features=features)
-            handles.append(model.get_submodule(member.module).register_forward_pre_hook(hook))
+            layer = layer_at(model, member.module)
+            hook = partial(_gate_inputs, layer=layer, gates=gates[name], features=features)
+            handles.append(layer.module.register_forward_pre_hook(hook))
     try:
         yield
     finally:
@@ -68,20 +69,13 @@ def _gated_reading(
 
 
 def _gate_inputs(
-    module: nn.Module, arguments: tuple[Any, ...], gates: Tensor, features: Tensor
+    module: nn.Module, arguments: tuple[Any, ...], layer: Layer, gates: Tensor, features: Tensor
 ) -> tuple[Any, ...]:
     x = arguments[0]
-    axis = x.ndim - 1 if isinstance(module, TOKENWISE) else 1
+    axis = layer.inputs.axis % x.ndim
     values = gates.repeat_interleave(features.shape[1], 1)
     factor = gates.new_ones(len(gates), x.shape[axis])
     factor = factor.index_copy(1, features.flatten().to(gates.device), values)
     shape = [1] * x.ndim
-    shape[_images_axis(module, x)], shape[axis] = factor.shape
-    read = x * factor.view(shape)
-    same = 3 if isinstance(module, nn.MultiheadAttention) else 1  # query, key and value
-    return (read,) * same + arguments[same:]
-
-
-def _images_axis(module: nn.Module, x: Tensor) -> int:
-    apart = isinstance(module, nn.MultiheadAttention) and not module.batch_first and x.ndim == 3
-    return 1 if apart else 0
+    shape[layer.images_axis(x)], shape[axis] = factor.shape
+    return layer.with_input(arguments, x * factor.view(shape))

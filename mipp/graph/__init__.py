@@ -4,11 +4,11 @@ from mipp.graph.build import build_graph
 from mipp.graph.channels import (
     ChannelGraph,
     ChannelGroup,
-    IntArray,
     LayerCost,
     LayerPair,
     Member,
 )
+from mipp.layers import IntArray
 
 __all__ = [
     "ChannelGraph",

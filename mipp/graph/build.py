@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -17,7 +16,7 @@ from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
 from mipp.graph.trail import Trail, run_once
 from mipp.inputs import Inputs, call
-from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers import Layer, layer_at
 
 
 def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
@@ -90,7 +89,7 @@ def _assemble(
         for member in group.producers
     }
     pairs = [
-        _pair(name, member, modules[member.module], trail.positions[member.module], owners)
+        _pair(name, member, layer_at(model, member.module), trail.positions[member.module], owners)
         for name, group in groups.items()
         for member in sorted(group.consumers, key=lambda m: trail.position(m.module))
     ]
@@ -118,11 +117,11 @@ def _life(group: ChannelGroup, trail: Trail) -> Life:
 def _pair(
     group: str,
     member: Member,
-    consumer: nn.Module,
+    consumer: Layer,
     positions: int,
     owners: Mapping[str, tuple[str, Member]],
 ) -> LayerPair:
-    kind, targets = _kind(consumer)
+    targets = consumer.outputs.features
     owner, produced = owners.get(member.module, (None, None))
     channel = np.full(targets, -1, np.int64)
     if produced is not None:
@@ -132,20 +131,10 @@ def _pair(
         name=f"{group}--{member.module}",
         group=group,
         consumer=member.module,
-        kind=kind,
+        kind=consumer.kind,
         features=member.features,
         targets=targets,
         positions=positions,
         owner=owner,
         channel=channel,
     )
-
-
-def _kind(consumer: nn.Module) -> tuple[Literal["conv", "linear", "shortcut", "attention"], int]:
-    """Kind of a pair and the number of its targets."""
-    if isinstance(consumer, nn.MultiheadAttention):
-        return "attention", consumer.in_proj_weight.shape[0]
-    if isinstance(consumer, nn.Linear):
-        return "linear", consumer.out_features
-    assert isinstance(consumer, (nn.Conv2d, PaddedShortcut))
-    return "shortcut" if isinstance(consumer, PaddedShortcut) else "conv", consumer.out_channels

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 from mipp.graph.latency import LatencyTable, Widths
-
-IntArray = npt.NDArray[np.int64]
+from mipp.layers import IntArray
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class LayerPair:
     name: str
     group: str
     consumer: str
-    kind: Literal["conv", "linear", "shortcut", "attention", "pixels"]
+    kind: str  # of the consumer's adapter, or "pixels"
     features: IntArray  # (channels, block of input features)
     targets: int
     positions: int  # of the output map, or tokens

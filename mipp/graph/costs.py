@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from mipp.graph.channels import ChannelGroup, LayerCost
-from mipp.graph.kinds import CONVS, LAYER_NORMS, TRANSPOSED
 from mipp.graph.trail import Trail
-from mipp.layers.attention import is_plain
+from mipp.layers import Layer, layer_of
 
 
 def count_costs(
@@ -25,33 +24,18 @@ def count_costs(
             makes.setdefault(member.module, {})[name] = member.features.shape[1]
     costs = []
     for name in trail.calls:
-        module = modules[name]
-        if isinstance(module, (*CONVS, nn.Linear)):
-            outputs, inputs = module.weight.shape[:2]
-            if isinstance(module, CONVS) and module.groups > 1:
-                inputs = 1
-            per_output = 1 if module.bias is not None else 0
-            weights = module.weight.numel()
-        elif is_plain(module):
-            assert isinstance(module, nn.MultiheadAttention)
-            outputs, inputs = module.in_proj_weight.shape
-            per_output = 1 if module.in_proj_bias is not None else 0
-            weights = module.in_proj_weight.numel()
-        elif name in makes and _norm_width(module) > 1:
-            outputs, inputs, weights = _norm_width(module), 1, 0
-            per_output = sum(p.numel() for p in module.parameters()) // outputs
-        elif isinstance(module, TRANSPOSED):  # never cut: its cost is a constant
-            outputs, inputs, weights, per_output = 1, 1, 0, 0
-        else:
+        layer = layer_of(modules[name])
+        if layer is None or not _counts(layer, name in makes):
             continue
+        cost = layer.cost
         costs.append(
             LayerCost(
                 module=name,
-                weights=weights,
-                per_output=per_output,
+                weights=cost.weights,
+                per_output=cost.per_output,
                 macs=trail.macs.get(name, 0),
-                in_features=inputs,
-                out_features=outputs,
+                in_features=cost.in_features,
+                out_features=cost.out_features,
                 inputs=reads.get(name, {}),
                 outputs=makes.get(name, {}),
             )
@@ -76,8 +60,10 @@ def _bare_costs(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> Iterato
             )
 
 
-def _norm_width(module: nn.Module) -> int:
-    """Channels with parameters of their own."""
-    if isinstance(module, LAYER_NORMS):
-        return module.normalized_shape[0]
-    return int(getattr(module, "num_features", 0))
+def _counts(layer: Layer, in_a_group: bool) -> bool:
+    """Whether a layer has a cost: one that carries channels only where some of them can go."""
+    if layer.role == "carries":
+        return in_a_group
+    if layer.role == "fixed":
+        return True
+    return layer.role != "parts" and any(True for _ in layer.module.parameters(recurse=False))

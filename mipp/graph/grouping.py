@@ -10,11 +10,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from mipp.graph.channels import BareParameter, ChannelGroup, IntArray, Member, SizeAttribute
+from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute
 from mipp.graph.heads import head_groups
-from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS
 from mipp.graph.record import Record, Touch
-from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers import IntArray, layer_of
 
 ROLES = ("producers", "passengers", "consumers")
 
@@ -40,7 +39,7 @@ def read_groups(
     found = []
     for touched, components in drafts.items():
         makers = [name for role, name in touched if role == "producers"]
-        roots = [name for name in makers if not isinstance(modules[name], PaddedShortcut)]
+        roots = [name for name in makers if _names_groups(modules[name])]
         if not roots:
             continue
         root = min(roots, key=lambda name: order.get(name, len(order)))
@@ -196,18 +195,20 @@ def _unsound(
             return f"{name} shares its weights with another module"
     for member in group.consumers:
         module = modules[member.module]
-        if not isinstance(module, CONSUMERS):
+        layer = layer_of(module)
+        if layer is None or not layer.sampled:
             return f"{member.module} ({type(module).__name__}) reads it"
     for member in group.producers:
         if member.features.size != len(sides["producers", member.module]):
             return f"it covers only some channels of {member.module}"
-    for member in group.passengers:
-        module = modules[member.module]
-        if not isinstance(module, (*CONVS, *NORMS, *LAYER_NORMS)):
-            return f"{member.module} ({type(module).__name__}) mixes or rescales its channels"
     if not group.consumers:
         return "no conv or linear layer reads it"
     return "it has a single channel" if group.width == 1 else ""
+
+
+def _names_groups(module: nn.Module) -> bool:
+    layer = layer_of(module)
+    return layer is None or layer.names_groups
 
 
 def _tied(model: nn.Module) -> set[str]:

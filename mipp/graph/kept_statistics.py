@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from mipp.graph.channels import IntArray
 from mipp.hooked_mode import HookedMode
+from mipp.layers import IntArray, Layer, layer_at
 
 
 class KeptStatistics(HookedMode):
@@ -27,20 +26,20 @@ class KeptStatistics(HookedMode):
     def __init__(self, model: nn.Module, dropped: Mapping[str, IntArray]) -> None:
         super().__init__()
         self._model, self._dropped = model, dropped
-        self._running: list[IntArray] = []
+        self._running: list[tuple[Layer, IntArray]] = []
 
     def hooks(self) -> Iterator[Any]:
         def leave(*_: Any) -> None:
             self._running.pop()
 
         for name, features in self._dropped.items():
+            layer = layer_at(self._model, name)
 
-            def enter(*_: Any, features: IntArray = features) -> None:
-                self._running.append(features)
+            def enter(*_: Any, layer: Layer = layer, features: IntArray = features) -> None:
+                self._running.append((layer, features))
 
-            module = self._model.get_submodule(name)
-            yield module.register_forward_pre_hook(enter)
-            yield module.register_forward_hook(leave)
+            yield layer.module.register_forward_pre_hook(enter)
+            yield layer.module.register_forward_hook(leave)
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
@@ -50,15 +49,9 @@ class KeptStatistics(HookedMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function not in (F.layer_norm, F.rms_norm) or not self._running:
+        layer, features = self._running[-1] if self._running else (None, None)
+        if layer is None or getattr(function, "__name__", "") not in layer.operators:
             return function(*args, **kwargs)
-        x: Tensor = args[0]
-        kept = torch.ones(x.shape[-1], dtype=torch.bool)
-        kept[torch.from_numpy(self._running[-1])] = False
-        factors = {
-            name: value[kept] if isinstance(value, Tensor) else value
-            for name, value in kwargs.items()
-        }
-        result = torch.zeros_like(x)
-        result[..., kept] = function(x[..., kept], (int(kept.sum()),), *args[2:], **factors)
-        return result
+        kept = torch.ones(layer.outputs.features, dtype=torch.bool)
+        kept[torch.from_numpy(features)] = False
+        return layer.on_kept(function, args, kwargs, kept)

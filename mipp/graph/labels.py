@@ -11,34 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.graph import module_rules, operation_rules
-from mipp.graph.operations import (
-    BATCH_NORMS,
-    JOINS,
-    KEEPS,
-    LAYER_NORM_KERNELS,
-    MEANS,
-    MOVES,
-    NORMALISES,
-    POINTWISE,
-    POOLED_AXES,
-)
-from mipp.graph.record import Record
-from mipp.graph.tracker import Tracker
+from mipp.graph.operations import JOINS, KEEPS, MEANS, MOVES, NORMALISES, POINTWISE, POOLED_AXES
+from mipp.graph.record import Record, Uncovered
+from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
 
 
 def record_labels(model: nn.Module, run: Any) -> Record:
     """What `run()`, a forward pass of the model, does with channels."""
     tracker = Tracker(model)
-    with _scopes(model, tracker), torch.no_grad():
-        with _Follower(tracker):
+    with _scopes(tracker), torch.no_grad():
+        with _Functions(tracker), _Operators(tracker):
             output = run()
         for tensor in tensors_in(output):
             tracker.record.fix(tracker.labels_of(tensor), "feeds the network's output")
@@ -46,26 +38,27 @@ def record_labels(model: nn.Module, run: Any) -> Record:
 
 
 @contextmanager
-def _scopes(model: nn.Module, tracker: Tracker) -> Iterator[None]:
-    """The tracker knows which module is running."""
+def _scopes(tracker: Tracker) -> Iterator[None]:
+    """The tracker knows which module is running, and follows some of them as a whole."""
 
-    def enter(name: str) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            tracker.scope.append((name, module))
-            tracker.alike.append(
-                len(arguments) > 2 and arguments[0] is arguments[1] is arguments[2]
-            )
+    def enter(place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
+        tracker.scope.append(place)
+        tracker.arguments.append((*args, *kwargs.values()))
+        tracker.wholes += place.whole
 
-        return hook
-
-    def leave(module: nn.Module, arguments: Any, output: Any) -> None:
+    def leave(place: Place, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        tracker.wholes -= place.whole
+        read = tensors_in((args, kwargs))
+        if place.whole and not tracker.wholes and read:
+            module_rules.follow_layer(tracker, place, read[0], output)
         tracker.scope.pop()
-        tracker.alike.pop()
+        tracker.arguments.pop()
 
     handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(name)))
-        handles.append(module.register_forward_hook(leave))
+    for place in tracker.places.values():
+        module = place.module
+        handles.append(module.register_forward_pre_hook(partial(enter, place), with_kwargs=True))
+        handles.append(module.register_forward_hook(partial(leave, place), with_kwargs=True))
     try:
         yield
     finally:
@@ -73,8 +66,30 @@ def _scopes(model: nn.Module, tracker: Tracker) -> Iterator[None]:
             handle.remove()
 
 
-class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation, and applies the rule for it."""
+class _Functions(TorchFunctionMode):
+    """Sees functions of torch that do a layer's work, of whatever operators they are made."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__()
+        self.tracker = tracker
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        tracker, kwargs = self.tracker, kwargs or {}
+        name, operands = getattr(function, "__name__", ""), tensors_in((args, kwargs))
+        if tracker.wholes or tracker.worker(name, operands) is None:
+            return function(*args, **kwargs)
+        tracker.wholes += 1
+        output = function(*args, **kwargs)
+        tracker.wholes -= 1
+        if not module_rules.follow_operator(tracker, name, operands, output):
+            tracker.fix(operands, output, name)
+        return output
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator, and applies the rule for it."""
 
     def __init__(self, tracker: Tracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -88,32 +103,14 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         self.tracker.hand_on_owner(name, args, output)
-        try:
-            self._follow(name, func, args, kwargs, output)
-        except (RuntimeError, TypeError, IndexError, ValueError, AssertionError):
-            # an overload that its rule does not cover: like any unknown operation, it mixes
-            self.tracker.fix(tensors_in((args, kwargs)), output, name)
+        if not self.tracker.wholes:
+            operands = tensors_in((args, kwargs))
+            try:
+                if not module_rules.follow_operator(self.tracker, name, operands, output):
+                    self._follow_operation(name, func, args, kwargs, output)
+            except Uncovered:  # like any unknown operator, it mixes
+                self.tracker.fix(operands, output, name)
         return output
-
-    def _follow(self, name: str, func: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if not self._follow_module(name, args, output):
-            self._follow_operation(name, func, args, kwargs, output)
-
-    def _follow_module(self, name: str, args: Any, output: Any) -> bool:
-        """Whether the operation is the work of a module that the rules know."""
-        if name == "convolution" or name.endswith("_convolution"):
-            module_rules.convolve(self.tracker, args, output)
-        elif name in ("addmm", "mm", "linear"):
-            return module_rules.multiply(self.tracker, name, args, output)
-        elif name in BATCH_NORMS:
-            module_rules.batch_normalise(self.tracker, args, output)
-        elif name in LAYER_NORM_KERNELS:
-            module_rules.layer_normalise(self.tracker, name, args, output)
-        elif name == "mean" and len(args) > 1:
-            return module_rules.mean_square(self.tracker, args, output)
-        else:
-            return False
-        return True
 
     def _follow_operation(self, name: str, func: Any, args: Any, kwargs: Any, output: Any) -> None:
         tracker, operands = self.tracker, tensors_in((args, kwargs))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mipp.graph.kinds import LAYER_NORMS
 from mipp.graph.label_axes import constant, on_cpu, varying_axes
 from mipp.graph.operations import VIEWS, WIDTHS
-from mipp.graph.record import NONE, Labels
-from mipp.graph.tracker import KNOWN, Tracker
+from mipp.graph.record import NONE, Labels, Uncovered
+from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
 
 
@@ -27,7 +26,7 @@ def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> No
         tracker.fix([args[0]], output, name)
         return
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout")}
-    moved = func(labels.contiguous(), *on_cpu(args[1:]), **on_cpu(kwargs))
+    moved = _on_labels(func, labels.contiguous(), *on_cpu(args[1:]), **on_cpu(kwargs))
     if name in VIEWS:
         varying = varying_axes(moved)
         if len(varying) > len(varying_axes(labels)):  # its sizes may not follow a cut
@@ -42,10 +41,18 @@ def join(tracker: Tracker, name: str, func: Any, args: Any, kwargs: Any, output:
     """Concatenation and padding keep every label."""
     if name == "constant_pad_nd":
         labels = tracker.labels_of(args[0])
-        tracker.put(output, func(labels, args[1], NONE))
+        tracker.put(output, _on_labels(func, labels, args[1], NONE))
         return
     parts = [tracker.labelled(tensor) for tensor in args[0]]
-    tracker.put(output, func(parts, *args[1:], **kwargs))
+    tracker.put(output, _on_labels(func, parts, *args[1:], **kwargs))
+
+
+def _on_labels(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """What an operator makes of labels in the place of its tensors."""
+    try:
+        return func(*args, **kwargs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise Uncovered from error
 
 
 def keep(tracker: Tracker, args: Any, output: Any) -> None:
@@ -64,6 +71,8 @@ def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
         dims = args[2]
     x = args[0]
     dims = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    if not all(isinstance(d, int) and d < x.ndim for d in dims):
+        raise Uncovered
     dims = [d % x.ndim for d in dims] or list(range(x.ndim))
     labels = tracker.labels_of(x)
     if labels is None or not all(tracker.is_constant(x, d) for d in dims):
@@ -71,6 +80,8 @@ def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
     for d in dims:
         labels = labels.narrow(d, 0, 1)
     for tensor in tensors_in(output):
+        if tensor.numel() != labels.numel():
+            raise Uncovered
         tracker.put(tensor, labels.reshape(tensor.shape))
     return True
 
@@ -83,12 +94,18 @@ def pool(tracker: Tracker, x: Tensor, output: Any, axes: int) -> None:
     labels = tracker.labelled(x)
     for axis in range(1, axes + 1):
         labels = labels.narrow(-axis, 0, 1)
-    tracker.put(tensors_in(output)[0], labels.expand(tensors_in(output)[0].shape))
+    pooled = tensors_in(output)[0]
+    if pooled.shape[:-axes] != x.shape[:-axes]:
+        raise Uncovered
+    tracker.put(pooled, labels.expand(pooled.shape))
 
 
 def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
     """Element-wise operations couple the labels that meet."""
-    shape = tensors_in(output)[0].shape
+    made = {tensor.shape for tensor in tensors_in(output)}
+    if len(made) != 1 or not all(_spreads(tensor.shape, *made) for tensor in operands):
+        raise Uncovered
+    [shape] = made
     rank = len(shape)
     sides = []
     for tensor in operands:
@@ -101,6 +118,12 @@ def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
     result = _couple(tracker, sides, set().union(*varying), shape)
     for tensor in tensors_in(output):
         tracker.put(tensor, result if bool((result >= 0).any()) else None)
+
+
+def _spreads(shape: torch.Size, over: torch.Size) -> bool:
+    """Whether a tensor of one shape meets every element of another."""
+    pairs = zip(reversed(shape), reversed(over), strict=False)
+    return len(shape) <= len(over) and all(size in (1, whole) for size, whole in pairs)
 
 
 def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: torch.Size) -> Labels:
@@ -122,20 +145,19 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
 
 
 def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
-    """Some layers add their bias, or multiply by their weight, apart."""
+    """Some layers add their bias, or multiply by their factors, apart."""
     holder = tracker.holder(tensor)
-    if holder is None:
+    if holder is None or holder.layer is None or holder.layer.role == "parts" or tensor.ndim > 1:
         return False
-    module = holder[1]
-    bias = isinstance(module, nn.Linear) and getattr(module, "bias", None) is tensor
-    return bias or isinstance(module, LAYER_NORMS)
+    own = holder.layer.outputs.tensors
+    return any(getattr(holder.layer.module, name) is tensor for name in own)
 
 
 def _note_sizes(tracker: Tracker, moved: Labels, axis: int) -> None:
     """Attributes from which the running module may have read the size of this axis."""
-    if not tracker.scope or isinstance(tracker.scope[-1][1], KNOWN):
-        return  # surgery knows the numbers that these keep
-    name, module = tracker.scope[-1]
+    if not tracker.scope or tracker.scope[-1].known:
+        return  # its adapter knows the numbers that it keeps
+    name, module = tracker.scope[-1].name, tracker.scope[-1].module
     size = moved.shape[axis]
     features = moved.movedim(axis, 0).reshape(size, -1).amax(1)
     for attribute in WIDTHS:

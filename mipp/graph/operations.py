@@ -24,10 +24,6 @@ POOLS = {
 POOLED_AXES = {"avg_pool1d": 1, "adaptive_avg_pool1d": 1, "max_pool3d_with_indices": 3,
                "avg_pool3d": 3, "_adaptive_avg_pool3d": 3} | dict.fromkeys(POOLS, 2)  # fmt: skip
 NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
-BATCH_NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-               "batch_norm", "_native_batch_norm_legit", "miopen_batch_norm",
-               "_batch_norm_no_update", "batch_norm_with_update"}  # fmt: skip
-LAYER_NORM_KERNELS = {"native_layer_norm", "_fused_rms_norm"}
 # Attributes of a module from which its forward may read the size of a stream.
 WIDTHS = ("channels", "d_model", "dim", "embed_dim", "features", "hidden_dim", "hidden_size",
           "width")  # fmt: skip

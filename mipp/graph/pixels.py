@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGraph, LayerPair
-from mipp.graph.kinds import CONVS
+from mipp.layers import Window, layer_of
 
 PIXELS = "pixels"  # stands for the network's input among the groups
 TARGETS = 4096  # of a first layer's outputs at most, while every pixel is still read
@@ -37,8 +37,11 @@ def pixel_pairs(model: nn.Module, graph: ChannelGraph, example: Tensor) -> tuple
 
         return hook
 
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*CONVS, nn.Linear))]
-    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers]
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if (layer := layer_of(module)) is not None and layer.filters is not None
+    ]
     try:
         with evaluating(model), torch.no_grad():
             model(example)
@@ -50,20 +53,21 @@ def pixel_pairs(model: nn.Module, graph: ChannelGraph, example: Tensor) -> tuple
 
 def thin_out(module: nn.Module, output: Tensor) -> Tensor:
     """Outputs of a first layer that count as targets, (n, channels, positions)."""
-    if not isinstance(module, CONVS):
+    layer = layer_of(module)
+    window = layer.window if layer is not None else None
+    if window is None:
         return output[:, :, None]
-    rows, columns = (torch.tensor(side, device=output.device) for side in grid(module, output))
+    rows, columns = (torch.tensor(side, device=output.device) for side in grid(window, output))
     return output[:, :, rows[:, None], columns].flatten(2)
 
 
-def grid(module: nn.Module, output: Tensor) -> tuple[list[int], list[int]]:
+def grid(window: Window, output: Tensor) -> tuple[list[int], list[int]]:
     """Rows and columns of a convolution's output map that count as targets.
 
     As far apart as it takes to stay under `TARGETS` outputs, but never so far that a pixel that
     the layer reads is under no kernel; the last row and column always count.
     """
-    assert isinstance(module, CONVS)
-    furthest = max(1, min(k // s for k, s in zip(module.kernel_size, module.stride, strict=True)))
+    furthest = max(1, min(k // s for k, s in zip(window.kernel, window.stride, strict=True)))
     channels, height, width = output.shape[1:]
     for step in range(1, furthest + 1):
         rows, columns = (

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
-from mipp.graph.channels import ChannelGroup, IntArray
+from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kept_statistics import KeptStatistics
-from mipp.graph.kinds import LAYER_NORMS, TOKENWISE
 from mipp.inputs import Inputs, call, each, tensors_in
+from mipp.layers import IntArray, Layer, layer_at
 
 TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
@@ -176,23 +176,21 @@ def _zeroed(
     gone: dict[str, list[IntArray]] = {}
     for name, group in groups.items():
         for member in group.consumers:
-            module = model.get_submodule(member.module)
+            layer = layer_at(model, member.module)
             features = torch.from_numpy(member.features[dropped[name]].ravel())
-            axis = -1 if isinstance(module, TOKENWISE) else 1
 
             def zero(
                 module: nn.Module,
                 arguments: tuple[Any, ...],
+                layer: Layer = layer,
                 features: Tensor = features,
-                axis: int = axis,
             ) -> tuple[Any, ...]:
-                filled = arguments[0].index_fill(axis, features, 0.0)
-                same = 3 if isinstance(module, nn.MultiheadAttention) else 1  # query, key, value
-                return (filled,) * same + arguments[same:]
+                filled = arguments[0].index_fill(layer.inputs.axis, features, 0.0)
+                return layer.with_input(arguments, filled)
 
-            handles.append(module.register_forward_pre_hook(zero))
+            handles.append(layer.module.register_forward_pre_hook(zero))
         for member in group.passengers:
-            if isinstance(model.get_submodule(member.module), LAYER_NORMS):
+            if layer_at(model, member.module).couples:
                 left_out = member.features[dropped[name]].ravel()
                 gone.setdefault(member.module, []).append(left_out)
     try:

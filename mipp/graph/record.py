@@ -14,6 +14,10 @@ Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a chan
 NONE = -1
 
 
+class Uncovered(Exception):
+    """An overload of an operator that the rule for it does not cover."""
+
+
 @dataclass(frozen=True)
 class Touch:
     """One side of a module, or a bare parameter, with the label of each of its features."""

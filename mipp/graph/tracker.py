@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mipp.graph.kinds import CONVS, LAYER_NORMS, NORMS, TRANSPOSED
 from mipp.graph.label_axes import constant
 from mipp.graph.record import NONE, Labels, Record
 from mipp.inputs import tensors_in
+from mipp.layers import Layer, layer_of
 
-# Modules whose own parameters the rules know; those of others are bare.
-KNOWN = (*CONVS, *TRANSPOSED, *NORMS, *LAYER_NORMS, nn.Linear, nn.MultiheadAttention)
+
+@dataclass(frozen=True)
+class Place:
+    """A module of the network, its name, and its adapter if it has one."""
+
+    name: str
+    module: nn.Module
+    layer: Layer | None
+
+    @property
+    def known(self) -> Layer | None:
+        """The adapter of a layer whose own parameters the rules know; those of others are bare."""
+        return self.layer if self.layer is not None and self.layer.role != "parts" else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether a call is followed as a whole, since no operator is known to do its work."""
+        return self.known is not None and not self.known.operators
+
+    def __str__(self) -> str:
+        return f"{self.name} ({type(self.module).__name__})"
 
 
 class Tracker:
@@ -21,15 +41,18 @@ class Tracker:
 
     def __init__(self, model: nn.Module) -> None:
         self.record = Record()
-        self.scope: list[tuple[str, nn.Module]] = []
-        self.alike: list[bool] = []  # per module in scope: query, key and value are one tensor
+        self.places = {name: Place(name, m, layer_of(m)) for name, m in model.named_modules()}
+        self.scope: list[Place] = []
+        self.arguments: list[tuple[Any, ...]] = []  # per module in scope
+        self.wholes = 0  # running modules that are followed as a whole: nothing inside them is
         self._labels: dict[int, tuple[Tensor, Labels]] = {}  # the tensor is kept alive
-        self._owners: dict[int, tuple[str, nn.Module, Tensor]] = {}
+        self._owners: dict[int, tuple[Place, Tensor]] = {}
         self._bare: dict[int, tuple[str, Tensor]] = {}
-        for name, module in model.named_modules():
+        for name, place in self.places.items():
+            module = place.module
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                self._owners.setdefault(id(tensor), (name, module, tensor))
-            if isinstance(module, KNOWN):
+                self._owners.setdefault(id(tensor), (place, tensor))
+            if place.known:
                 continue
             for key, parameter in module.named_parameters(recurse=False):
                 self._bare[id(parameter)] = (f"{name}.{key}" if name else key, parameter)
@@ -93,17 +116,18 @@ class Tracker:
             self.record.couple(first.expand(table.shape), table)
         return first.reshape(-1)
 
-    def owner(self, weight: Any) -> tuple[str, nn.Module | None]:
-        """The module that holds a weight; the running one if none does."""
-        found = self.holder(weight)
-        if found is not None:
-            return found
-        return (self.scope[-1][0], self.scope[-1][1]) if self.scope else ("the network", None)
-
-    def holder(self, weight: Any) -> tuple[str, nn.Module] | None:
+    def holder(self, weight: Any) -> Place | None:
         """The module that holds a weight, if one does."""
         found = self._owners.get(id(weight))
-        return None if found is None else (found[0], found[1])
+        return None if found is None else found[0]
+
+    def worker(self, operator: str, weights: list[Tensor]) -> Place | None:
+        """The layer whose work an operator does: it holds a weight, or it is running."""
+        running = [self.scope[-1]] if self.scope else []
+        for place in (*map(self.holder, weights), *running):
+            if place is not None and place.known and operator in place.known.operators:
+                return place
+        return None
 
     def hand_on_owner(self, name: str, args: tuple[Any, ...], output: Any) -> None:
         """A view or a copy of a weight is still that weight."""
@@ -111,7 +135,7 @@ class Tracker:
         if passed and args and isinstance(output, Tensor):
             owner = self._owners.get(id(args[0]))
             if owner is not None:
-                self._owners[id(output)] = (owner[0], owner[1], output)
+                self._owners[id(output)] = (owner[0], output)
 
     def fix(self, operands: list[Tensor], output: Any, what: str) -> None:
         """Channels of the operands are mixed: they cannot go, and the output carries none."""
@@ -122,9 +146,8 @@ class Tracker:
 
     def where(self, what: str = "") -> str:
         """The place in the network that is running, in words."""
-        if not self.scope or not self.scope[-1][0]:
+        if not self.scope or not self.scope[-1].name:
             return f"{what or 'an operation'} in forward"
-        name, module = self.scope[-1]
-        leaf = not any(True for _ in module.children())
-        kind = type(module).__name__
-        return f"{name} ({kind})" if leaf or not what else f"{what} in {name} ({kind})"
+        place = self.scope[-1]
+        leaf = not any(True for _ in place.module.children())
+        return str(place) if leaf or not what else f"{what} in {place}"

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
-from mipp.graph.kinds import CONSUMERS, CONVS, LAYER_NORMS, NORMS, TRANSPOSED
 from mipp.inputs import Inputs, call, tensors_of
-from mipp.layers.attention import is_plain
-
-LAYERS = (*CONVS, *NORMS, *LAYER_NORMS, nn.Linear)  # though a subclass may hold an activation
+from mipp.layers import Layer, layer_of
 
 
 @dataclass
@@ -42,27 +39,21 @@ class _Recorder:
         """Before a call."""
         self.trail.calls[name] = self.trail.calls.get(name, 0) + 1
 
-    def watch(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """After a call."""
-        if isinstance(module, nn.MultiheadAttention) and inputs:
-            tokens = inputs[0].numel() // inputs[0].shape[-1]
-            self.trail.positions[name] = tokens
-            self._add_macs(name, tokens * module.in_proj_weight.numel())
-        if not inputs or not isinstance(output, Tensor):
+    def watch(
+        self, name: str, layer: Layer, module: nn.Module, inputs: tuple[Any, ...], output: Any
+    ) -> None:
+        """After a call of a layer."""
+        trail = self.trail
+        if not inputs:
             return
-        if isinstance(module, CONSUMERS):
-            width = output.shape[-1 if isinstance(module, nn.Linear) else 1]
-            self.trail.positions[name] = output[0].numel() // width
-        if isinstance(module, (*CONVS, nn.Linear)):
+        if layer.sampled:
+            trail.positions[name] = layer.positions(layer.made_shape(inputs, output))
+        if macs := layer.macs(inputs, output):
+            trail.macs[name] = trail.macs.get(name, 0) + macs
+        if layer.filters is not None and isinstance(output, Tensor):
             self._makers[id(output)] = (name, output)
-            self._add_macs(name, output.numel() * module.weight[0].numel())
-        if isinstance(module, TRANSPOSED):
-            self._add_macs(name, inputs[0].numel() * module.weight[0].numel())
-        if isinstance(module, NORMS) and id(inputs[0]) in self._makers:
-            self.trail.norm_after[self._makers[id(inputs[0])][0]] = name
-
-    def _add_macs(self, name: str, macs: int) -> None:
-        self.trail.macs[name] = self.trail.macs.get(name, 0) + macs
+        if layer.statistics is not None and id(inputs[0]) in self._makers:
+            trail.norm_after[self._makers[id(inputs[0])][0]] = name
 
 
 def run_once(model: nn.Module, example: Inputs) -> Trail:
@@ -73,16 +64,18 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     ModelError : it does not run.
     """
     recorder = _Recorder()
-    leaves = [
-        (name, module)
-        for name, module in model.named_modules()
-        if is_plain(module)
-        or isinstance(module, LAYERS)
-        or not any(True for _ in module.children())
+    layers = {name: (module, layer_of(module)) for name, module in model.named_modules()}
+    handles = [
+        module.register_forward_hook(partial(recorder.watch, name, layer))
+        for name, (module, layer) in layers.items()
+        if layer is not None and layer.role != "parts"
     ]
-    handles = [m.register_forward_hook(partial(recorder.watch, name)) for name, m in leaves]
     # before it runs: an attention projects its input before the module within runs
-    handles += [m.register_forward_pre_hook(partial(recorder.count, name)) for name, m in leaves]
+    handles += [
+        module.register_forward_pre_hook(partial(recorder.count, name))
+        for name, (module, layer) in layers.items()
+        if (layer is not None and layer.role != "parts") or not any(True for _ in module.children())
+    ]
     try:
         with evaluating(model), torch.no_grad():
             call(model, example)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
-from mipp.graph import ChannelGraph, ChannelGroup, IntArray, LayerCost, Member
+from mipp.graph import ChannelGraph, ChannelGroup, LayerCost, Member
 from mipp.graph.cutting import cut_channels
-from mipp.graph.kinds import CONVS
 from mipp.inputs import Inputs, call
+from mipp.layers import Layer, layer_at
 
 EDGES = (0, 1 / 4, 1 / 2, 3 / 4, 1)  # shares of a width where both sides vary; 0: one
 FINE = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)  # where one side does
@@ -51,6 +51,11 @@ class Part:
     cost: LayerCost
     calls: tuple[Call, ...]
 
+    @property
+    def layer(self) -> Layer:
+        """The module's adapter."""
+        return layer_at(self.module, "")
+
     def key(self) -> str:
         """Equal for modules that take equal time at equal widths."""
         shapes = [_shapes(value) for c in self.calls for value in (*c.args, *c.kwargs.values())]
@@ -63,7 +68,7 @@ class Part:
         cost = self.cost
         shares = EDGES if cost.inputs and cost.outputs else FINE
         inputs = _widths(cost.in_features, 1, shares) if cost.inputs else (cost.in_features,)
-        step = _step(self.module)
+        step = self.layer.outputs.each().shape[1]
         outputs = _widths(cost.out_features, step, shares) if cost.outputs else (cost.out_features,)
         return inputs, outputs
 
@@ -72,31 +77,29 @@ class Part:
         groups, dropped = {}, {}
         sides = (("in", inputs, self.cost.in_features), ("out", outputs, self.cost.out_features))
         for side, width, full in sides:
-            step = 1 if side == "in" else _step(self.module)
-            features = _channels(self.module, full // step, step)
+            features = np.arange(full)[:, None] if side == "in" else self.layer.outputs.each()
+            step = features.shape[1]
             member = (Member("", features),)
             reads, makes = ((), member) if side == "out" else (member, ())
             groups[side] = ChannelGroup(side, len(features), makes, (), reads)
             dropped[side] = np.arange(width // step, full // step)
         module = cut_channels(self.module, groups, dropped)
-        if isinstance(module, nn.MultiheadAttention):
-            module.out_proj = nn.Identity()  # type: ignore[assignment]  # a module of its own
+        layer_at(module, "").alone()
         return module
 
     def inputs_at(self, inputs: int, outputs: int, device: torch.device) -> list[_Arguments]:
         """Arguments of every call for a module of these widths."""
-        axis = _channel_axis(self.module)
+        axis = self.layer.inputs.axis
         own = self.cost.in_features if self.cost.inputs else None
         found = []
         for made in self.calls:
-            args = list(made.args)
-            if axis is not None:
-                shape = list(args[0].shape)
-                if own is not None:
-                    shape[axis] = shape[axis] * inputs // own
-                elif self.cost.outputs and _carries(self.module):
-                    shape[axis] = shape[axis] * outputs // self.cost.out_features
-                args[0] = torch.empty(shape, dtype=args[0].dtype, device="meta")
+            shape = list(made.args[0].shape)
+            if own is not None:
+                shape[axis] = shape[axis] * inputs // own
+            elif self.cost.outputs and self.layer.role in ("carries", "both"):
+                shape[axis] = shape[axis] * outputs // self.cost.out_features
+            read = torch.empty(shape, dtype=made.args[0].dtype, device="meta")
+            args = self.layer.with_input(made.args, read)
             kwargs = {key: _filled(value, device) for key, value in made.kwargs.items()}
             found.append(([_filled(value, device) for value in args], kwargs))
         return found
@@ -130,37 +133,6 @@ def parts_of(model: nn.Module, graph: ChannelGraph, images: Inputs) -> dict[str,
         for handle in handles:
             handle.remove()
     return {name: Part(modules[name], cost, tuple(calls[name])) for name, cost in costs.items()}
-
-
-def _carries(module: nn.Module) -> bool:
-    """Whether a module's outputs are its inputs' channels, as in a norm or grouped convolution."""
-    return not isinstance(module, nn.Linear) and not (
-        isinstance(module, CONVS) and module.groups == 1
-    )
-
-
-def _channel_axis(module: nn.Module) -> int | None:
-    if isinstance(module, nn.MultiheadAttention):
-        return None  # the embedding stays whole
-    if isinstance(module, nn.Linear):
-        return -1
-    return -module.weight.ndim + 1 if isinstance(module, CONVS) else 1
-
-
-def _step(module: nn.Module) -> int:
-    """Output features that only go together."""
-    if isinstance(module, nn.MultiheadAttention):
-        return 3 * int(module.head_dim)
-    if isinstance(module, CONVS) and module.groups > 1:
-        return module.out_channels // module.groups
-    return 1
-
-
-def _channels(module: nn.Module, channels: int, step: int) -> IntArray:
-    """Features of each channel, (channels, features)."""
-    if isinstance(module, nn.MultiheadAttention):  # any feature of a head stands for it
-        return np.arange(channels)[:, None] * int(module.head_dim)
-    return np.arange(channels * step).reshape(channels, step)
 
 
 def _widths(full: int, step: int, shares: tuple[float, ...]) -> tuple[int, ...]:

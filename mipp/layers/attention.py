@@ -6,16 +6,20 @@ its head size follows from the width of the embedding, so that no head could be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.layers.window_attention import HOME, attend_windows, is_window_attention
+from mipp.layers.layer import Heads, IntArray, Layer, Side, SideName
+from mipp.layers.rows import token_rows
+from mipp.layers.table import register_layer
+
+OPERATORS = frozenset({"addmm", "mm", "linear"})
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -26,21 +30,6 @@ def is_plain(module: nn.Module) -> bool:
         and module.bias_k is None
         and not module.add_zero_attn
     )
-
-
-def has_fused_projection(module: nn.Module | None) -> bool:
-    """Whether this looks like an attention that cuts one linear layer `qkv` into its heads.
-
-    Such are timm's, which read the number and the size of heads from their attributes. Whether
-    heads can really go is for the graph's probe to say.
-    """
-    parts = [getattr(module, name, None) for name in ("qkv", "proj")]
-    numbers = [getattr(module, name, None) for name in ("num_heads", "head_dim")]
-    if not all(isinstance(n, int) for n in numbers):
-        return False
-    width = int(numbers[0] or 0) * int(numbers[1] or 0)
-    widths = [(part.in_features, part.out_features) for part in parts if type(part) is nn.Linear]
-    return len(widths) == 2 and (widths[0][1], widths[1][0]) == (3 * width, width)
 
 
 def attend(
@@ -118,25 +107,6 @@ class PrunedAttention(nn.MultiheadAttention):
             nn.init.zeros_(self.out_proj.bias)
 
 
-def keep_heads(module: nn.MultiheadAttention, kept: Tensor) -> None:
-    """Cut the in-projection to these heads, in place."""
-    size = module.head_dim
-    rows = (kept[:, None] * size + torch.arange(size)).flatten()
-    blocks = torch.cat([part * module.num_heads * size + rows for part in range(3)])
-    module.in_proj_weight = _rows(module.in_proj_weight, blocks)
-    if module.in_proj_bias is not None:
-        module.in_proj_bias = _rows(module.in_proj_bias, blocks)
-    module.num_heads = len(kept)
-    _become_pruned(module)
-
-
-def keep_inputs(module: nn.MultiheadAttention, kept: Tensor) -> None:
-    """Cut the in-projection to these features of the embedding, in place."""
-    module.in_proj_weight = _rows(module.in_proj_weight, kept, axis=1)
-    module.embed_dim = module.kdim = module.vdim = len(kept)
-    _become_pruned(module)
-
-
 def in_projection(module: nn.MultiheadAttention) -> nn.Linear:
     """The projection to query, key and value as a linear layer that holds the same parameters."""
     rows, columns = module.in_proj_weight.shape
@@ -155,28 +125,100 @@ def _become_pruned(module: nn.MultiheadAttention) -> None:
     module._qkv_same_embed_dim = False  # keeps torch's fused encoder layer away
 
 
-def _rows(parameter: nn.Parameter, rows: Tensor, axis: int = 0) -> nn.Parameter:
-    cut = parameter.detach().index_select(axis, rows.to(parameter.device))
-    return nn.Parameter(cut, requires_grad=parameter.requires_grad)
+@register_layer
+class Attention(Layer):
+    """An attention of its own queries and keys; what it makes are heads, each of all three parts.
+
+    Its linear map is the in-projection; the out-projection is a layer of its own.
+    """
+
+    types, kind, role, operators = (nn.MultiheadAttention,), "attention", "makes", OPERATORS
+    weight, bias, filters = "in_proj_weight", "in_proj_bias", "in_proj_weight"
+    sampled = True
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        return is_plain(module)
+
+    @property
+    def inputs(self) -> Side:
+        sizes = ("embed_dim", "kdim", "vdim")
+        return Side(self.module.in_proj_weight.shape[1], -1, {"in_proj_weight": 1}, sizes)
+
+    @property
+    def outputs(self) -> Side:
+        tensors = {"in_proj_weight": 0, "in_proj_bias": 0}
+        makes, _ = features_of_heads(self.module.num_heads, self.module.head_dim)
+        return Side(makes.size, -1, tensors, ("num_heads",), makes)
+
+    def cut(self, side: SideName, gone: IntArray) -> None:
+        super().cut(side, gone)
+        _become_pruned(self.module)
+
+    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
+        tokens = inputs[0].numel() // inputs[0].shape[-1]
+        return int(tokens) * int(self.module.in_proj_weight.numel())
+
+    def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
+        tokens = tokens_of(self.module, inputs[0])
+        weight, bias = self.module.in_proj_weight, self.module.in_proj_bias
+        return tokens, F.linear(tokens, weight, bias)
+
+    def made_shape(self, inputs: tuple[Any, ...], output: Any) -> torch.Size:
+        tokens = tokens_of(self.module, inputs[0])
+        return torch.Size((*tokens.shape[:-1], self.module.in_proj_weight.shape[0]))
+
+    def with_input(self, inputs: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
+        return (x, x, x, *inputs[3:])  # query, key and value
+
+    def objection(self, inputs: tuple[Any, ...]) -> str:
+        alike = len(inputs) > 2 and inputs[0] is inputs[1] is inputs[2]
+        return "" if alike else " beside another query, key or value"
+
+    def images_axis(self, x: Tensor) -> int:
+        return 1 if not self.module.batch_first and x.ndim == 3 else 0
+
+    def twin(self) -> Callable[..., Any] | None:
+        own = type(self.module) is nn.MultiheadAttention
+        return MethodType(attend, self.module) if own else None
+
+    def positions(self, made: torch.Size) -> int:
+        return made[1:-1].numel()
+
+    def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
+        return token_rows(x, at)[:, :, None]
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        return token_rows(y, at)
+
+    def heads(self) -> Heads:
+        makes, reads = features_of_heads(self.module.num_heads, self.module.head_dim)
+        return Heads({"": makes}, {"out_proj": reads})
+
+    def alone(self) -> None:
+        self.module.out_proj = nn.Identity()
 
 
-def _twin(module: nn.Module) -> Callable[..., Any] | None:
-    """What computes the same as this module's own forward, and lets hooks run."""
-    if type(module) is nn.MultiheadAttention and is_plain(module):
-        return attend
-    own = type(module).__module__ == HOME  # not one that runs by its twin already
-    return attend_windows if own and is_window_attention(module) else None
+@register_layer
+class UncutAttention(Layer):
+    """An attention that other code computes: its projections are apart or it adds keys."""
+
+    types, kind, role, operators = (nn.MultiheadAttention,), "attention", "fixed", OPERATORS
+    whole_because = ", whose projections are apart or which adds keys of its own"
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        return not is_plain(module)
+
+    @property
+    def outputs(self) -> Side:
+        return Side(self.module.embed_dim, -1)
+
+    def with_input(self, inputs: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
+        return (x, x, x, *inputs[3:])
 
 
-@contextmanager
-def opened_attention(model: nn.Module) -> Iterator[None]:
-    """Within the block, hooks on the projections of attention modules run."""
-    opened = [module for module in model.modules() if "forward" not in module.__dict__]
-    opened = [module for module in opened if _twin(module) is not None]
-    for module in opened:
-        module.forward = MethodType(_twin(module), module)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for module in opened:
-            del module.__dict__["forward"]
+def features_of_heads(heads: int, size: int) -> tuple[IntArray, IntArray]:
+    """Features of each head at the in-projection's output and at the out-projection's input."""
+    reads = np.arange(heads * size).reshape(heads, size)
+    return np.concatenate([reads + part * heads * size for part in range(3)], 1), reads

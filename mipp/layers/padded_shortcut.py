@@ -6,6 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.layers.layer import Layer, Side, Window
+from mipp.layers.rows import kernel_pixels, kernel_rows, map_rows
+from mipp.layers.table import register_layer
+
 
 class PaddedShortcut(nn.Module):
     """Parameter-free shortcut: subsample by 2 and place input channels among zero channels.
@@ -32,18 +36,32 @@ class PaddedShortcut(nn.Module):
     def out_channels(self) -> int:
         return self.placement.shape[0]
 
-    def drop_inputs(self, channels: list[int]) -> None:
-        """Forget input channels; outputs that copied one become zero channels."""
-        kept = [c for c in range(self.in_channels) if c not in set(channels)]
-        self.placement = self.placement[:, kept]
-
-    def drop_outputs(self, channels: list[int]) -> None:
-        """Forget output channels."""
-        kept = [c for c in range(self.out_channels) if c not in set(channels)]
-        self.placement = self.placement[kept]
-
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.placement.to(x.dtype), stride=2)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}"
+
+
+@register_layer
+class Shortcut(Layer):
+    """A padded shortcut: a convolution whose outputs are copies, so that it names no group."""
+
+    types, kind, role = (PaddedShortcut,), "shortcut", "makes"
+    operators, weight = frozenset({"convolution", "mkldnn_convolution"}), "placement"
+    names_groups, sampled = False, True
+    window = Window((1, 1), (2, 2), (1, 1), (0, 0))
+
+    @property
+    def inputs(self) -> Side:
+        return Side(self.module.in_channels, tensors={"placement": 1})
+
+    @property
+    def outputs(self) -> Side:
+        return Side(self.module.out_channels, tensors={"placement": 0})
+
+    def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
+        return kernel_rows(x, *kernel_pixels(at, x, self.window, made[3]))
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        return map_rows(y, at)

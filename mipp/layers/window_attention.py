@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.layers.attention import features_of_heads
+from mipp.layers.layer import Heads, Layer
+from mipp.layers.table import register_layer
+
 HOME = "torchvision.models.swin_transformer"
-NAMES = ("ShiftedWindowAttention", "ShiftedWindowAttentionV2")
-
-
-def is_window_attention(module: nn.Module | None) -> bool:
-    """Whether `attend_windows` computes what this module computes; known without torchvision."""
-    return any(base.__module__ == HOME and base.__name__ in NAMES for base in type(module).__mro__)
 
 
 def attend_windows(module: Any, x: Tensor) -> Tensor:
@@ -45,12 +46,6 @@ def attend_windows(module: Any, x: Tensor) -> Tensor:
     mixed = _map((shares @ v).transpose(1, 2).flatten(2), size, window)
     mixed = torch.roll(mixed, shift, (1, 2))[:, :height, :width]
     return F.dropout(module.proj(mixed), module.dropout, module.training)
-
-
-def become_pruned(module: nn.Module) -> None:
-    """Let the module run by `attend_windows` from here on."""
-    kind: Any = type(module)
-    module.__class__ = _pruned_class(kind)
 
 
 @functools.cache
@@ -91,3 +86,34 @@ def _mask(size: list[int], window: list[int], shift: list[int], like: Tensor) ->
     zone = _windows((3 * zones[0][:, None] + zones[1])[None, :, :, None], window)[..., 0]
     apart = zone[:, None] != zone[:, :, None]
     return apart.to(like.device, like.dtype) * -100.0
+
+
+@register_layer
+class WindowAttention(Layer):
+    """Shifted windows of either version; known without torchvision."""
+
+    types = (f"{HOME}.ShiftedWindowAttention", f"{HOME}.ShiftedWindowAttentionV2")
+    kind, role = "window attention", "parts"
+
+    def twin(self) -> Callable[..., Any] | None:
+        own = type(self.module).__module__ == HOME  # not one that runs by its twin already
+        return MethodType(attend_windows, self.module) if own else None
+
+    def heads(self) -> Heads:
+        """Heads with what each adds to its scores; version 2 computes its position bias."""
+        module = self.module
+        heads = int(module.num_heads)
+        each = np.arange(heads)[:, None]
+        makes, reads = features_of_heads(heads, module.qkv.out_features // 3 // heads)
+        computed = {"cpb_mlp.2": each} if hasattr(module, "cpb_mlp") else {}
+        bare = {"relative_position_bias_table": 1, "logit_scale": 0}
+        held = {k: v for k, v in bare.items() if isinstance(getattr(module, k, None), nn.Parameter)}
+        return Heads({"qkv": makes, **computed}, {"proj": reads}, held, {"num_heads": 1})
+
+    def settle(self) -> None:
+        """torchvision's own forward divides its input's features among the heads."""
+        module: Any = self.module
+        own = type(module).__module__ == HOME
+        if own and module.qkv.out_features != 3 * module.qkv.in_features:
+            kind: Any = type(module)
+            module.__class__ = _pruned_class(kind)

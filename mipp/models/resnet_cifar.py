@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.layers import layer_of
 from mipp.layers.padded_shortcut import PaddedShortcut
 
 
@@ -36,9 +37,9 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(16, 32, blocks, stride=2)
         self.layer3 = _stage(32, 64, blocks, stride=2)
         self.linear = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight)
+        for layer in filter(None, map(layer_of, self.modules())):
+            if layer.filters is not None:
+                nn.init.kaiming_normal_(layer.module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))

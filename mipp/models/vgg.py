@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mipp.layers import layer_of
+
 # Convolutions of each stage by channels; a stage ends in a max pool.
 _STAGES = {
     "vgg11": ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2),
@@ -31,9 +33,10 @@ class Vgg(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for layer in filter(None, map(layer_of, self.features)):
+            if layer.filters is not None:
+                weight = layer.module.weight
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.flatten(self.pool(self.features(x))))

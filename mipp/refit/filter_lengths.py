@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, tensors_in
+from mipp.layers import Layer, Statistics, layer_at
 
 Lengths = Mapping[str, Tensor]  # layer before a batch-norm -> (filters,), Euclidean
 
@@ -22,9 +23,9 @@ def filter_lengths(
     ----------
     norm_after : layer -> the batch-norm that reads its output.
     """
-    norms = {n: model.get_submodule(norm_after[n]) for n in layers if n in norm_after}
-    with_statistics = [name for name, norm in norms.items() if norm.running_var is not None]
-    return {name: _lengths(model.get_submodule(name)) for name in with_statistics}
+    norms = {name: layer_at(model, norm_after[name]) for name in layers if name in norm_after}
+    with_statistics = [name for name, norm in norms.items() if norm.statistics is not None]
+    return {name: _lengths(layer_at(model, name)) for name in with_statistics}
 
 
 @torch.no_grad()
@@ -50,32 +51,30 @@ def restore_lengths(
     touched = [model.get_submodule(part) for name in wanted for part in (name, norm_after[name])]
     state = [{key: t.clone() for key, t in module.state_dict().items()} for module in touched]
     for name, lengths in wanted.items():
-        _scale(model.get_submodule(name), model.get_submodule(norm_after[name]), lengths)
+        _scale(layer_at(model, name), layer_at(model, norm_after[name]).statistics, lengths)
     if not all(map(_same, before, _outputs(model, example))):
         for module, had in zip(touched, state, strict=True):
             module.load_state_dict(had)
 
 
-def _scale(layer: nn.Module, norm: nn.Module, wanted: Tensor) -> None:
-    assert isinstance(layer.weight, Tensor)
-    mean, variance, eps = norm.running_mean, norm.running_var, norm.eps
-    assert isinstance(mean, Tensor)
-    assert isinstance(variance, Tensor)
-    assert isinstance(eps, float)
-    spread = variance.double() + eps
+def _scale(layer: Layer, norm: Statistics | None, wanted: Tensor) -> None:
+    linear = layer.map
+    assert linear is not None
+    assert norm is not None
+    spread = norm.variance.double() + norm.eps
     length = _lengths(layer)
     factor = torch.where((wanted > 0) & (length > 0), wanted / length, 1.0)
-    factor = torch.maximum(factor, (eps / spread).sqrt())  # under which no variance would do
-    layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))
-    if isinstance(layer.bias, Tensor):
-        layer.bias.mul_(factor)
-    mean.mul_(factor)
-    variance.copy_((factor.square() * spread - eps).clamp(min=0))
+    factor = torch.maximum(factor, (norm.eps / spread).sqrt())  # under which no variance would do
+    bias = torch.zeros_like(factor) if linear.bias is None else linear.bias
+    layer.set_map(linear.weight * factor[:, None, None], bias * factor)
+    norm.mean.mul_(factor)
+    norm.variance.copy_((factor.square() * spread - norm.eps).clamp(min=0))
 
 
-def _lengths(layer: nn.Module) -> Tensor:
-    assert isinstance(layer.weight, Tensor)
-    filters = layer.weight.detach().flatten(1)
+def _lengths(layer: Layer) -> Tensor:
+    linear = layer.map
+    assert linear is not None
+    filters = linear.weight.detach().flatten(1)
     return filters.square().sum(1, dtype=torch.float64).sqrt()
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipp.information import moments
 from mipp.information.moments import Moments
+from mipp.layers import Layer, Statistics
 
 PART = 4096  # rows
 STEPS = 8  # solutions where outputs have intervals; the error of later ones falls by little
@@ -61,7 +62,7 @@ class _Map:
 
 
 def fit_layer(
-    name: str, layer: nn.Module, norm: nn.Module | None, rows: Sequence[Rows], ridge: float
+    name: str, layer: Layer, norm: Statistics | None, rows: Sequence[Rows], ridge: float
 ) -> LayerFit:
     """Solve for a layer's weights and offset and write them into it.
 
@@ -70,19 +71,20 @@ def fit_layer(
 
     Parameters
     ----------
-    norm : the batch-norm that follows, None without one; takes the offset where the layer has
-        no bias.
+    norm : of the batch-norm that follows, None without one; takes the offset where the layer
+        has no bias.
     rows : the layer's inputs and what it should put out, in parts.
     ridge : pull toward the weights it has, as a share of the inputs' mean variance.
 
     Source: alternating least squares for rectified outputs, Zhang et al. (arXiv:1505.06798v2,
     section 3.2); an interval replaces their relaxed auxiliary variable.
     """
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    linear = layer.map
+    assert linear is not None
     rows = [part for whole in rows for part in whole.parts()]
-    old = layer.weight.flatten(1).T.double()  # (d, m)
-    had = layer.bias.double() if layer.bias is not None else old.new_zeros(old.shape[1])
-    free_offset = layer.bias is not None or norm is not None
+    old = linear.weight.flatten(1).T.double()  # (d, m)
+    had = linear.bias.double() if linear.bias is not None else old.new_zeros(old.shape[1])
+    free_offset = linear.bias is not None or norm is not None
     sums = moments.stream((part.x, part.wanted) for part in rows)
     system = _System(sums, old, ridge, free_offset)
     found = system.solve(sums.xy, sums.y_mean)
@@ -93,12 +95,9 @@ def fit_layer(
     before, after = (_error(rows, one) / variance for one in (first, found))
     if after > before:
         return LayerFit(name, before, before)
-    layer.weight.copy_(found.weights.T.reshape(layer.weight.shape))
-    if layer.bias is not None:
-        layer.bias.copy_(found.offset)
-    elif norm is not None:
-        assert isinstance(norm.running_mean, Tensor)
-        norm.running_mean.sub_(found.offset.to(norm.running_mean.dtype))
+    layer.set_map(found.weights.T, found.offset)
+    if linear.bias is None and norm is not None:
+        norm.mean.sub_(found.offset.to(norm.mean.dtype))
     return LayerFit(name, before, after)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call
+from mipp.layers import Statistics, layer_of
 
 
 @dataclass
@@ -39,15 +39,15 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
     shift take up the difference of the two, exactly in real arithmetic. A batch-norm without
     a scale and a shift, or without running statistics, is left as it is.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _restatable(m)]
+    norms = _restatable(model)
     if not norms:
         return
-    sums = {norm: _Sums() for norm in norms}
+    sums = {module: _Sums() for module in norms}
 
-    def see(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        sums[norm].add(inputs[0], _running(norm)[0])
+    def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sums[module].add(inputs[0], norms[module].mean)
 
-    hooks = [norm.register_forward_pre_hook(see) for norm in norms]
+    hooks = [module.register_forward_pre_hook(see) for module in norms]
     try:
         with evaluating(model), torch.no_grad():
             for inputs in batches:
@@ -55,28 +55,25 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    for norm, seen in sums.items():
+    for module, seen in sums.items():
         if seen.count:
-            _restate(norm, seen)
+            _restate(norms[module], seen)
 
 
-def _restatable(norm: _BatchNorm) -> bool:
-    return norm.affine and norm.running_mean is not None
-
-
-def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return norm.running_mean, norm.running_var
+def _restatable(model: nn.Module) -> dict[nn.Module, Statistics]:
+    layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
+    found = {layer.module: layer.statistics for layer in layers}
+    return {m: norm for m, norm in found.items() if norm is not None and norm.scale is not None}
 
 
 @torch.no_grad()
-def _restate(norm: _BatchNorm, seen: _Sums) -> None:
-    running_mean, running_variance = _running(norm)
+def _restate(norm: Statistics, seen: _Sums) -> None:
+    assert norm.scale is not None
+    assert norm.shift is not None
     moved = torch.as_tensor(seen.first / seen.count)
     variance = (torch.as_tensor(seen.second / seen.count) - moved.square()).clamp(min=0)
-    old = running_variance.double() + norm.eps
-    norm.bias.add_(norm.weight * moved * old.rsqrt())
-    norm.weight.mul_(((variance + norm.eps) / old).sqrt())
-    running_mean.add_(moved)
-    running_variance.copy_(variance)
+    old = norm.variance.double() + norm.eps
+    norm.shift.add_(norm.scale * moved * old.rsqrt())
+    norm.scale.mul_(((variance + norm.eps) / old).sqrt())
+    norm.mean.add_(moved)
+    norm.variance.copy_(variance)

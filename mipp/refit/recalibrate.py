@@ -9,6 +9,7 @@ from torch import nn
 
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call
+from mipp.layers import layer_of
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Inputs]) -> None:
@@ -17,7 +18,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Inputs]) -> None:
     Means and variances are averaged over batches with equal weight; a network without
     batch-norm is left as it is.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
+    norms = [layer.module for layer in layers if layer.statistics is not None]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
-from mipp.graph.kinds import NORMS
 from mipp.hooked_mode import HookedMode
 from mipp.inputs import Inputs, call, tensors_in
+from mipp.layers import Statistics
 from mipp.refit.least_squares import Rows
 from mipp.refit.watcher import is_plain_sum
 
@@ -90,7 +90,7 @@ class _Reader(HookedMode):
 def rows_to_fit(
     x: Tensor,
     output: Tensor,
-    norm: nn.Module | None,
+    norm: Statistics | None,
     sides: tuple[Tensor, Tensor] | None,
     *,
     rectified: bool,
@@ -104,8 +104,7 @@ def rows_to_fit(
     ----------
     x : rows of the layer's inputs in the pruned network.
     output : what the dense network's layer puts out, (n, m).
-    norm : the batch-norm that follows the layer in the pruned network, with its statistics of
-        the dense one.
+    norm : of the batch-norm that follows the layer in the pruned network, as of the dense one.
     sides : of a sum that follows, the other side in the dense and in the pruned network.
     rectified : whether a ReLU alone reads what comes out.
     """
@@ -125,17 +124,14 @@ def rows_to_fit(
     return Rows(x, wanted, low, high)
 
 
-def _affine(norm: nn.Module | None, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _affine(norm: Statistics | None, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Slope of a batch-norm, the input at which it is zero, and where the slope is too small."""
     if norm is None:
         one = output.new_ones(output.shape[1])
         return one, torch.zeros_like(one), torch.zeros_like(one, dtype=torch.bool)
-    assert isinstance(norm, NORMS)
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    slope = (norm.running_var + norm.eps).rsqrt()
-    slope = slope * norm.weight if norm.affine else slope
+    slope = (norm.variance + norm.eps).rsqrt()
+    slope = slope if norm.scale is None else slope * norm.scale
     small = slope.abs() < SMALL * slope.square().mean().sqrt()
     slope = slope.masked_fill(small, 1.0)
-    shift = norm.bias / slope if norm.affine else 0.0
-    return slope, norm.running_mean - shift, small
+    shift = 0.0 if norm.shift is None else norm.shift / slope
+    return slope, norm.mean - shift, small

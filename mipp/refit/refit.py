@@ -15,7 +15,7 @@ from mipp.activations.capture import Sampling, Tap
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.inputs import Inputs, call, each
-from mipp.layers.attention import in_projection
+from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import LayerFit, fit_layer
@@ -62,24 +62,24 @@ def refit(
     Source: the least-squares map is the g of arXiv:2411.00147v1, theorem 1; making up for the
     skip connection follows He et al. (arXiv:1707.06168v2).
     """
-    names = _consumers_to_refit(graph, selection)
+    names = _consumers_to_refit(dense, graph, selection)
     if not names:
         return []
-    taps = {n: Tap(dense.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
+    taps = {n: Tap(layer_at(dense, n), settings.sampling, i) for i, n in enumerate(names)}
     targets = _dense_targets(dense, graph, selection, taps, batches)
 
     rectified = rectified_layers(dense, names, graph.norm_after, _first(batches))
 
     def fit(name: str, chunks: Iterable[_Seen]) -> LayerFit:
-        norm = _norm_after(pruned, graph, name)
+        norm = _statistics_after(pruned, graph, name)
         rows = [
             rows_to_fit(x, output, norm, sides, rectified=name in rectified)
             for x, output, sides in chunks
         ]
-        return fit_layer(name, _layer(pruned, name), norm, rows, settings.ridge)
+        return fit_layer(name, layer_at(pruned, name), norm, rows, settings.ridge)
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
-    taps = {n: Tap(pruned.get_submodule(n), settings.sampling, i) for i, n in enumerate(names)}
+    taps = {n: Tap(layer_at(pruned, n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
         first = list(itertools.islice(batches(), 2))
         if len(first) == 1:
@@ -112,9 +112,10 @@ class _Targets:
     partner: str = ""  # the layer that makes the other side, if it is one
 
 
-def _consumers_to_refit(graph: ChannelGraph, selection: Selection) -> list[str]:
-    """Conv and linear consumers from the first that lost an input, in execution order."""
-    linear = {pair.consumer for pair in graph.pairs if pair.kind != "shortcut"}
+def _consumers_to_refit(dense: nn.Module, graph: ChannelGraph, selection: Selection) -> list[str]:
+    """Consumers with weights from the first that lost an input, in execution order."""
+    consumers = {pair.consumer for pair in graph.pairs}
+    linear = {name for name in consumers if layer_at(dense, name).filters is not None}
     lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
     ordered = [cost.module for cost in graph.costs if cost.module in linear]
     first = next((i for i, name in enumerate(ordered) if name in lost), len(ordered))
@@ -158,9 +159,9 @@ def _dense_targets(
 
 def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
     """Inputs of each output of a layer; its name, so that no two layers are equal."""
-    weight = _layer(model, name).weight
-    assert isinstance(weight, Tensor)
-    return weight[0].numel(), name
+    linear = layer_at(model, name).map
+    assert linear is not None
+    return linear.weight[0].numel(), name
 
 
 def _in_order(targets: Mapping[str, _Targets]) -> list[str]:
@@ -179,15 +180,14 @@ def _kept_rows(pair: LayerPair, selection: Selection) -> Tensor:
     return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, selection.kept[pair.owner])))
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    """The layer of that name; of an attention its in-projection, which is not a module."""
-    module = model.get_submodule(name)
-    return in_projection(module) if isinstance(module, nn.MultiheadAttention) else module
-
-
-def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> nn.Module | None:
+def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> Layer | None:
     follower = graph.norm_after.get(name)
-    return model.get_submodule(follower) if follower else None
+    return layer_at(model, follower) if follower else None
+
+
+def _statistics_after(model: nn.Module, graph: ChannelGraph, name: str) -> Statistics | None:
+    norm = _norm_after(model, graph, name)
+    return norm.statistics if norm is not None else None
 
 
 def _fit_in_one_pass(
@@ -208,7 +208,8 @@ def _fit_in_one_pass(
             waiting[name] = (arguments, at, x)
             return None
         fits[name] = fit(name, [(x, targets[name].output[0], None)])
-        return _layer(pruned, name).forward(arguments)  # type: ignore[no-any-return]
+        layer = taps[name].layer
+        return None if layer.heads() else layer.module.forward(arguments)
 
     def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
         if name not in waiting:
@@ -218,8 +219,8 @@ def _fit_in_one_pass(
         other_now = taps[name].outputs(other, at)
         sides = (targets[name].other[0], other_now)
         fits[name] = fit(name, [(x, targets[name].output[0], sides)])
-        output: Tensor = pruned.get_submodule(name).forward(arguments)
-        return output if norm is None else norm.forward(output)
+        output: Tensor = taps[name].layer.module.forward(arguments)
+        return output if norm is None else norm.module.forward(output)
 
     with Watcher(pruned, taps, graph.norm_after, on_output, on_sum):
         call(pruned, inputs)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mipp.hooked_mode import HookedMode
-from mipp.layers.attention import in_projection, tokens_of
+from mipp.layers import Layer, layer_at
 
 OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
 OnSum = Callable[[str, Tensor, str], Tensor | None]
@@ -43,14 +43,16 @@ class Watcher(HookedMode):
 
     def hooks(self) -> Iterator[Any]:
         for name in self._layers:
-            layer = self._model.get_submodule(name)
-            if isinstance(layer, nn.MultiheadAttention):
-                yield layer.register_forward_pre_hook(self._attention_hook(name))
+            layer = layer_at(self._model, name)
+            if layer.heads() is not None:
+                hook = self._attention_hook(name, layer)
+                yield layer.module.register_forward_pre_hook(hook)
                 continue
-            yield layer.register_forward_hook(self._layer_hook(name))
+            yield layer.module.register_forward_hook(self._layer_hook(name))
             if name in self._norm_after:
-                norm = self._model.get_submodule(self._norm_after[name])
-                yield norm.register_forward_hook(self._norm_hook(name))
+                norm = layer_at(self._model, self._norm_after[name])
+                if not norm.activates:
+                    yield norm.module.register_forward_hook(self._norm_hook(name))
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
@@ -66,20 +68,17 @@ class Watcher(HookedMode):
 
         return hook
 
-    def _attention_hook(self, name: str) -> Any:
+    def _attention_hook(self, name: str, layer: Layer) -> Any:
         """Before an attention runs, since its in-projection is not called as a module."""
 
-        def hook(module: nn.MultiheadAttention, inputs: tuple[Tensor, ...]) -> None:
-            tokens = tokens_of(module, inputs[0])
-            self._on_output(name, tokens, in_projection(module)(tokens))
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._on_output(name, *layer.sides(inputs, None))
 
         return hook
 
     def _norm_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # timm's batch-norms hold an activation, after which the output is no side of a sum
-            if all(isinstance(part, nn.Identity) for part in module.children()):
-                self._made[id(output)] = (name, output)
+            self._made[id(output)] = (name, output)
 
         return hook
 

@@ -19,6 +19,7 @@ from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.errors import ActivationError
 from mipp.graph import build_graph
+from mipp.layers import layer_of
 from mipp.layers.padded_shortcut import PaddedShortcut
 
 CONVOLUTIONS = {
@@ -72,7 +73,7 @@ def test_convolution_rows_are_the_unfolded_input(name, seed):
     torch.manual_seed(seed)
     conv = nn.Conv2d(3, 4, **CONVOLUTIONS[name]).double()
     x = torch.randn(5, 3, 9, 11, dtype=torch.float64)
-    y, tap = conv(x), Tap(conv, Sampling(rows=35, images=5, seed=seed), stream=2)
+    y, tap = conv(x), Tap(layer_of(conv), Sampling(rows=35, images=5, seed=seed), stream=2)
     at = tap.draw(y)
     assert at.shape == (5, 7)
     flat = (at + y[0, 0].numel() * torch.arange(5)[:, None]).flatten()
@@ -84,7 +85,7 @@ def test_convolution_rows_are_the_unfolded_input(name, seed):
 def test_linear_rows_are_the_tokens(shape):
     linear = nn.Linear(6, 4).double()
     x = torch.randn(shape, dtype=torch.float64)
-    y, tap = linear(x), Tap(linear, Sampling(rows=15, images=5, seed=0), stream=0)
+    y, tap = linear(x), Tap(layer_of(linear), Sampling(rows=15, images=5, seed=0), stream=0)
     at = tap.draw(y)
     assert at.shape == (5, 3 if len(shape) == 3 else 1)
     for rows, source in ((tap.inputs(x, at, y)[:, :, 0], x), (tap.outputs(y, at), y)):
@@ -96,7 +97,7 @@ def test_linear_rows_are_the_tokens(shape):
 def test_shortcut_rows_are_every_second_pixel():
     shortcut = PaddedShortcut(3, 5)
     x = torch.randn(2, 3, 7, 6, dtype=torch.float64)
-    y, tap = shortcut(x), Tap(shortcut, Sampling(rows=100, images=2, seed=0), stream=0)
+    y, tap = shortcut(x), Tap(layer_of(shortcut), Sampling(rows=100, images=2, seed=0), stream=0)
     rows = tap.inputs(x, tap.draw(y), y)
     expected = x[:, :, ::2, ::2].permute(0, 2, 3, 1).reshape(-1, 3, 1)
     torch.testing.assert_close(rows, expected, rtol=0, atol=0)
@@ -156,7 +157,11 @@ def test_seed_decides_the_positions():
 )
 def test_positions_are_spread_over_the_map(side, images, rows, seed):
     output = torch.zeros(images, 2, *side)
-    at = Tap(nn.Conv2d(2, 2, 1), Sampling(rows, images, seed), stream=0).draw(output).numpy()
+    at = (
+        Tap(layer_of(nn.Conv2d(2, 2, 1)), Sampling(rows, images, seed), stream=0)
+        .draw(output)
+        .numpy()
+    )
     places = side[0] * side[1]
     count = min(places, -(-rows // images))
     assert at.shape == (images, count)

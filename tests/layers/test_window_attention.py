@@ -9,7 +9,8 @@ import mipp
 from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
-from mipp.layers.window_attention import attend_windows, is_window_attention
+from mipp.layers import layer_of
+from mipp.layers.window_attention import WindowAttention, attend_windows
 from mipp.metrics import count_macs, count_params
 from mipp.selection.selection import Selection
 from mipp.vision import torchvision
@@ -54,7 +55,7 @@ def test_watched_network_computes_the_same(version):
     model, images = small_swin(version).double(), images_of(2).double()
     expected = model(images)
     seen = []
-    attention = next(module for module in model.modules() if is_window_attention(module))
+    attention = next(m for m in model.modules() if isinstance(layer_of(m), WindowAttention))
     attention.qkv.register_forward_hook(lambda *_: seen.append(True))
     with evaluating(model):
         torch.testing.assert_close(model(images), expected)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mipp.cut import apply_selection
 from mipp.errors import ModelError
-from mipp.layers.attention import keep_heads
+from mipp.layers import layer_of
 from mipp.selection.controls import random_units, reinitialised
 from mipp.selection.selection import Selection, keep_all
 
@@ -89,7 +89,8 @@ def test_attention_is_drawn_anew_with_its_projections(cut):
     torch.manual_seed(1)
     layer = nn.TransformerEncoderLayer(8, 4, 16, batch_first=True)
     if cut:
-        keep_heads(layer.self_attn, torch.tensor([0, 2]))
+        features = layer_of(layer.self_attn).outputs.each()
+        layer_of(layer.self_attn).cut("outputs", features[[1, 3]].ravel())
     drawn = reinitialised(layer, 0).self_attn
     bound = math.sqrt(6 / sum(drawn.in_proj_weight.shape))  # Xavier
     assert drawn.in_proj_weight.abs().max() <= bound

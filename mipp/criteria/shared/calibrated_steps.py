@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.unit_gates import Tensors, differentiable, run_with
-from mipp.graph.kinds import NORMS
 from mipp.inputs import Inputs
+from mipp.layers import layer_of
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def normalising_by_batch(model: nn.Module) -> Iterator[None]:
     Running statistics are written to; run the network with copies of them.
     """
     with differentiable(model):
-        norms = [module for module in model.modules() if isinstance(module, NORMS)]
+        layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
+        norms = [layer.module for layer in layers if layer.statistics is not None]
         for norm in norms:
             norm.training = True
         try:

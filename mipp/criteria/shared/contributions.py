@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.graph import LayerPair
 from mipp.information.moments import Moments
-from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers import Layer, layer_at
 
 Gram = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def contribution_grams(given: CriterionInput) -> dict[str, Gram]:
     sums = sum_pairs(given, lambda x, y: (x, y[:, :0]))
     grams = {name: np.zeros((w, w)) for name, w in given.graph.widths.items()}
     for pair in given.graph.pairs:
-        consumer = given.model.get_submodule(pair.consumer)
+        consumer = layer_at(given.model, pair.consumer)
         grams[pair.group] += _gram(_weights(consumer, pair), sums.pop(pair.name))
     return grams
 
@@ -41,15 +41,10 @@ def _gram(weights: Tensor, sums: Moments) -> Gram:
     return (gram + gram.T) / 2
 
 
-def _weights(consumer: nn.Module, pair: LayerPair) -> Tensor:
+def _weights(consumer: Layer, pair: LayerPair) -> Tensor:
     """The consumer's weights of the pair's features, (targets, channels, block)."""
-    whole: Tensor
-    if isinstance(consumer, nn.MultiheadAttention):
-        whole = consumer.in_proj_weight
-    elif isinstance(consumer, PaddedShortcut):
-        whole = consumer.placement
-    else:
-        assert isinstance(consumer, (nn.Conv2d, nn.Linear))
-        whole = consumer.weight
-    mine = whole.detach()[:, torch.from_numpy(pair.features.ravel()).to(whole.device)]
+    linear = consumer.map
+    assert linear is not None
+    whole = linear.weight.detach()
+    mine = whole[:, torch.from_numpy(pair.features.ravel()).to(whole.device)]
     return mine.reshape(len(mine), len(pair.features), -1)

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
+from mipp.layers import layer_at, layer_of
 from mipp.selection.scores import GroupScores
 
 
@@ -16,17 +17,19 @@ def filters_of(module: nn.Module) -> Tensor | None:
 
     An attention's are those of its projection to query, key and value.
     """
-    name = _weight_of(module)
-    return None if name is None else module.get_parameter(name).detach().flatten(1)
+    layer = layer_of(module)
+    if layer is None or layer.filters is None:
+        return None
+    return layer.by_output(module.get_parameter(layer.filters).detach())
 
 
 def weight_names(model: nn.Module) -> dict[str, str]:
     """By module, the full name of the weight that makes its outputs."""
     found = {}
     for name, module in model.named_modules():
-        weight = _weight_of(module)
-        if weight is not None:
-            found[name] = f"{name}.{weight}" if name else weight
+        layer = layer_of(module)
+        if layer is not None and layer.filters is not None:
+            found[name] = f"{name}.{layer.filters}" if name else layer.filters
     return found
 
 
@@ -42,13 +45,7 @@ def sum_over_filters(given: CriterionInput, values: Mapping[str, Tensor]) -> Gro
         scores[name] = np.zeros(group.width)
         for member in group.producers:
             if member.module in names:
-                rows = values[names[member.module]].detach().double().flatten(1).sum(1)
+                layer = layer_at(given.model, member.module)
+                rows = layer.by_output(values[names[member.module]].detach().double()).sum(1)
                 scores[name] += rows.cpu().numpy()[member.features].sum(1)
     return scores
-
-
-def _weight_of(module: nn.Module) -> str | None:
-    if isinstance(module, nn.MultiheadAttention):
-        return "in_proj_weight" if module.in_proj_weight is not None else None
-    convs = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return "weight" if isinstance(module, convs) else None

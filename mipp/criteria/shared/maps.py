@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mipp.activations import capture_whole
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import ChannelGroup, Member
-from mipp.graph.kinds import TOKENWISE
 from mipp.inputs import Inputs, count, each, joined
+from mipp.layers import layer_at
 
 TOGETHER = 32  # images whose maps are held at once
 
@@ -53,7 +53,7 @@ def _between(x: Tensor, start: int, stop: int) -> Tensor:
 def _maps(model: nn.Module, group: ChannelGroup, member: Member, x: Tensor) -> Tensor:
     features = torch.from_numpy(member.features.ravel()).to(x.device)
     block = member.features.shape[1]
-    if not isinstance(model.get_submodule(member.module), TOKENWISE):
+    if layer_at(model, member.module).inputs.axis == 1:
         return x[:, features].reshape(len(x), group.width, -1, x.shape[-1])
     x = x.reshape(len(x), -1, x.shape[-1])[:, :, features]  # (n, tokens, width * block)
     x = x.reshape(*x.shape[:2], group.width, block).permute(0, 2, 1, 3)

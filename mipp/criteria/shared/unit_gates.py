@@ -17,7 +17,7 @@ from mipp.criteria.shared.elimination import Alive
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs
-from mipp.layers.padded_shortcut import PaddedShortcut
+from mipp.layers import layer_at
 
 Gates = Mapping[str, Tensor]  # group -> (width,); 1 leaves a unit as it is, 0 removes it
 Tensors = Mapping[str, Tensor]  # full name -> parameter or buffer
@@ -65,23 +65,23 @@ def gated(model: nn.Module, graph: ChannelGraph, gates: Gates, tensors: Tensors)
     ReLU and pooling, it is the same as to multiply the weights and biases that make the unit.
     """
     factors: dict[str, Tensor] = {}
+    axes: dict[str, int] = {}  # of each weight, along which the features lie that it reads
     for name, group in graph.groups.items():
         for member in group.consumers:
-            module = model.get_submodule(member.module)
-            weight = f"{member.module}.{_reading_weight(module)}"
+            layer = layer_at(model, member.module)
+            weight = f"{member.module}.{layer.weight}"
+            axes[weight] = layer.inputs.tensors[str(layer.weight)]
             features = torch.from_numpy(member.features).to(gates[name].device)
             if weight not in factors:
-                factors[weight] = gates[name].new_ones(tensors[weight].shape[1])
+                factors[weight] = gates[name].new_ones(layer.inputs.features)
             values = gates[name].repeat_interleave(features.shape[1])
             factors[weight] = factors[weight].index_copy(0, features.flatten(), values)
     return dict(tensors) | {
-        weight: tensors[weight] * factor.view(1, -1, *[1] * (tensors[weight].ndim - 2))
+        weight: tensors[weight] * _along(factor, axes[weight], tensors[weight].ndim)
         for weight, factor in factors.items()
     }
 
 
-def _reading_weight(module: nn.Module) -> str:
-    """The tensor whose columns (axis 1) are the module's input features."""
-    if isinstance(module, PaddedShortcut):
-        return "placement"
-    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+def _along(factor: Tensor, axis: int, axes: int) -> Tensor:
+    """Factors (features,) that multiply a tensor of so many axes along one of them."""
+    return factor.view([-1 if a == axis else 1 for a in range(axes)])

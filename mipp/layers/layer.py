@@ -1,0 +1,324 @@
+"""What everything else asks of a layer, with an answer that suits most kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+IntArray = npt.NDArray[np.int64]
+Role = Literal["makes", "carries", "both", "fixed", "parts"]
+SideName = Literal["inputs", "outputs"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Features on one side of a layer: how many, where they lie, and what goes with them.
+
+    Parameters
+    ----------
+    axis : of what its operator reads or gives: 1 for channels of a map, -1 for those of tokens.
+    tensors : parameter or buffer -> its axis along which the features lie; may be None in a module.
+    sizes : attributes that count the features, or what is in proportion to them.
+    units : features that only go together, (units, block); each feature is one by default.
+    """
+
+    features: int
+    axis: int = 1
+    tensors: Mapping[str, int] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+    units: IntArray | None = None
+
+    def each(self) -> IntArray:
+        """Features of every unit, (units, block)."""
+        return np.arange(self.features)[:, None] if self.units is None else self.units
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters by what they grow with: both sides' features, or those of the outputs alone."""
+
+    in_features: int
+    out_features: int
+    weights: int = 0  # in proportion to inputs times outputs
+    per_output: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel size, stride, dilation and padding before the first place, by axis of the map."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """What a layer makes of sampled rows: y = sum over features and block of x * weight + bias."""
+
+    weight: Tensor  # (outputs, features, block)
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A norm of each feature on its own, when it evaluates; the tensors are the module's own."""
+
+    mean: Tensor
+    variance: Tensor
+    eps: float
+    scale: Tensor | None
+    shift: Tensor | None
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads as channels: what makes and what reads each, and what else is a head's.
+
+    `makes` and `reads` are by part of the module ("" for itself), features (heads, block);
+    `parameters` by name, with the axis along which heads lie; `sizes` are attributes with
+    what each head adds to them.
+    """
+
+    makes: Mapping[str, IntArray]
+    reads: Mapping[str, IntArray]
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Layer:
+    """An adapter: what is known of one module of some kind. Derive from it and `register_layer`.
+
+    A kind says at least its `types`, its `role` and its `outputs`, and its `inputs` where they
+    are others; what it does not say has an answer that suits most.
+
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, channels):
+    ...         super().__init__()
+    ...         self.factors = nn.Parameter(torch.ones(channels))
+    ...     def forward(self, x):
+    ...         return x * self.factors[:, None, None]
+    >>> class ScaleLayer(Layer):
+    ...     types, kind, role = (Scale,), "scale", "carries"
+    ...     @property
+    ...     def outputs(self):
+    ...         return Side(len(self.module.factors), tensors={"factors": 0})
+    >>> scale = Scale(5)
+    >>> ScaleLayer(scale).cut("outputs", np.array([1, 2]))
+    >>> scale.factors.shape
+    torch.Size([3])
+    """
+
+    types: ClassVar[tuple[type | str, ...]] = ()  # classes, or where to find them: "package.Class"
+    kind: ClassVar[str] = ""
+    # makes: reads features and makes others; carries: its outputs are its inputs' features;
+    # both: makes each unit of outputs from its own unit of inputs; fixed: neither side can be cut;
+    # parts: has no features of its own, but its parts have, or its parameters as such
+    role: ClassVar[Role] = "makes"
+    # Functions and operators of torch that do this layer's work, by name, where a subclass may
+    # lay out axes or bend outputs around them; none: a call of the module is the work.
+    operators: ClassVar[frozenset[str]] = frozenset()
+    weight: ClassVar[str | None] = None  # of the linear map
+    bias: ClassVar[str | None] = None
+    filters: ClassVar[str | None] = None  # what makes the outputs and is trained
+    couples: ClassVar[bool] = False  # its statistics run over the features; see `on_kept`
+    names_groups: ClassVar[bool] = True  # whether a group may bear its name
+
+    def __init__(self, module: Any) -> None:
+        self.module: Any = module
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        """Whether a module of these types is one of this kind."""
+        return True
+
+    # Sides
+
+    @property
+    def outputs(self) -> Side:
+        """The side that is read by others."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> Side:
+        """The side that is read."""
+        return self.outputs
+
+    @property
+    def whole_because(self) -> str:
+        """What to add where it is said that the layer keeps what it reads whole."""
+        return ""
+
+    # Cutting
+
+    def cut(self, side: SideName, gone: IntArray) -> None:
+        """Remove features of one side from the module, in place; of a carrier from both."""
+        if side == "inputs" and self.role in ("carries", "both"):
+            units = np.isin(self.inputs.each(), gone).any(1)
+            gone = self.outputs.each()[units].ravel()
+            side = "outputs"
+        whole = self.inputs if side == "inputs" else self.outputs
+        kept = np.setdiff1d(np.arange(whole.features), gone)
+        for name, axis in whole.tensors.items():
+            keep_indices(self.module, name, kept, axis)
+        for name in whole.sizes:
+            size = getattr(self.module, name)
+            setattr(self.module, name, size * len(kept) // whole.features)
+
+    def settle(self) -> None:
+        """Make the module agree with what else in its network was cut, parts of it among them."""
+
+    # Cost
+
+    @property
+    def cost(self) -> Cost:
+        """Parameters by what they grow with."""
+        if self.role == "fixed":
+            return Cost(1, 1)
+        outputs = self.outputs.features
+        if self.filters is None:
+            own = sum(p.numel() for p in self.module.parameters(recurse=False))
+            return Cost(1, outputs, per_output=own // outputs)
+        weight = getattr(self.module, self.filters)
+        inputs = self.inputs.features if self.role == "makes" else 1
+        has_bias = self.bias is not None and getattr(self.module, self.bias) is not None
+        return Cost(inputs, outputs, weight.numel(), int(has_bias))
+
+    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
+        """Multiply-accumulates of one call, of the filters alone."""
+        if self.filters is None:
+            return 0
+        filters = getattr(self.module, self.filters)
+        return int(output.numel()) * int(filters.numel()) // self.outputs.features
+
+    # One call
+
+    def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
+        """What a call reads, as rows are sampled from it, and what the linear map makes of it."""
+        return inputs[0], output
+
+    def made_shape(self, inputs: tuple[Any, ...], output: Any) -> torch.Size:
+        """Shape of what the linear map makes in a call."""
+        return output.shape  # type: ignore[no-any-return]
+
+    def with_input(self, inputs: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
+        """The arguments of a call with another input."""
+        return (x, *inputs[1:])
+
+    def objection(self, inputs: tuple[Any, ...]) -> str:
+        """Why what a call reads cannot be cut, to be added to "it reads it"; empty if it can."""
+        return ""
+
+    def images_axis(self, x: Tensor) -> int:
+        """Axis of an input along which the images lie."""
+        return 0
+
+    @property
+    def activates(self) -> bool:
+        """Whether a call ends with more than the layer's own work, such as an activation."""
+        return False
+
+    def twin(self) -> Callable[..., Any] | None:
+        """What computes the same as the module's forward, and lets hooks on its parts run."""
+        return None
+
+    # Sampling
+
+    @property
+    def sampled(self) -> bool:
+        """Whether rows can be sampled, so that its inputs can be selected."""
+        return False
+
+    @property
+    def window(self) -> Window | None:
+        """The places of its input that each place of its output reads; None for a single one."""
+        return None
+
+    def positions(self, made: torch.Size) -> int:
+        """Number of positions that one image has in what the layer makes, of this shape."""
+        return made[2:].numel()
+
+    def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
+        """Rows (images * rows, features, block) of the input at positions (images, rows)."""
+        raise NotImplementedError
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        """Rows (images * rows, outputs) of what the layer makes at positions (images, rows)."""
+        raise NotImplementedError
+
+    # Weights
+
+    def by_output(self, values: Tensor) -> Tensor:
+        """Values of the shape of the filters, by output: (outputs, others)."""
+        assert self.filters is not None
+        return values.movedim(self.outputs.tensors[self.filters], 0).flatten(1)
+
+    @property
+    def map(self) -> LinearMap | None:
+        """The linear map from sampled rows to outputs, if the layer is one."""
+        if self.weight is None:
+            return None
+        weight = getattr(self.module, self.weight)
+        bias = None if self.bias is None else getattr(self.module, self.bias)
+        return LinearMap(weight.reshape(*weight.shape[:2], -1), bias)
+
+    def set_map(self, weight: Tensor, bias: Tensor) -> None:
+        """Write a linear map into the module: weight (outputs, inputs), bias where it has one."""
+        assert self.weight is not None
+        own = getattr(self.module, self.weight)
+        own.copy_(weight.reshape(own.shape))
+        if self.bias is not None and getattr(self.module, self.bias) is not None:
+            getattr(self.module, self.bias).copy_(bias)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Means and variances that the module has taken over batches, and normalises by."""
+        return None
+
+    @property
+    def factors(self) -> Tensor | None:
+        """What multiplies each feature once a batch-norm has brought all to one scale."""
+        return None
+
+    def heads(self) -> Heads | None:
+        """Attention heads, which are channels that bear the module's name."""
+        return None
+
+    @property
+    def width(self) -> int:
+        """Features that a group which bears the module's name divides among its channels."""
+        heads = self.heads()
+        if heads is not None:
+            return len(next(iter(heads.makes.values())))
+        return 0 if self.role == "parts" else self.outputs.features
+
+    def on_kept(self, function: Callable[..., Tensor], args: Any, kwargs: Any, kept: Tensor) -> Any:
+        """What an operator of a layer whose statistics run over features gives for some of them.
+
+        Parameters
+        ----------
+        kept : which features count, bool (features,); the others are zero in the result.
+        """
+        raise NotImplementedError
+
+    def alone(self) -> None:
+        """Remove parts that are layers of their own, so that the module's own work is timed."""
+
+
+def keep_indices(module: nn.Module, name: str, kept: IntArray, axis: int) -> None:
+    """Cut a parameter or a buffer to these indices along an axis; one that is None stays so."""
+    old = getattr(module, name, None)
+    if not isinstance(old, Tensor):
+        return
+    new = old.detach().index_select(axis, torch.from_numpy(kept).to(old.device))
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad))
+    else:
+        setattr(module, name, new)
