@@ -1,15 +1,13 @@
-"""A mode over torch's functions that sees modules too."""
+"""Modes over torch's functions or operators that see modules too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Self
 
-from torch.overrides import TorchFunctionMode
 
-
-class HookedMode(TorchFunctionMode):
-    """A context in which hooks of modules are there, and functions of torch go through it."""
+class Hooked:
+    """Beside a mode of torch, which comes after it among the bases: hooks of modules within."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,11 +19,11 @@ class HookedMode(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         self._handles.extend(self.hooks())
-        super().__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[misc]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        super().__exit__(*error)  # type: ignore[misc]
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

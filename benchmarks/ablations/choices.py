@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -29,7 +30,6 @@ from benchmarks.shared.kept import Point
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import example_of, load_network, load_splits
 from mipp.activations import Sampling, capture_rows
-from mipp.activations.targets import Targets
 from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
@@ -81,14 +81,11 @@ def run_seed(
     test = splits.test if options.test_images is None else splits.test.first(options.test_images)
     graph = build_graph(dense, example)
     inputs = [images for images, _ in splits.calibration.batches(512)]
-    sums = {
-        targets: moments_of(dense, graph, inputs, seed, targets)
-        for targets in {variant.targets for variant in variants}
-    }
+    sums = moments_of(dense, graph, inputs, seed)
     for variant in track(variants, total=len(variants), label=f"variants, seed {seed}"):
         states = {
             pair.name: gaussian.prepare(
-                sums[variant.targets][pair.name],
+                sums[pair.name],
                 pair.features.shape[0],
                 ridge=EstimateConfig().ridge,
                 resolution=variant.resolution,
@@ -100,15 +97,14 @@ def run_seed(
         pruned = apply_selection(dense, selection, example)
         plain = copy.deepcopy(pruned)
         recalibrate(plain, inputs)
+        followed = graph if variant.sums else replace(graph, sums={})
         settings = RefitSettings(variant.ridge, Sampling(variant.rows, options.images, seed))
         whole = torch.cat(inputs)
         with contextlib.ExitStack() as stack:
-            if not variant.sums:  # no parameter turns this off: it is only worth a line here
-                stack.enter_context(mock.patch("mipp.refit.watcher.is_plain_sum", _never))
-            # nor this: the last step's gain is within the noise
+            # no parameter changes this: the last step's gain is within the noise
             stack.enter_context(mock.patch("mipp.refit.least_squares.STEPS", variant.steps))
             for _ in range(variant.sweeps):
-                refit(pruned, dense, graph, selection, [whole].copy, settings)
+                refit(pruned, dense, followed, selection, [whole].copy, settings)
         networks = {"recalibrated": plain, "refit": pruned}
         yield {
             "variant": variant.name,
@@ -117,19 +113,13 @@ def run_seed(
         }
 
 
-def moments_of(
-    dense: Any, graph: Any, inputs: list[torch.Tensor], seed: int, targets: Targets
-) -> dict[str, Moments]:
+def moments_of(dense: Any, graph: Any, inputs: list[torch.Tensor], seed: int) -> dict[str, Moments]:
     sums: dict[str, MomentSums] = {}
     sampling = Sampling(ExtractConfig().rows, sum(map(len, inputs)), seed)
-    for rows in capture_rows(dense, graph.pairs, inputs, sampling, targets):
+    for rows in capture_rows(dense, graph.pairs, inputs, sampling):
         for name, (x, y) in rows.items():
             sums.setdefault(name, MomentSums()).add(x, y)
     return {name: found.moments() for name, found in sums.items()}
-
-
-def _never(*_: object) -> bool:
-    return False
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipp.activations.targets import Targets
-from mipp.config import EstimateConfig, ExtractConfig, PruneConfig
+from mipp.config import EstimateConfig, PruneConfig
 from mipp.refit.least_squares import STEPS
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
@@ -25,7 +24,6 @@ class Variant:
     sums: bool = True
     steps: int = STEPS
     sweeps: int = 1
-    targets: Targets = ExtractConfig().targets
 
 
 VARIANTS = (
@@ -40,7 +38,6 @@ VARIANTS = (
     Variant("refit: 65,536 rows", rows=65536),
     Variant("refit: ridge 0.003", ridge=0.003),
     Variant("refit: ridge 0.03", ridge=0.03),
-    Variant("extract.targets activation", targets="activation"),
     Variant("estimate.resolution 0.1", resolution=0.1),
     Variant("estimate.resolution 1", resolution=1.0),
     Variant("choose.worth share (the default since)", {"worth": "share"}),

@@ -14,6 +14,7 @@ from mipp.graph.costs import count_costs
 from mipp.graph.grouping import read_groups
 from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
+from mipp.graph.record import Record
 from mipp.graph.trail import Trail, run_once
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
@@ -33,7 +34,8 @@ def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
     ModelError : the model cannot be traced, or nothing in it can be pruned.
     """
     trail = run_once(model, example)
-    found, left_whole = _sound_groups(model, trail, example)
+    record = _record(model, trail, example)
+    found, left_whole = _sound_groups(model, trail, record)
     for name, reason in find_unsound(model, found, example).items():
         left_whole.update({member.module: reason for member in found.pop(name).producers})
     if not found:
@@ -44,7 +46,7 @@ def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
         )
     cut = {member.module for group in found.values() for member in group.producers}
     left_whole = {name: reason for name, reason in left_whole.items() if name not in cut}
-    return _assemble(model, trail, found, left_whole)
+    return _assemble(model, trail, record, found, left_whole)
 
 
 def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
@@ -54,15 +56,19 @@ def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
     ------
     ModelError : the model cannot be traced.
     """
-    return _sound_groups(model, run_once(model, example), example)[0]
+    trail = run_once(model, example)
+    return _sound_groups(model, trail, _record(model, trail, example))[0]
+
+
+def _record(model: nn.Module, trail: Trail, example: Inputs) -> Record:
+    with evaluating(model):
+        return record_labels(model, lambda: call(model, example), trail.norm_after)
 
 
 def _sound_groups(
-    model: nn.Module, trail: Trail, example: Inputs
+    model: nn.Module, trail: Trail, record: Record
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Groups by name, and the modules that stay whole with the reason."""
-    with evaluating(model):
-        record = record_labels(model, lambda: call(model, example))
     found: dict[str, ChannelGroup] = {}
     left_whole: dict[str, str] = {}
     for group, reason in read_groups(model, record, trail.calls):
@@ -77,6 +83,7 @@ def _sound_groups(
 def _assemble(
     model: nn.Module,
     trail: Trail,
+    record: Record,
     found: dict[str, ChannelGroup],
     left_whole: dict[str, str],
 ) -> ChannelGraph:
@@ -104,6 +111,8 @@ def _assemble(
         norm_after=trail.norm_after,
         widths={name: group.width for name, group in groups.items()},
         lives={name: lives[name] for name in groups},
+        sums=record.outputs.sums,
+        rectified=record.outputs.rectified,
     )
 
 

@@ -120,6 +120,8 @@ class ChannelGraph:
     norm_after: Mapping[str, str]  # conv or linear -> the batch-norm that reads its output
     widths: Mapping[str, int] = field(default_factory=dict)
     lives: Mapping[str, Life] = field(default_factory=dict)
+    sums: Mapping[str, str] = field(default_factory=dict)  # layer -> who makes the other side
+    rectified: frozenset[str] = frozenset()  # layers whose outputs a ReLU alone reads
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from mipp.hooked_mode import HookedMode
+from mipp.hooked_mode import Hooked
 from mipp.layers import IntArray, Layer, layer_at
 
 
-class KeptStatistics(HookedMode):
+class KeptStatistics(Hooked, TorchFunctionMode):
     """A context in which layer-norms normalise the kept channels alone; dropped ones become zero.
 
     Works on torch's functions, so that it does not matter in what order a module, such as

@@ -9,7 +9,7 @@ new ones. What mixes labels in any other way fixes them: those channels stay who
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -26,14 +26,20 @@ from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
 
 
-def record_labels(model: nn.Module, run: Any) -> Record:
-    """What `run()`, a forward pass of the model, does with channels."""
-    tracker = Tracker(model)
+def record_labels(model: nn.Module, run: Any, norm_after: Mapping[str, str]) -> Record:
+    """What `run()`, a forward pass of the model, does with channels and with layers' outputs.
+
+    Parameters
+    ----------
+    norm_after : layer -> the batch-norm that reads its output.
+    """
+    tracker = Tracker(model, norm_after)
     with _scopes(tracker), torch.no_grad():
         with _Functions(tracker), _Operators(tracker):
             output = run()
         for tensor in tensors_in(output):
             tracker.record.fix(tracker.labels_of(tensor), "feeds the network's output")
+        tracker.record.outputs.spoil(tensors_in(output))
     return tracker.record
 
 
@@ -51,6 +57,9 @@ def _scopes(tracker: Tracker) -> Iterator[None]:
         read = tensors_in((args, kwargs))
         if place.whole and not tracker.wholes and read:
             module_rules.follow_layer(tracker, place, read[0], output)
+            tracker.record.outputs.follow(None, args, kwargs, output)
+        if place.source:
+            tracker.record.outputs.put(place.source, output)
         tracker.scope.pop()
         tracker.arguments.pop()
 
@@ -85,6 +94,7 @@ class _Functions(TorchFunctionMode):
         tracker.wholes -= 1
         if not module_rules.follow_operator(tracker, name, operands, output):
             tracker.fix(operands, output, name)
+        tracker.record.outputs.follow(function, args, kwargs, output)
         return output
 
 
@@ -105,6 +115,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tracker.hand_on_owner(name, args, output)
         if not self.tracker.wholes:
             operands = tensors_in((args, kwargs))
+            self.tracker.record.outputs.follow(func, args, kwargs, output)
             try:
                 if not module_rules.follow_operator(self.tracker, name, operands, output):
                     self._follow_operation(name, func, args, kwargs, output)

@@ -34,6 +34,8 @@ def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> No
         elif len(varying) == 1:
             _note_sizes(tracker, moved, varying[0])
     for tensor, label in zip(tensors_in(output), tensors_in(moved), strict=True):
+        if label.numel() != tensor.numel():
+            raise Uncovered
         tracker.put(tensor, label.reshape(tensor.shape))
 
 

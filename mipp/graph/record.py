@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mipp.graph.outputs import Outputs
+
 Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a channel's
 NONE = -1
 
@@ -37,6 +39,7 @@ class Record:
     sizes: dict[tuple[str, str], list[Labels]] = field(default_factory=dict)  # module, attribute
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    outputs: Outputs = field(default_factory=Outputs)
     count: int = 0
 
     def fresh(self, shape: Sequence[int]) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Place:
     name: str
     module: nn.Module
     layer: Layer | None
+    source: str = ""  # the layer whose outputs it makes: itself, or the one that it normalises
 
     @property
     def known(self) -> Layer | None:
@@ -36,12 +38,24 @@ class Place:
         return f"{self.name} ({type(self.module).__name__})"
 
 
+def _source(name: str, layer: Layer | None, norm_after: Mapping[str, str]) -> str:
+    if layer is None or layer.activates:
+        return ""
+    normalised = {norm: maker for maker, norm in norm_after.items()}
+    makes = layer.filters is not None and layer.heads() is None and name not in norm_after
+    return name if makes else normalised.get(name, "")
+
+
 class Tracker:
     """Labels by tensor, weights by module, and the stack of modules that are running."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, norm_after: Mapping[str, str]) -> None:
         self.record = Record()
-        self.places = {name: Place(name, m, layer_of(m)) for name, m in model.named_modules()}
+        self.places = {
+            name: Place(name, module, layer, _source(name, layer, norm_after))
+            for name, module in model.named_modules()
+            for layer in [layer_of(module)]
+        }
         self.scope: list[Place] = []
         self.arguments: list[tuple[Any, ...]] = []  # per module in scope
         self.wholes = 0  # running modules that are followed as a whole: nothing inside them is

@@ -1,90 +1,14 @@
-"""Layers of which a ReLU passes on only the positive outputs, and what that leaves free."""
+"""What a ReLU leaves free of the layers whose positive outputs alone it passes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mipp.evaluation import evaluating
-from mipp.hooked_mode import HookedMode
-from mipp.inputs import Inputs, call, tensors_in
 from mipp.layers import Statistics
 from mipp.refit.least_squares import Rows
-from mipp.refit.watcher import is_plain_sum
 
-RECTIFIERS = ("relu", "relu_")
-SILENT = ("__get__", "size", "dim", "numel", "is_floating_point", "stride", "is_contiguous")
 SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
-
-
-def rectified_layers(
-    model: nn.Module, layers: Iterable[str], norm_after: Mapping[str, str], example: Inputs
-) -> set[str]:
-    """Layers whose output a ReLU alone reads: after batch-norm and a sum, where they follow.
-
-    Parameters
-    ----------
-    norm_after : layer -> the batch-norm that reads its output.
-    example : inputs of any number.
-    """
-    reader = _Reader(model, layers, norm_after)
-    with evaluating(model), torch.no_grad(), reader:
-        output = call(model, example)
-    reader.spoil(tensors_in(output))
-    return reader.rectified - reader.spoilt
-
-
-class _Reader(HookedMode):
-    """Knows of each tensor which layers' outputs it is, up to the first function that reads it."""
-
-    def __init__(
-        self, model: nn.Module, layers: Iterable[str], norm_after: Mapping[str, str]
-    ) -> None:
-        super().__init__()
-        self.rectified: set[str] = set()
-        self.spoilt: set[str] = set()
-        self._model, self._layers, self._norm_after = model, list(layers), norm_after
-        self._made: dict[int, tuple[set[str], Tensor]] = {}  # the tensor is kept alive
-
-    def hooks(self) -> Iterator[Any]:
-        for name in self._layers:
-            source = self._model.get_submodule(self._norm_after.get(name, name))
-            yield source.register_forward_hook(self._hook(name))
-
-    def _hook(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            for tensor in tensors_in(output):
-                self._made[id(tensor)] = ({name}, tensor)
-
-        return hook
-
-    def spoil(self, tensors: Iterable[Tensor]) -> None:
-        """Something else than a ReLU reads these."""
-        for tensor in tensors:
-            self.spoilt |= self._made.get(id(tensor), (set(), tensor))[0]
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = getattr(function, "__name__", "")
-        read = [t for t in tensors_in((args, kwargs or {})) if id(t) in self._made]
-        makers = {layer for tensor in read for layer in self._made[id(tensor)][0]}
-        output = function(*args, **(kwargs or {}))
-        if not read or name in SILENT:
-            return output
-        if name in RECTIFIERS:
-            self.rectified |= makers
-        elif is_plain_sum(function, args, kwargs):
-            self._made[id(output)] = (makers, output)
-            return output
-        else:
-            self.spoil(read)
-        if isinstance(output, Tensor):  # in place, the same tensor is now something else
-            self._made.pop(id(output), None)
-        return output
 
 
 def rows_to_fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import LayerFit, fit_layer
-from mipp.refit.rectified import rectified_layers, rows_to_fit
+from mipp.refit.rectified import rows_to_fit
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
 
@@ -68,12 +68,10 @@ def refit(
     taps = {n: Tap(layer_at(dense, n), settings.sampling, i) for i, n in enumerate(names)}
     targets = _dense_targets(dense, graph, selection, taps, batches)
 
-    rectified = rectified_layers(dense, names, graph.norm_after, _first(batches))
-
     def fit(name: str, chunks: Iterable[_Seen]) -> LayerFit:
         norm = _statistics_after(pruned, graph, name)
         rows = [
-            rows_to_fit(x, output, norm, sides, rectified=name in rectified)
+            rows_to_fit(x, output, norm, sides, rectified=name in graph.rectified)
             for x, output, sides in chunks
         ]
         return fit_layer(name, layer_at(pruned, name), norm, rows, settings.ridge)
@@ -130,7 +128,8 @@ def _dense_targets(
     batches: Batches,
 ) -> Mapping[str, _Targets]:
     pairs = {pair.consumer: pair for pair in graph.pairs}
-    found = {name: _Targets() for name in taps}
+    partners = _summed(dense, graph, taps)
+    found = {name: _Targets(partner=partners.get(name, "")) for name in taps}
     drawn: dict[str, Tensor] = {}
 
     def sample(name: str, values: Tensor) -> Tensor:
@@ -141,20 +140,28 @@ def _dense_targets(
         drawn[name] = taps[name].draw(output)
         found[name].output.append(sample(name, output))
 
-    def on_sum(name: str, other: Tensor, partner: str) -> None:
-        if partner and _fan_in(dense, partner) > _fan_in(dense, name):
-            return  # of two layers that are added up, the one with more inputs makes up for both
+    def on_sum(name: str, other: Tensor) -> None:
         found[name].other.append(sample(name, other))
-        found[name].partner = partner
 
     with evaluating(dense), torch.no_grad():
         for inputs in batches():
-            with Watcher(dense, taps, graph.norm_after, on_output, on_sum):
+            with Watcher(dense, graph, taps, partners, on_output, on_sum):
                 call(dense, inputs)
-    for targets in found.values():
-        if len(targets.other) != len(targets.output):  # added more than once: no single sum
-            targets.other.clear()
     return found
+
+
+def _summed(dense: nn.Module, graph: ChannelGraph, names: Collection[str]) -> dict[str, str]:
+    """Layers that make up for the other side of a sum, and the layer that makes it, if one does.
+
+    Of two layers that are added up, it is the one with more inputs.
+    """
+    partners = {name: graph.sums[name] for name in names if name in graph.sums}
+    partners = {name: other if other in names else "" for name, other in partners.items()}
+    return {
+        name: other
+        for name, other in partners.items()
+        if not other or _fan_in(dense, name) > _fan_in(dense, other)
+    }
 
 
 def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
@@ -211,9 +218,7 @@ def _fit_in_one_pass(
         layer = taps[name].layer
         return None if layer.heads() else layer.module.forward(arguments)
 
-    def on_sum(name: str, other: Tensor, _: str) -> Tensor | None:
-        if name not in waiting:
-            return None
+    def on_sum(name: str, other: Tensor) -> Tensor:
         arguments, at, x = waiting.pop(name)
         norm = _norm_after(pruned, graph, name)
         other_now = taps[name].outputs(other, at)
@@ -222,7 +227,8 @@ def _fit_in_one_pass(
         output: Tensor = taps[name].layer.module.forward(arguments)
         return output if norm is None else norm.module.forward(output)
 
-    with Watcher(pruned, taps, graph.norm_after, on_output, on_sum):
+    summed = [name for name in taps if targets[name].other]
+    with Watcher(pruned, graph, taps, summed, on_output, on_sum):
         call(pruned, inputs)
     return [fits[name] for name in taps]
 
@@ -251,7 +257,7 @@ def _rows_of(
             raise _Reached
         seen.append((x, at))
 
-    def on_sum(_: str, other: Tensor, __: str) -> None:
+    def on_sum(_: str, other: Tensor) -> None:
         x, at = seen.pop()
         rows.append((x, dense[0], (dense[1], tap.outputs(other, at))))
         raise _Reached
@@ -261,7 +267,7 @@ def _rows_of(
         dense = (output, other)
         with (
             contextlib.suppress(_Reached),
-            Watcher(pruned, [name], graph.norm_after, on_output, on_sum),
+            Watcher(pruned, graph, [name], [name] if targets.other else [], on_output, on_sum),
         ):
             call(pruned, inputs)
         yield rows.pop()

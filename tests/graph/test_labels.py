@@ -1,0 +1,42 @@
+"""Rules for labels: an overload that none covers mixes, and a mistake of ours is one."""
+
+import pytest
+import torch
+from oracles import Net
+from torch import nn
+
+from mipp.graph import build_graph, operation_rules
+
+LAYERS = {"first": (3, 8), "second": (8, 6), "third": (6, 5), "head": (5, 2)}
+
+
+def chain(operation):
+    def forward(net, x):
+        x = operation(net.first(x)).relu()
+        return net.head(net.third(net.second(x).relu()).relu())
+
+    return Net(forward, **{name: nn.Linear(*sides) for name, sides in LAYERS.items()})
+
+
+UNCOVERED = {
+    "norm over everything": lambda x: x / torch.norm(x, 2),
+    "vector norm of an order": lambda x: x / torch.linalg.vector_norm(x, 2),
+    "a view of another type": lambda x: x.view(torch.int32).view(torch.float32),
+    "several at once": lambda x: torch._foreach_mul([x, x[:, :4]], 2.0)[0],
+}
+
+
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_overload_that_no_rule_covers_leaves_channels_whole(name):
+    graph = build_graph(chain(UNCOVERED[name]), torch.randn(1, 3))
+    assert "first" in graph.left_whole
+    assert list(graph.groups) == ["third", "second"]
+
+
+def test_failed_assertion_of_a_rule_surfaces(monkeypatch):
+    def keep(tracker, x, axis):
+        assert False, "a mistake in a rule"  # noqa: B011, PT015
+
+    monkeypatch.setattr(operation_rules, "combine", keep)
+    with pytest.raises(AssertionError, match="a mistake in a rule"):
+        build_graph(chain(torch.sin), torch.randn(1, 3))
