@@ -70,7 +70,7 @@ _ROWS: tuple[_Row, ...] = (
         "set choose.method=mipp",
     ),
     _Row("estimate.*", "choose.method", _rival, "set choose.method=mipp"),
-    _Row("extract.targets inputs", "choose.method", _rival, "set choose.method=mipp"),
+    _Row("extract.inputs", "choose.method", _rival, "set choose.method=mipp"),
     _Row(
         "choose.scope batch_size",
         "choose.method",

@@ -171,7 +171,7 @@ def prune(
         keep_outputs=tuple(keep_outputs),
         keep_inputs=tuple(keep_inputs),
     )
-    _refuse_idle(config, targets, latency_batch, loss)
+    _refuse_idle(config, latency_batch, loss)
     criterion = require_choice(config, None if isinstance(method, str) else method)
     _require_one_of("repair", repair, REPAIRS)
     if images < 1:
@@ -218,12 +218,9 @@ def _require_one_of(what: str, name: str, known: Sequence[str]) -> None:
         raise ConfigError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}.")
 
 
-def _refuse_idle(
-    config: ChooseConfig, targets: Targets, latency_batch: int, loss: Loss | None
-) -> None:
+def _refuse_idle(config: ChooseConfig, latency_batch: int, loss: Loss | None) -> None:
     """Refuse arguments that change nothing; those of the configuration are refused there."""
     idle = (
-        ("targets", targets != TARGETS and config.method != MIPP, f"method={config.method!r}"),
         ("loss", loss is not None and config.method == MIPP, f"method={config.method!r}"),
         (
             "latency_batch",

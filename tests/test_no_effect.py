@@ -44,7 +44,6 @@ IDLE = [
     ("choose.order=mi", ["choose.method=my.module:score"], "choose.method=my.module:score"),
     ("estimate.resolution=1", RIVAL, "choose.method=l1"),
     ("estimate.ridge=1", RIVAL, "choose.method=l1"),
-    ("extract.targets=activation", RIVAL, "choose.method=l1"),
     ("extract.inputs=pixels", RIVAL, "choose.method=l1"),
     ("choose.scope=layer", [], "choose.method=mipp"),
     ("choose.batch_size=8", [], "choose.method=mipp"),
@@ -164,7 +163,6 @@ def test_points_refuse_what_no_method_would_need():
     [
         ({"method": "l1", "order": "mi"}, r"order has no effect with .*method"),
         ({"method": "l1", "estimator": "reconstruction"}, r"estimator has no effect"),
-        ({"method": "l1", "targets": "activation"}, r"targets has no effect with method='l1'"),
         ({"loss": lambda outputs, labels: outputs.sum()}, r"loss has no effect with method='mipp'"),
         ({"latency_batch": 3}, r"latency_batch has no effect with budget='macs:0\.5'"),
     ],

@@ -30,7 +30,6 @@ TINY = (
 KINDS = {
     "pixels": ("model.name=lenet-300-100", "extract.inputs=pixels"),
     "maps": ("model.name=lenet5", "data.size=16"),
-    "activations": ("model.name=lenet5", "data.size=16", "extract.targets=activation"),
     "deformed": ("model.name=lenet5", "data.size=16", "data.name=digits-deformed"),
     "residual": ("model.name=resnet20",),
 }
