@@ -14,16 +14,9 @@ from mipp.config import load_params
 from mipp.models import ModelSpec, build_model
 from mipp.stages import STAGES
 from mipp.stages.preflight import preflight
+from tests.smallest_run import SMALLEST
 
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "extract.rows=256",
-    "train.epochs=0",
-    "finetune.epochs=0",
-    "compute.device=cpu",
-)
+TINY = (*SMALLEST, "extract.rows=256", "train.epochs=0", "finetune.epochs=0")
 SPEC = ModelSpec("lenet-300-100", classes=10, channels=1, size=8)
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 

@@ -21,6 +21,7 @@ from mipp.models import ModelSpec, build_model
 from mipp.report import render
 from mipp.stages import run_all
 from mipp.stages.preflight import preflight
+from tests.smallest_run import SMALLEST
 
 LACKING = [n for n in KINDS["onnx"].packages if importlib.util.find_spec(n) is None]
 BOTH = ("torch",) if LACKING else ("torch", "onnx")
@@ -306,15 +307,9 @@ def test_missing_packages_are_refused_before_tracing(without_onnxruntime, tmp_pa
 # As part of a run
 
 TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "finetune.epochs=1",
+    *SMALLEST,
     "evaluate.latency_repeats=1",
     "evaluate.latency_batch=8",
-    "compute.device=cpu",
     "tracking.uri=null",
 )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,29 +18,9 @@ from mipp.metrics import (
     latency_ms,
     latency_pair_ms,
 )
+from tests.images_in_memory import InMemory
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class InMemory:
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self), batch_size):
-            rows = slice(start, start + batch_size)
-            yield self.images[rows].to(device), self.labels[rows].to(device)
 
 
 class Sleeper(nn.Module):

@@ -22,18 +22,9 @@ from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
 from mipp.stages.context import Context
 from mipp.stages.stage import needs_run
+from tests.smallest_run import SMALLEST
 
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=3",
-    "evaluate.latency_batch=8",
-    "compute.device=cpu",
-)
+TINY = (*SMALLEST, "evaluate.latency_batch=8")
 LATE = ("train.when=after-pruning", "train.epochs=2", "finetune.epochs=10")
 SHARES = (
     "accuracy_dense",

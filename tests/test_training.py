@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +18,13 @@ from mipp.stages.files import write_json
 from mipp.stages.finetune import starting_point
 from mipp.training import EpochRecord, resume, train
 from mipp.training.schedule import build_optimizer, lr_at
+from tests.images_in_memory import InMemory
 
 CPU = torch.device("cpu")
 
 
 class Kill(Exception):
     """What ends a run from outside."""
-
-
-@dataclass
-class InMemory:
-    images: Tensor
-    labels: Tensor
-    orders: list[list[int]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.arange(len(self))
-        if generator is not None:
-            order = torch.randperm(len(self), generator=generator)
-        self.orders.append(order.tolist())
-        for start in range(0, len(self), batch_size):
-            rows = order[start : start + batch_size]
-            images = self.images[rows]
-            if augment:
-                images = images + 0.1 * torch.randn(images.shape, generator=generator)
-            yield images.to(device), self.labels[rows].to(device)
 
 
 def blobs(count: int, seed: int = 0) -> InMemory:

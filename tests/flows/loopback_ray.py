@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -11,14 +10,18 @@ from pathlib import Path
 
 import psutil
 
+from tests.smallest_run import SMALLEST
+from tests.system.processes import ROOT, free_port
+
 CPUS = 2
-ROOT = Path(__file__).parents[2]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+TINY = (
+    *SMALLEST,
+    "model.name=lenet5",
+    "data.size=16",
+    "finetune.epochs=0",
+    "evaluate.export=[]",
+    "tracking.uri=null",
+)
 
 
 class Cluster:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -11,18 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-# else tracebacks when the test server stops
-os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
-
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.pipeline import main, pipeline
 from mipp.config import dump_params, load_params
@@ -31,6 +21,7 @@ from mipp.stages import STAGES, run_all, run_stage
 from mipp.workdir import read_manifest
 from tasks.titles import limiting_tags
 from tasks.tracking import tracked_sweep
+from tests.smallest_run import SMALLEST
 
 # MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
 pytestmark = [
@@ -38,16 +29,7 @@ pytestmark = [
     pytest.mark.xdist_group("prefect"),  # with --dist loadgroup one process starts one server
 ]
 
-TINY = [
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=2",
-    "extract.rows=512",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=3",
-    "compute.device=cpu",
-]
+TINY = [*SMALLEST, "train.epochs=2"]
 NUMERIC = (
     "accuracy_dense", "accuracy_pruned", "accuracy_refit", "accuracy_finetuned", "units_removed",
     "params", "params_dense", "macs", "macs_dense", "latency_ms", "latency_dense_ms", "collapsed",
@@ -105,16 +87,6 @@ def task_runs(workdir):
                 break
             time.sleep(0.5)
     return [(run.name, run.state_name) for run in found]
-
-
-@pytest.fixture(scope="session")
-def prefect():
-    """A server with an empty database, for all flows of this session."""
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
-from loopback_ray import Cluster, Pipeline
+from loopback_ray import TINY, Cluster, Pipeline
 
 from mipp.config import load_params
 from mipp.stages import run_all
@@ -18,18 +18,6 @@ pytestmark = [
     ),
 ]
 
-TINY = [
-    "model.name=lenet5",
-    "data.size=16",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "finetune.epochs=0",
-    "evaluate.latency_repeats=3",
-    "evaluate.export=[]",
-    "compute.device=cpu",
-    "tracking.uri=null",
-]
 LONG = [  # seconds a pair, and no stage after it depends on how long
     *TINY,
     "choose.estimator=reconstruction",

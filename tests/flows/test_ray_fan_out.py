@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from loopback_ray import ROOT, Cluster, FlowProcess, Pipeline
+from loopback_ray import ROOT, TINY, Cluster, FlowProcess, Pipeline
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -23,20 +23,7 @@ pytestmark = [
     ),
 ]
 
-TINY = [
-    "data.name=image-folder",
-    "model.name=lenet5",
-    "data.size=16",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "extract.batch_size=32",
-    "finetune.epochs=0",
-    "evaluate.latency_repeats=3",
-    "evaluate.export=[]",
-    "compute.device=cpu",
-    "tracking.uri=null",
-]
+FOLDER = (*TINY, "data.name=image-folder", "extract.batch_size=32")
 SPEC = """
 title: methods that share stages
 set:
@@ -75,7 +62,7 @@ def test_shards_on_two_nodes_are_the_store_of_one_process(cluster, tmp_path, mon
     draw_images(tmp_path / "images")
     monkeypatch.chdir(ROOT)
     # which a worker finds if it begins where the flow does; the cluster began elsewhere
-    given = [*TINY, f"data.root={os.path.relpath(tmp_path / 'images')}"]
+    given = [*FOLDER, f"data.root={os.path.relpath(tmp_path / 'images')}"]
     for stage in ("train", "extract"):
         run_stage(STAGES[stage], tmp_path / "one", load_params(overrides=given))
     (tmp_path / "ray").mkdir()

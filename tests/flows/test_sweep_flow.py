@@ -1,18 +1,9 @@
 """The sweep's flow computes what `mipp sweep` does, and MLflow keeps a parent with children."""
 
 import contextlib
-import os
 
 import pytest
-
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
-
 from mlflow import MlflowClient
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.sweep import sweep
 from mipp.experiments.results import TABLE, read_table
@@ -40,13 +31,9 @@ seeds: [0]
 """
 
 
-def test_every_point_is_a_child_whose_ratio_is_param_and_metric(tmp_path):
+def test_every_point_is_a_child_whose_ratio_is_param_and_metric(prefect, tmp_path):
     (tmp_path / "two.yaml").write_text(SPEC)
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        contextlib.chdir(tmp_path),  # MLflow puts artifacts into the current folder
-    ):
+    with contextlib.chdir(tmp_path):  # MLflow puts artifacts into the current folder
         for _ in range(2):  # the second time there is nothing to compute, and no second run
             assert sweep("two.yaml", "full", "root", workers=2) == []
         client = MlflowClient("sqlite:///mlflow.db")

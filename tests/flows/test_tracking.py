@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
 import numpy as np
+import pytest
 import torch
 from mlflow import MlflowClient
 
@@ -24,20 +20,12 @@ from mipp.stages import STAGES, run_all, run_stage
 from tasks.tracking import track, tracked_run, tracked_sweep, watched_machine
 from tasks.tracking.__main__ import main
 from tasks.tracking.registry import register_best
+from tests.smallest_run import SMALLEST
 
 # MLflow uses what SQLAlchemy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=3",
-    "extract.rows=256",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=1",
-    "compute.device=cpu",
-)
+TINY = (*SMALLEST, "train.epochs=3", "extract.rows=256", "evaluate.latency_repeats=1")
 
 
 class Kill(Exception):

@@ -10,17 +10,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.smallest_run import SMALLEST
+
 ROOT = Path(__file__).parents[2]
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=2",
-    "extract.rows=512",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=3",
-    "compute.device=cpu",
-)
+TINY = (*SMALLEST, "train.epochs=2")
 
 
 def environment(home, **more):

@@ -13,22 +13,14 @@ import yaml
 
 from mipp.config import load_params, write_params
 from mipp.stages import run_all
+from tests.smallest_run import SMALLEST
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PIPELINE = list(STAGES)
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=12",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=3",
-    "compute.device=cpu",
-)
+TINY = (*SMALLEST, "data.size=12")
 
 
 class Repository:

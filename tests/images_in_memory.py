@@ -1,0 +1,40 @@
+"""Labelled images in memory, as training and metrics take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class InMemory:
+    """Augmentation adds noise; `orders` holds the order of every pass."""
+
+    images: Tensor
+    labels: Tensor
+    orders: list[list[int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(len(self))
+        if generator is not None:
+            order = torch.randperm(len(self), generator=generator)
+        self.orders.append(order.tolist())
+        for start in range(0, len(self), batch_size):
+            rows = order[start : start + batch_size]
+            images = self.images[rows]
+            if augment:
+                images = images + 0.1 * torch.randn(images.shape, generator=generator)
+            yield images.to(device), self.labels[rows].to(device)
