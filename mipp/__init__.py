@@ -9,6 +9,7 @@ from mipp.criteria import register_criterion
 from mipp.data import register_data
 from mipp.errors import MippError
 from mipp.export import Exported, export_network
+from mipp.layers import register_layer
 from mipp.models import register_model
 from mipp.oneshot import Pruned, PruneReport, prune
 from mipp.selection.selection import Selection
@@ -25,6 +26,7 @@ __all__ = [
     "prune",
     "register_criterion",
     "register_data",
+    "register_layer",
     "register_model",
     "save_checkpoint",
 ]

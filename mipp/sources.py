@@ -5,7 +5,8 @@
     mipp/graph/build.py  def f(): from mipp.graph.heads import g  -> mipp/graph/heads.py
 
 An `__init__` that only hands names on is passed through to the module that defines them, and so
-never counts itself. Imports by a computed name are not seen. A file is read once in a process:
+never counts itself; one that imports whatever lies beside it, by `iter_modules(__path__)`, counts
+with all of it. Other imports by a computed name are not seen. A file is read once in a process:
 what counts is the code that runs, whatever becomes of the file meanwhile.
 """
 
@@ -49,6 +50,7 @@ class Source(NamedTuple):
     place: str  # from the folder that is on sys.path, with slashes
     digest: str
     imports: tuple[Import, ...]
+    discovers: bool  # whether it imports all modules of its folder
 
 
 class Root(NamedTuple):
@@ -108,7 +110,17 @@ def _reached(module: str) -> dict[str, Source]:
         if source is not None:
             found[name] = source
             waiting += _imported(name, source, root)
+            waiting += _discovered(name, root)
     return found
+
+
+def _discovered(module: str, root: Root) -> Iterator[str]:
+    """The module's package and all in it, if the package imports them by itself."""
+    package = module.rpartition(".")[0]
+    source = _source(package, root) if package else None
+    if source is not None and source.discovers:
+        yield package
+        yield from (f"{package}.{path.stem}" for path in source.path.parent.glob("[!_]*.py"))
 
 
 def _imported(module: str, source: Source, root: Root) -> Iterator[str]:
@@ -181,7 +193,9 @@ def _source(module: str, root: Root) -> Source | None:
 @cache
 def _read(path: Path, place: str) -> Source:
     content = path.read_bytes()
-    return Source(path, place, hashlib.sha256(content).hexdigest(), tuple(_imports(content)))
+    discovers = path.name == "__init__.py" and b"iter_modules(__path__)" in content
+    digest = hashlib.sha256(content).hexdigest()
+    return Source(path, place, digest, tuple(_imports(content)), discovers)
 
 
 def _imports(content: bytes) -> Iterator[Import]:

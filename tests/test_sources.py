@@ -202,3 +202,22 @@ def test_file_is_read_once_in_a_process(write, tmp_path):
     before = code_hash(("once_a",))
     write({"once_b": "x = 2\n"})
     assert code_hash(("once_a",)) == before  # the code that runs is the one that was read
+
+
+def test_package_that_imports_what_lies_beside_it_counts_whole(write):
+    write(
+        {
+            "kinds_a/__init__": "import pkgutil\nfound = [*pkgutil.iter_modules(__path__)]",
+            "kinds_a/table": "def get(): ...",
+            "kinds_a/one": "import used_a",
+            "used_a": "",
+            "asks_a": "from kinds_a.table import get",
+        }
+    )
+    beside = ["kinds_a/__init__.py", "kinds_a/one.py", "kinds_a/table.py"]
+    assert places("asks_a") == ["asks_a.py", *beside, "used_a.py"]
+
+
+def test_stages_depend_on_every_kind_of_layer():
+    own = {f"mipp/layers/{path.name}" for path in (ROOT / "mipp/layers").glob("*.py")}
+    assert own <= closure(["mipp.stages.extract"]).keys()
