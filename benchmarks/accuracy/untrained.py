@@ -74,7 +74,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace, point: Point) -> Point:
     """One run of the pipeline; runs that differ in the ratio alone share the dense network."""
-    params = load_params(None, overrides(options, point))
+    params = load_params(None, overrides(options, point), ("train.when",))
     folder = options.workdir / f"{point['data']}-{point['pruned']}-{point['seed']}"
     preflight(folder, params)
     run_all(folder, params)
