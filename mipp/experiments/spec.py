@@ -40,7 +40,8 @@ class Experiment(Section):
     """One file of `experiments/`, or that file at one scale.
 
     `set` holds `section.key: value`; `vary` the same keys with a list of values, which is one
-    more side of the grid; `weights` a file looked for where the data are, "" for none.
+    more side of the grid; `weights` a file looked for where the data are, "" for none. A point
+    leaves out what its own method, budget, start or variant does not have.
     """
 
     title: str
