@@ -1,9 +1,10 @@
 """Mutual information preserving pruning of vision networks.
 
-`mipp.prune(model, loader, budget="macs:0.5")` does it to a network of yours; the `mipp` command
-runs the whole pipeline.
+`mipp.prune(model, loader, budget="macs:0.5")` does it to a network of yours. `Pruner` measures
+once and answers many budgets. The `mipp` command runs the whole pipeline.
 """
 
+from mipp.budget import Budget
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.criteria import register_criterion
 from mipp.data import register_data
@@ -11,15 +12,41 @@ from mipp.errors import MippError
 from mipp.export import Exported, export_network
 from mipp.layers import register_layer
 from mipp.models import register_model
-from mipp.oneshot import Pruned, PruneReport, prune
+from mipp.pruning.oneshot import prune
+from mipp.pruning.plan import Plan
+from mipp.pruning.pruned import Pruned, PruneReport
+from mipp.pruning.pruner import Pruner
+from mipp.pruning.ranking import Ranking
 from mipp.selection.selection import Selection
+from mipp.settings import (
+    Criterion,
+    Gaussian,
+    Limits,
+    Mipp,
+    NoRepair,
+    Recalibrate,
+    Reconstruction,
+    Refit,
+)
 
 __all__ = [
+    "Budget",
     "Checkpoint",
+    "Criterion",
     "Exported",
+    "Gaussian",
+    "Limits",
+    "Mipp",
     "MippError",
+    "NoRepair",
+    "Plan",
     "PruneReport",
     "Pruned",
+    "Pruner",
+    "Ranking",
+    "Recalibrate",
+    "Reconstruction",
+    "Refit",
     "Selection",
     "export_network",
     "load_checkpoint",

@@ -5,19 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipp.errors import BudgetError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How far to prune. `kind` is one of `BUDGETS`, `value` its bound."""
-
-    kind: str
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{repr(self.value).removesuffix('.0')}"
-
+from mipp.errors import BudgetError, did_you_mean, option
 
 BUDGETS: Mapping[str, tuple[float, float, str]] = {
     "ratio": (0.0, 1.0, "share of the units to remove"),
@@ -31,6 +19,35 @@ KEPT = ("params", "macs", "latency")  # whose value is what stays
 EXAMPLES = {"confidence": 95}
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How far to prune. `kind` is one of `BUDGETS`, `value` its bound.
+
+    Raises
+    ------
+    BudgetError : the kind is unknown, or the value is outside of the kind's bounds.
+
+    Example
+    -------
+    >>> str(Budget("macs", 0.5)), Budget("macs", 0.5) == parse_budget("macs:0.50")
+    ('macs:0.5', True)
+    """
+
+    kind: str
+    value: float
+
+    def __post_init__(self) -> None:
+        _require(self.kind, self.value, str(self), repr(self.value))
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{repr(self.value).removesuffix('.0')}"
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it asks for a test of significance."""
+        return self.kind == "confidence"
+
+
 def parse_budget(text: str) -> Budget:
     """Budget from text such as `macs:0.5`.
 
@@ -39,24 +56,28 @@ def parse_budget(text: str) -> Budget:
     BudgetError : the kind is unknown, or the value is no number inside the kind's bounds.
     """
     kind, _, number = str(text).partition(":")
-    if kind not in BUDGETS:
-        raise BudgetError(
-            f"budget {text!r} (choose.budget) has no known kind.\n"
-            f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
-            f"{did_you_mean(kind, BUDGETS)}."
-        )
-    low, high, meaning = BUDGETS[kind]
     try:
         value = float(number)
     except ValueError:
         value = float("nan")
+    _require(kind, value, text, number)
+    return Budget(kind, value)
+
+
+def _require(kind: str, value: float, text: str, number: str) -> None:
+    if kind not in BUDGETS:
+        raise BudgetError(
+            f"{option('budget')}={text!r} has no known kind.\n"
+            f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
+            f"{did_you_mean(kind, BUDGETS)}."
+        )
+    low, high, meaning = BUDGETS[kind]
     lowest, highest = kind in ("ratio", "nats"), kind in KEPT  # bounds themselves
     inside = low < value < high or (lowest and value == low) or (highest and value == high)
     if not inside:
         brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"
         raise BudgetError(
-            f"budget {text!r} (choose.budget) is out of range.\n"
+            f"{option('budget')}={text!r} is out of range.\n"
             f"Expected the {meaning}, a number in {brackets}, got {number!r}; "
             f"write for example {kind}:{EXAMPLES.get(kind, 0.5)}."
         )
-    return Budget(kind, value)

@@ -10,19 +10,45 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 
-from mipp.budget import parse_budget
-from mipp.errors import BudgetError, ConfigError, did_you_mean
+from mipp.budget import Budget, parse_budget
+from mipp.errors import BudgetError, ConfigError, as_written, did_you_mean
 from mipp.no_effect import idle_settings, refuse_idle
+from mipp.settings import (
+    LATENCY_BATCH,
+    MIPP,
+    Channels,
+    Count,
+    Criterion,
+    Gaussian,
+    Limits,
+    Margin,
+    Mipp,
+    Order,
+    Positive,
+    Price,
+    Reconstruction,
+    Refit,
+    Repeats,
+    Scope,
+    Share,
+    Sure,
+    Worth,
+)
 from mipp.yaml_values import apply_override, read_yaml, write_yaml
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
+BudgetText = Annotated[
+    Budget,
+    PlainValidator(lambda value: value if isinstance(value, Budget) else parse_budget(value)),
+    PlainSerializer(str, return_type=str),
+]  # a value here, text in every file and on every command line
 IDLE_TAKEN = "settings without effect are taken"
 
 
@@ -68,7 +94,7 @@ class OptimConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "onecycle"
-    milestones: tuple[Share, ...] = (0.5, 0.75)
+    milestones: tuple[Part, ...] = (0.5, 0.75)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -89,7 +115,7 @@ class ExtractConfig(Section):
     `shards` changes no row: stages and points leave it out of what they depend on.
     """
 
-    rows: Count = 8192
+    rows: Count = Mipp.rows
     batch_size: Count = 256
     inputs: Literal["none", "pixels"] = "none"
     shards: Count = 1
@@ -98,47 +124,42 @@ class ExtractConfig(Section):
 class EstimateConfig(Section):
     """Settings of the information estimators."""
 
-    resolution: Annotated[float, Field(gt=0)] = 0.3
-    ridge: Annotated[float, Field(gt=0)] = 1e-3
-    repeats: Annotated[int, Field(ge=2)] = 5
-    rows: Count = 5120
-    held_out: Count = 1024
-    width: Count = 128
-    depth: Count = 1
-    epochs: Count = 100
-    patience: Count = 5
-    batch_size: Count = 256
-    lr: Annotated[float, Field(gt=0)] = 3e-3
-    retrain_epochs: Count = 5
-    retrain_lr: Annotated[float, Field(gt=0)] = 1e-3
+    resolution: Positive = Gaussian.resolution
+    ridge: Positive = Gaussian.ridge
+    repeats: Repeats = Gaussian.repeats
+    rows: Count = Reconstruction.rows
+    held_out: Count = Reconstruction.held_out
+    width: Count = Reconstruction.width
+    depth: Count = Reconstruction.depth
+    epochs: Count = Reconstruction.epochs
+    patience: Count = Reconstruction.patience
+    batch_size: Count = Reconstruction.batch_size
+    lr: Positive = Reconstruction.lr
+    retrain_epochs: Count = Reconstruction.retrain_epochs
+    retrain_lr: Positive = Reconstruction.retrain_lr
 
 
 class ChooseConfig(Section):
     """What decides which units stay."""
 
-    method: str = "mipp"
+    method: str = MIPP
     estimator: str = "gaussian"
-    order: Literal["auto", "mi", "best-first"] = "auto"
-    budget: str = "macs:0.5"
-    price: Literal["budget", "unit", "params", "macs", "latency"] = "budget"
-    scope: Literal["global", "layer"] = "global"
+    order: Order = Mipp.order
+    budget: BudgetText = Budget("macs", 0.5)
+    price: Price = Mipp.price
+    scope: Scope = Criterion.scope
     batch_size: Count = 256
-    worth: Literal["share", "nats"] = "share"
-    position_weight: Annotated[float, Field(ge=0, le=1)] = 0.35
-    param_weight: Annotated[float, Field(ge=0, le=1)] = 0.2
-    min_channels: Annotated[int, Field(ge=0)] = 1
-    round_to: Count = 1
-    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    worth: Worth = Mipp.worth
+    position_weight: Share = Mipp.position_weight
+    param_weight: Share = Mipp.param_weight
+    min_channels: Channels = Limits.min_channels
+    round_to: Count = Limits.round_to
+    limits: dict[str, Share] = {}
     ignore: tuple[str, ...] = ()
     keep_outputs: tuple[str, ...] = ()
     keep_inputs: tuple[str, ...] = ()
-    margin: Annotated[float, Field(ge=0, lt=1)] = 1e-3
-    sure: Literal["keep", "drop"] = "keep"
-
-    @field_validator("budget")
-    @classmethod
-    def _budget_parses(cls, text: str) -> str:
-        return str(parse_budget(text))
+    margin: Margin = Mipp.margin
+    sure: Sure = Mipp.sure
 
 
 class PruneConfig(Section):
@@ -146,10 +167,10 @@ class PruneConfig(Section):
 
     refit: bool = True
     recalibrate: bool = True
-    ridge: Annotated[float, Field(gt=0)] = 1e-2
+    ridge: Positive = Refit.ridge
     images: Count = 1024
     batch_size: Count = 1024
-    rows: Count = 32768
+    rows: Count = Refit.rows
 
 
 class FinetuneConfig(OptimConfig):
@@ -164,7 +185,7 @@ class EvaluateConfig(Section):
     """How accuracy and latency are measured, and what the final network is exported to."""
 
     batch_size: Count = 500
-    latency_batch: Count = 64
+    latency_batch: Count = LATENCY_BATCH
     latency_repeats: Count = 15
     export: tuple[Literal["torch", "onnx"], ...] = ("torch",)
 
@@ -235,6 +256,20 @@ class Params(Section):
         if info.context is not IDLE_TAKEN:
             refuse_idle(self)
         return self
+
+
+WRITTEN: Mapping[str, str] = {
+    **{name: f"choose.{name}" for name in ChooseConfig.model_fields},
+    **{
+        f"{kind.PREFIX}{name}": f"estimate.{name}"
+        for kind in (Gaussian, Reconstruction)
+        for name in EstimateConfig.model_fields
+    },
+    **{f"{Refit.PREFIX}{name}": f"prune.{name}" for name in ("ridge", "rows")},
+    "rows": "extract.rows",
+    "images": "data.calibration",
+    "latency_batch": "evaluate.latency_batch",
+}  # where the core's options stand in a configuration, see `as_written`
 
 
 def load_params(
@@ -315,7 +350,8 @@ def parse_section(
     ConfigError, BudgetError : a key is unknown; a value has the wrong type or is out of range.
     """
     try:
-        return kind.model_validate(values, context=context)
+        with as_written(WRITTEN):
+            return kind.model_validate(values, context=context)
     except BudgetError:
         raise
     except ValidationError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from mipp.errors import SurgeryError
+from mipp.errors import SurgeryError, option
 from mipp.graph import ChannelGroup
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
@@ -55,7 +55,8 @@ def _check(model: nn.Module, selection: Selection) -> None:
             raise SurgeryError(
                 f"selection by {selection.method!r} empties group {name!r} of "
                 f"{type(model).__name__}: the layer has collapsed.\nExpected at least one of "
-                f"its {width} channels, got none; use a milder budget or choose.min_channels=1."
+                f"its {width} channels, got none; use a milder budget or "
+                f"{option('min_channels')}=1."
             )
         if kept.min() < 0 or kept.max() >= width or np.any(np.diff(kept) <= 0):
             raise SurgeryError(

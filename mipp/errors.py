@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class MippError(Exception):
@@ -100,3 +102,32 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     return f"{hint}choose from {', '.join(names)}"
+
+
+_WRITTEN: ContextVar[Mapping[str, str]] = ContextVar("written")
+
+
+def option(name: str) -> str:
+    """An option as the caller wrote it, for the text of an error.
+
+    From Python that is its own name, `min_channels`, or `Gaussian.ridge` where it is set on a value
+    of its own. Whoever comes by a configuration wrote `choose.min_channels`, see `as_written`.
+    """
+    return _WRITTEN.get({}).get(name, name)
+
+
+@contextmanager
+def as_written(names: Mapping[str, str]) -> Iterator[None]:
+    """Here options have other names: a door says so once, and the core need not know of it.
+
+    Example
+    -------
+    >>> with as_written({"ridge": "estimate.ridge"}):
+    ...     option("ridge"), option("images")
+    ('estimate.ridge', 'images')
+    """
+    before = _WRITTEN.set(names)
+    try:
+        yield
+    finally:
+        _WRITTEN.reset(before)

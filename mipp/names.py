@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from mipp.errors import InputError, did_you_mean
+from mipp.errors import InputError, did_you_mean, option
 
 Row = TypeVar("Row")
 Brought = TypeVar("Brought")
@@ -113,7 +113,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         if ":" in name:
             return self._brought(name)
         raise self._error(
-            f"{self._kind} {name!r} ({self._field}) is unknown; "
+            f"{self._kind} {name!r} ({option(self._field)}) is unknown; "
             f"{did_you_mean(name, self._known())}, or "
             "give one of yours as package.module:attribute."
         )
@@ -140,7 +140,7 @@ class Table(Mapping[str, Row], Generic[Row]):
 
     def _brought(self, address: str) -> Row:
         module, _, path = address.partition(":")
-        what = f"{self._kind} {address!r} ({self._field})"
+        what = f"{self._kind} {address!r} ({option(self._field)})"
         if not module or not path or ":" in path or set(address) & set("/\\"):
             raise self._error(
                 f"{what} is no address.\nExpected package.module:attribute, such as "
@@ -185,7 +185,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         try:
             self._check(thing)
         except TypeError as error:
-            what = f"{self._kind} {name!r} ({self._field}) cannot be one"
+            what = f"{self._kind} {name!r} ({option(self._field)}) cannot be one"
             raise self._error(f"{what}: {address_of(thing)}.\n{error}.") from error
 
 

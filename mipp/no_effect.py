@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from mipp.budget import parse_budget
 from mipp.errors import ConfigError
+from mipp.settings import MIPP
 
-MIPP = "mipp"
 EMBEDDED = ("digits", "digits-deformed")
 LOCAL = (*EMBEDDED, "image-folder", "parquet")  # of built-in sets, those that nobody fetches
 
@@ -33,7 +32,7 @@ class _Row(NamedTuple):
 
 
 def _budget(params: Any) -> str:
-    return parse_budget(str(params.choose.budget)).kind
+    return str(params.choose.budget.kind)
 
 
 def _rival(params: Any) -> bool:

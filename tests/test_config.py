@@ -49,7 +49,7 @@ def test_no_file_means_the_defaults():
         ("evaluate.export=[onnx]", "evaluate", "export", ("onnx",)),
         ("tracking.uri=null", "tracking", "uri", None),
         ("model.weights=/some/where=else", "model", "weights", "/some/where=else"),
-        ("choose.budget=ratio:0.25", "choose", "budget", "ratio:0.25"),
+        ("choose.budget=ratio:0.25", "choose", "budget", Budget("ratio", 0.25)),
     ],
 )
 def test_override_is_read_as_yaml(override, section, field, value):
@@ -182,9 +182,15 @@ def test_budget_error_states_the_range_that_holds():
 
 @pytest.mark.parametrize("text", ["mac:0.5", "0.5", "MACS:0.5", ""])
 def test_budget_of_unknown_kind_lists_the_kinds(text):
-    match = r"(?s)choose\.budget.*KIND:VALUE.*choose from.*macs.*nats.*params.*ratio"
+    match = r"(?s)^budget=.*KIND:VALUE.*choose from.*macs.*nats.*params.*ratio"
     with pytest.raises(BudgetError, match=match):
         parse_budget(text)
+
+
+@pytest.mark.parametrize("budget", [("mac", 0.5), ("macs", 1.5), ("nats", float("nan"))])
+def test_budget_that_does_not_hold_cannot_be_made(budget):
+    with pytest.raises(BudgetError, match=r"no known kind|out of range"):
+        Budget(*budget)
 
 
 def test_budget_near_miss_is_suggested():
@@ -195,7 +201,8 @@ def test_budget_near_miss_is_suggested():
 @pytest.mark.parametrize("text", ["macs:0.123456789", "nats:1e-09"])
 def test_budget_keeps_every_digit(text):
     params = load_params(overrides=[f"choose.budget={text}"])
-    assert parse_budget(params.choose.budget) == parse_budget(text)
+    assert params.choose.budget == parse_budget(text)
+    assert dump_params(params)["choose"]["budget"] == str(params.choose.budget)
 
 
 def test_parameters_are_frozen():

@@ -34,7 +34,7 @@ def bare():
 
 def test_mipp_imports_without_prefect_mlflow_dvc_and_ray(bare):
     assert bare.returncode == 0, bare.stderr
-    assert "'mipp.oneshot'" in bare.stdout
+    assert "'mipp.pruning.oneshot'" in bare.stdout
 
 
 def test_import_says_nothing(bare):

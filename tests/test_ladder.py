@@ -19,6 +19,7 @@ LADDER = (
         "mipp.names",
         "mipp.no_effect",
         "mipp.peak_memory",
+        "mipp.settings",
         "mipp.sources",
         "mipp.config",
     },
@@ -46,14 +47,12 @@ LADDER = (
         "mipp.refit",
         "mipp.cut",
     },
+    {"mipp.pruning"},
     {"mipp.report", "mipp.workdir"},
     {
         "mipp.stages",
         "mipp.experiments",
         "mipp.cli",
-        "mipp.calibration",
-        "mipp.in_memory",
-        "mipp.oneshot",
         "mipp.testing",
         "mipp",
         "mipp.__init__",
@@ -188,7 +187,7 @@ def test_libraries_stay_behind_their_walls(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mipp/information").rglob("*.py")), ids=module_of)
 def test_information_knows_no_model_store_or_disk(path):
-    known = ("mipp.information", "mipp.errors", "mipp.config", "mipp.progress")
+    known = ("mipp.information", "mipp.errors", "mipp.settings", "mipp.progress")
     own = [name for name in imported(path.read_text()) if name.startswith("mipp")]
     assert [name for name in own if not name.startswith(known)] == []
 

@@ -150,7 +150,7 @@ def test_other_people_s_modules_do_not_count(write):
 def test_own_module_depends_on_what_it_takes_from_mipp(write):
     write({"own_user": "import mipp\nfrom mipp.errors import ModelError\nfrom mipp import prune\n"})
     found = places("own_user")
-    assert {"own_user.py", "mipp/errors.py", "mipp/oneshot.py"} <= set(found)
+    assert {"own_user.py", "mipp/errors.py", "mipp/pruning/oneshot.py"} <= set(found)
     assert "mipp/__init__.py" not in found
 
 

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 from benchmarks.ablations.experiments_page import CHOICES, IMAGES, PAGE, choice_points, write_page
-from benchmarks.ablations.variants import BASE, IN_SHARES, MODEL, VARIANTS, Variant
+from benchmarks.ablations.variants import BASE, BUDGET, IN_SHARES, MODEL, VARIANTS, Variant
 from benchmarks.shared.command import (
     add_again,
     add_data_root,
@@ -30,7 +30,7 @@ from benchmarks.shared.kept import Point
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import example_of, load_network, load_splits
 from mipp.activations import Sampling, capture_rows
-from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
+from mipp.budget import parse_budget
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.information import gaussian
@@ -39,6 +39,7 @@ from mipp.metrics import accuracy
 from mipp.progress import track
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.selection.by_information import select_by_information
+from mipp.settings import Gaussian, Mipp
 
 CPU = torch.device("cpu")
 BY_NAME = {variant.name: variant for variant in (*VARIANTS, *IN_SHARES.values())}
@@ -87,13 +88,14 @@ def run_seed(
             pair.name: gaussian.prepare(
                 sums[pair.name],
                 pair.features.shape[0],
-                ridge=EstimateConfig().ridge,
+                ridge=Gaussian.ridge,
                 resolution=variant.resolution,
             )
             for pair in graph.pairs
         }
-        config = ChooseConfig(**{**BASE, **variant.choose})
-        selection = select_by_information(graph, states, config, {}).selection
+        values = {**BASE, **variant.choose}
+        budget = parse_budget(values.pop("budget", BUDGET))
+        selection = select_by_information(graph, states, Mipp(**values), budget).selection
         pruned = apply_selection(dense, selection, example)
         plain = copy.deepcopy(pruned)
         recalibrate(plain, inputs)
@@ -115,7 +117,7 @@ def run_seed(
 
 def moments_of(dense: Any, graph: Any, inputs: list[torch.Tensor], seed: int) -> dict[str, Moments]:
     sums: dict[str, MomentSums] = {}
-    sampling = Sampling(ExtractConfig().rows, sum(map(len, inputs)), seed)
+    sampling = Sampling(Mipp.rows, sum(map(len, inputs)), seed)
     for rows in capture_rows(dense, graph.pairs, inputs, sampling):
         for name, (x, y) in rows.items():
             sums.setdefault(name, MomentSums()).add(x, y)

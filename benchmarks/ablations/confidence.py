@@ -21,15 +21,18 @@ from benchmarks.shared.command import add_again, circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.activations import Sampling, capture_rows
-from mipp.config import ChooseConfig, Params, load_params
+from mipp.budget import Budget
+from mipp.config import Params, load_params
 from mipp.graph import ChannelGraph
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.protocols import PairInformation
 from mipp.progress import track
 from mipp.selection.by_information import select_by_information
+from mipp.settings import Mipp
 from mipp.stages import STAGES, preflight, run_stage
 from mipp.stages.networks import load_dense, trace
 from mipp.stages.splits import images_of, load_splits
+from mipp.stages.values import estimator_settings, method_of
 
 CPU = torch.device("cpu")
 FEWER = (
@@ -109,12 +112,13 @@ def prepare(
     """Answers of an estimator from `count` random images, a row of each."""
     size = len(next(iter(pool.values()))[0])
     chosen = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
-    found = {}
+    found, row = {}, ESTIMATORS[estimator]
+    settings = estimator_settings(with_estimator(params, estimator))
     for pair, rows in pool.items():
         x, y = (values[chosen] for values in rows)
         data = PairData(pair, *x.shape, chunks=lambda x=x, y=y: [(x, y)])  # type: ignore[misc]
-        state = ESTIMATORS[estimator].prepare(data, params.estimate, seed)
-        found[pair] = ESTIMATORS[estimator].samples(state, data, params.estimate, seed)
+        state = row.prepare(data, settings, seed)
+        found[pair] = row.samples(state, data, settings, seed)
     return found
 
 
@@ -139,10 +143,15 @@ def stack(chunks: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def removed(
     graph: ChannelGraph, params: Params, information: Mapping[str, PairInformation], point: Point
 ) -> float:
-    config = params.choose.model_copy(
-        update={"budget": f"confidence:{point['x']}", "estimator": point["estimator"]}
-    )
-    return select_by_information(graph, information, config, {}).selection.units_removed()
+    method = method_of(with_estimator(params, point["estimator"]))
+    assert isinstance(method, Mipp)
+    budget = Budget("confidence", float(point["x"]))
+    return select_by_information(graph, information, method, budget).selection.units_removed()
+
+
+def with_estimator(params: Params, estimator: str) -> Params:
+    choose = params.choose.model_copy(update={"estimator": estimator})
+    return params.model_copy(update={"choose": choose})
 
 
 def write_page() -> None:
@@ -155,7 +164,7 @@ def write_page() -> None:
         "",
         f"Written by `python -m benchmarks.ablations.confidence --write` from `{FILE}`: {MODEL} "
         f"on {DATA}, one dense network, {seeds} seeds (images, perceptrons, null columns), "
-        f"`choose.margin={ChooseConfig().margin:g}`. Percent of the units removed, "
+        f"`choose.margin={Mipp.margin:g}`. Percent of the units removed, "
         "mean ± standard deviation. A row is one image, at one position of each map; the "
         "reconstruction holds a sixth of the rows out.",
         "",

@@ -28,10 +28,12 @@ from mipp.information.estimators import ESTIMATORS
 from mipp.progress import track
 from mipp.selection.by_information import select_by_information
 from mipp.selection.selection import Selection
+from mipp.settings import Mipp
 from mipp.stages import STAGES, preflight, run_all, run_stage
 from mipp.stages.estimate import pair_data
 from mipp.stages.files import STORE, model_fingerprint
 from mipp.stages.networks import load_dense, trace
+from mipp.stages.values import method_of
 
 STEPS = ("seconds", "accuracy")
 CPU = torch.device("cpu")
@@ -120,16 +122,17 @@ def time_estimators(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, budget in (("gaussian", "ratio:0.5"), ("reconstruction", options.budget)):
         chosen = parameters(options, name, budget, seed)
-        estimator, spent, information = ESTIMATORS[name], {}, {}
+        method, estimator, spent, information = method_of(chosen), ESTIMATORS[name], {}, {}
+        assert isinstance(method, Mipp)
         answers = estimator.samples if name == "reconstruction" else estimator.answers
         for pair in store.pairs:
             started = time.perf_counter()
             data = pair_data(store, pair, CPU)
-            state = estimator.prepare(data, chosen.estimate, seed)
-            information[pair] = answers(state, data, chosen.estimate, seed)
+            state = estimator.prepare(data, method.estimator, seed)
+            information[pair] = answers(state, data, method.estimator, seed)
             spent[f"prepare {pair}"] = time.perf_counter() - started
         started = time.perf_counter()
-        select_by_information(graph, information, chosen.choose, {})
+        select_by_information(graph, information, method, chosen.choose.budget)
         spent["choose"] = time.perf_counter() - started
         found[name] = spent
         print(name, {step: round(seconds, 3) for step, seconds in spent.items()}, flush=True)

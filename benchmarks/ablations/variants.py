@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipp.config import EstimateConfig, PruneConfig
 from mipp.refit.least_squares import STEPS
+from mipp.settings import Gaussian, Refit
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
-BASE = {"budget": BUDGET, "worth": "nats", "order": "mi", "param_weight": 0.0}  # of that time
+BASE = {"worth": "nats", "order": "mi", "param_weight": 0.0}  # of that time
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Variant:
 
     name: str
     choose: dict[str, Any] = field(default_factory=dict)
-    resolution: float = EstimateConfig().resolution
-    rows: int = PruneConfig().rows
-    ridge: float = PruneConfig().ridge
+    resolution: float = Gaussian.resolution
+    rows: int = Refit.rows
+    ridge: float = Refit.ridge
     sums: bool = True
     steps: int = STEPS
     sweeps: int = 1

@@ -24,18 +24,21 @@ from benchmarks.rivals.torch_pruning import (
     prune_to_goal,
 )
 from benchmarks.shared.workload import example_of
-from mipp.activations import Sampling
 from mipp.budget import parse_budget
-from mipp.config import ChooseConfig, FinetuneConfig, PruneConfig
+from mipp.config import FinetuneConfig
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.scoring import score_units
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
-from mipp.oneshot import prune
-from mipp.refit import RefitSettings, rebase, recalibrate, refit
+from mipp.pruning.calibration import Held
+from mipp.pruning.oneshot import prune
+from mipp.pruning.repair import Cut as Mended
+from mipp.pruning.repair import mend
+from mipp.refit import recalibrate
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
+from mipp.settings import Criterion, Refit
 from mipp.training import train
 
 BATCH = 256
@@ -119,13 +122,9 @@ class Trial:
         return model
 
     def refitted(self, model: nn.Module, selection: Selection) -> nn.Module:
-        model, config = copy.deepcopy(model), PruneConfig()
-        whole = [torch.cat(self.inputs)]
-        sampling = Sampling(config.rows, len(whole[0]), self.seed)
-        graph = build_graph(self.dense, self.example)
-        settings = RefitSettings(config.ridge, sampling)
-        refit(model, self.dense, graph, selection, whole.copy, settings)
-        rebase(model, self.inputs)
+        model, graph = copy.deepcopy(model), build_graph(self.dense, self.example)
+        images = Held(self.inputs, sum(map(len, self.inputs)), CPU)
+        mend(Mended(model, self.dense, graph, selection), Refit(), images, self.seed)
         return model
 
     def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:
@@ -163,8 +162,8 @@ def by_criterion(name: str, scope: Scope) -> Method:
         graph = build_graph(trial.dense, trial.example)
         given = CriterionInput(trial.dense, graph, trial.labelled, trial.seed)
         scores = score_units(name, CRITERIA[name], given)
-        config = ChooseConfig(method=name, budget=budget, scope=scope)
-        selection = select_by_criterion(graph, scores, config, {})
+        method = Criterion(name, scope)
+        selection = select_by_criterion(graph, scores, method, parse_budget(budget)).selection
         model = apply_selection(trial.dense, selection, trial.example)
         return Cut(model, time.perf_counter() - started, selection)
 

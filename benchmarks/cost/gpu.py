@@ -20,13 +20,14 @@ from benchmarks.shared.command import add_data_root, circumstances, parse, parse
 from benchmarks.shared.kept import write_json
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import IMAGES, example_of, random_calibration
-from mipp.config import ExtractConfig, Params, parse_params
+from mipp.config import Params, parse_params
 from mipp.device import describe_device, resolve_device
 from mipp.errors import DataError
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
 from mipp.progress import track
 from mipp.selection.by_information import Choice
+from mipp.settings import Mipp
 from mipp.stages import run_all
 from mipp.stages.files import read_json
 from mipp.stages.splits import load_splits
@@ -45,7 +46,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--size", type=int, default=224, help="of the images, in pixels")
     options.add_argument("--images", type=int, default=1024, help="calibration images")
     options.add_argument("--batch-size", type=int, default=64, help="images per forward pass")
-    options.add_argument("--rows", type=int, default=ExtractConfig().rows, help="extract.rows")
+    options.add_argument("--rows", type=int, default=Mipp.rows, help="extract.rows")
     options.add_argument("--budget", default="macs:0.5", help="choose.budget")
     options.add_argument("--repetitions", type=int, default=3, help="of everything, interleaved")
     options.add_argument(
@@ -119,7 +120,7 @@ def medians(runs: Sequence[dict[str, Cost]]) -> list[dict[str, Any]]:
 
 def equal_verdicts(one: Choice, other: Choice) -> float:
     """Share of the units about which two choices agree."""
-    kept = [{(n["group"], n["channel"]): n["kept"] for n in c.nodes()} for c in (one, other)]
+    kept = [{(n["group"], n["channel"]): n["kept"] for n in c.units()} for c in (one, other)]
     assert kept[0].keys() == kept[1].keys()
     return float(np.mean([stays == kept[1][unit] for unit, stays in kept[0].items()]))
 

@@ -22,10 +22,10 @@ from benchmarks.shared.kept import RESULTS, write_json
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import MIB, example_of, load_calibration, load_network
 from mipp.activations import Sampling, capture_rows, write_store
-from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.peak_memory import peak_rss_mb
 from mipp.progress import track
+from mipp.settings import Mipp
 from mipp.stages.splits import images_of
 
 TARGET = 0.10  # growth of the peak from the fewer to the more images
@@ -41,7 +41,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument(
         "--images", type=int, nargs="+", default=[1024, 8192], help="numbers to compare"
     )
-    options.add_argument("--rows", type=int, default=ExtractConfig().rows, help="extract.rows")
+    options.add_argument("--rows", type=int, default=Mipp.rows, help="extract.rows")
     options.add_argument("--batch-size", type=int, default=256, help="images per forward pass")
     options.add_argument(
         "--alone",

@@ -20,13 +20,13 @@ from benchmarks.cost.search_page import PAGE, SCALING, write_page
 from benchmarks.shared.command import circumstances, measured_apart, parse, parser
 from benchmarks.shared.kept import write_json
 from benchmarks.shared.tables import print_table
-from mipp.config import EstimateConfig
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
 from mipp.peak_memory import peak_rss_mb
 from mipp.progress import track
 from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.visits import best_first, visit_once, visiting_order
+from mipp.settings import Gaussian
 
 BLOCK = 9
 BATCH = 1024  # rows that come at once
@@ -70,7 +70,7 @@ def measure(channels: int, rows: int) -> dict[str, Any]:
         sums.add(x, y)
         seconds += time.perf_counter() - started
     started_preparing = time.perf_counter()
-    config = EstimateConfig()
+    config = Gaussian()
     state = gaussian.prepare(
         sums.moments(), channels, ridge=config.ridge, resolution=config.resolution
     )

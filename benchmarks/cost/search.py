@@ -25,9 +25,9 @@ from benchmarks.shared.workload import (
     load_network,
 )
 from mipp.allocator import keep_freed_memory
-from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.progress import track
+from mipp.settings import Mipp
 
 Times = npt.NDArray[np.float64]  # of the wall and of the CPU
 
@@ -38,7 +38,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--model", default="resnet20", help="any network that mipp names")
     options.add_argument("--images", type=int, default=2048, help="calibration images")
     options.add_argument("--batch-size", type=int, default=256, help="images per forward pass")
-    options.add_argument("--rows", type=int, default=ExtractConfig().rows, help="extract.rows")
+    options.add_argument("--rows", type=int, default=Mipp.rows, help="extract.rows")
     options.add_argument("--budget", default="macs:0.5", help="choose.budget")
     options.add_argument("--repetitions", type=int, default=3, help="of everything, interleaved")
     return parse(options, given)

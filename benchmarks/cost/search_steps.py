@@ -22,7 +22,7 @@ from benchmarks.rivals.torch_pruning import (
 from benchmarks.shared.workload import MIB, example_of
 from mipp.activations import Sampling, capture_rows, open_store, write_store
 from mipp.activations.store import ActivationStore
-from mipp.config import ChooseConfig, EstimateConfig
+from mipp.budget import parse_budget
 from mipp.data import ImageSplit
 from mipp.device import synchronize
 from mipp.graph import ChannelGraph
@@ -31,6 +31,7 @@ from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
 from mipp.peak_memory import peak_rss_mb
 from mipp.selection.by_information import Choice, select_by_information
+from mipp.settings import Gaussian, Mipp
 from mipp.stages.estimate import pair_data
 from mipp.stages.extract import add_up
 from mipp.stages.splits import images_of
@@ -96,10 +97,10 @@ class Search:
         data = pair_data(store, name, self.device)
         if sums is not None:
             data = replace(data, sums=sums.moments)
-        return prepare_gaussian(data, EstimateConfig(), 0)
+        return prepare_gaussian(data, Gaussian(), 0)
 
     def choose(self, states: Mapping[str, PairState]) -> Choice:
-        return select_by_information(self.graph, states, ChooseConfig(budget=self.budget), {})
+        return select_by_information(self.graph, states, Mipp(), parse_budget(self.budget))
 
     def choice(self) -> Choice:
         """All three steps, not timed."""

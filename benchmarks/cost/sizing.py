@@ -24,9 +24,9 @@ from benchmarks.shared.kept import RESULTS, read_json, write_json
 from benchmarks.shared.tables import markdown_of, print_table, two_digits
 from benchmarks.shared.workload import example_of, load_network, random_calibration
 from mipp.activations import Sampling
-from mipp.config import ExtractConfig
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
+from mipp.settings import Mipp
 
 PAGE, FILE = Path("docs/sizing.md"), RESULTS / "sizing.json"
 IMAGENET = 1_281_167
@@ -178,7 +178,7 @@ def check_network(rates: Rates, name: str, images: int) -> list[dict[str, Any]]:
     split = random_calibration(images, 32, classes=10)
     model = load_network(None, name, 32)
     example = example_of(split)
-    rows = ExtractConfig().rows
+    rows = Mipp.rows
     with tempfile.TemporaryDirectory() as folder:
         graph = build_graph(model, example)
         store = Path(folder) / "activations.zarr"
@@ -270,7 +270,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
-    rows = ExtractConfig().rows
+    rows = Mipp.rows
     rates = measured_rates(options.channels, rows)
     gpu = Rates(options.gpu_float32, options.gpu_float64, options.gpu_float64, options.gpu_float32)
     here = Cluster(f"{options.threads} cores here", 1, rates)

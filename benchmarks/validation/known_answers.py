@@ -253,7 +253,7 @@ def toy_sets() -> Iterator[Check]:
             settings = ReconstructionSettings(seed=seed)
             rows = pair_rows(x, y, settings, copies)
             state = reconstruction.prepare(rows, settings)
-            pair = reconstruction.Reconstruction(state, lambda rows=rows: rows, settings)  # type: ignore[misc]
+            pair = reconstruction.ReconstructionInformation(state, lambda rows=rows: rows, settings)  # type: ignore[misc]
             target = torch.tensor([0])
             single, joint = pair.single(target), pair.joint(target)
             elimination = pair.eliminate_in_order(target, visiting_order(single))
@@ -390,7 +390,7 @@ def blind_table(n: int = 10_000, seeds: int = 3) -> list[list[str]]:
             y_rows = target if target.dtype == torch.int64 else target[:, None].float()
             pair = pair_rows(features.float(), y_rows, settings, name)
             state = reconstruction.prepare(pair, settings)
-            estimate = reconstruction.Reconstruction(state, lambda p=pair: p, settings)  # type: ignore[misc]
+            estimate = reconstruction.ReconstructionInformation(state, lambda p=pair: p, settings)  # type: ignore[misc]
             found["reconstruction"].append(estimate.joint(torch.arange(1)))
         cells = [f"{mean(v):.3f} ± {stdev(v):.3f}" for v in found.values()]
         rows.append([name, f"{truth:.3f}", *cells])

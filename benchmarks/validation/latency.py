@@ -18,7 +18,6 @@ from benchmarks.shared.command import circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, read_json, write_json
 from benchmarks.shared.tables import markdown_of, print_table
 from mipp.budget import parse_budget
-from mipp.config import ChooseConfig
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.device import resolve_device
 from mipp.graph import build_graph
@@ -26,6 +25,8 @@ from mipp.latency import Clock, within_time
 from mipp.models import ModelSpec, build_model
 from mipp.progress import track
 from mipp.selection.by_scores import select_by_criterion
+from mipp.selection.limits import floors_of
+from mipp.settings import Criterion, Limits
 
 PAGE, FILE = Path("docs/latency.md"), RESULTS / "latency.json"
 TARGET = 0.10  # relative error
@@ -65,19 +66,18 @@ def measure(options: argparse.Namespace, name: str, batch: int) -> dict[str, Any
     model.to(device).eval()
     graph = build_graph(model, torch.zeros(1, *shape, device=device))
     scores = CRITERIA["l1"](CriterionInput(model, graph, list, 0))
-    config = ChooseConfig(method="l1", budget=options.budget)
+    method, budget = Criterion("l1"), parse_budget(options.budget)
     clock = Clock(model, shape, batch, device)
     started = time.perf_counter()
-    selection, report = within_time(
-        lambda timed, asked: select_by_criterion(timed, scores, asked, {}),
-        lambda selection: selection,
+    choice, report = within_time(
+        lambda timed, asked: select_by_criterion(timed, scores, method, asked),
         graph,
-        config,
+        budget,
+        floors_of(graph, Limits()),
         clock,
     )
-    seconds = time.perf_counter() - started
-    assert report is not None
-    best, wanted = report.best(), parse_budget(options.budget).value
+    seconds, selection = time.perf_counter() - started, choice.selection
+    best, wanted = report.best(), budget.value
     assert best is not None
     measured = clock.share(selection)
     return {

@@ -15,8 +15,7 @@ from typing import Any
 from mipp.criteria.shared.criterion import Criterion, CriterionInput
 from mipp.errors import ConfigError
 from mipp.names import Table
-
-MIPP = "mipp"  # the method that is no criterion
+from mipp.settings import MIPP
 
 
 def _require_criterion(thing: Any) -> None:
@@ -31,7 +30,7 @@ def _require_criterion(thing: Any) -> None:
 
 CRITERIA: Table[Criterion] = Table(
     "method",
-    "choose.method",
+    "method",
     ConfigError,
     _require_criterion,
     {

@@ -109,7 +109,7 @@ def _point(
     texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     params = load_params(None, [*texts, *overrides], (*DECIDERS, *variant))
     said = ", ".join(f"{key}={value}" for key, value in variant.items())
-    return Point(method, params.choose.budget, params.seed, start, said, params)
+    return Point(method, str(params.choose.budget), params.seed, start, said, params)
 
 
 def _variants(vary: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

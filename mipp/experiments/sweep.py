@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp.config import Params
-from mipp.criteria.shared.choice import require_choice
 from mipp.errors import MippError
 from mipp.experiments.engine import result_file, run_point
 from mipp.experiments.points import Point, expand, only
@@ -19,7 +18,9 @@ from mipp.experiments.results import TABLE, read_rows, read_table, write_table
 from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
 from mipp.progress import track
+from mipp.pruning.ranking import require_plannable
 from mipp.stages import preflight
+from mipp.stages.values import method_of
 from mipp.whole_files import write_whole
 from mipp.workdir import fingerprint, require_writable
 
@@ -59,7 +60,7 @@ def plan_sweep(
     require_writable(root)
     checked: set[str] = set()
     for point in wanted:
-        require_choice(point.params.choose)
+        require_plannable(method_of(point.params), point.params.choose.budget)
         like = fingerprint(_without_seed(point.params).model_dump(mode="json"))
         if like not in checked and not result_file(root, point).exists():
             preflight(root / "shared", point.params)

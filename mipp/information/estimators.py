@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mipp.config import EstimateConfig
+from mipp.errors import ConfigError, did_you_mean, option
 from mipp.information import gaussian, moments, reconstruction
 from mipp.information.gaussian.folds import FoldedInformation
 from mipp.information.gaussian.state import PairState
@@ -17,7 +17,8 @@ from mipp.information.moments import Moments
 from mipp.information.protocols import PairInformation, SampledInformation
 from mipp.information.reconstruction.rows import pair_rows
 from mipp.information.reconstruction.settings import ReconstructionSettings
-from mipp.information.reconstruction.state import Reconstruction, ReconstructionState
+from mipp.information.reconstruction.state import ReconstructionInformation, ReconstructionState
+from mipp.settings import Gaussian, Reconstruction
 
 
 @dataclass(frozen=True)
@@ -55,49 +56,49 @@ class PairEstimate(Protocol):
 class Estimator:
     """One way to measure information; the functions take the state that `prepare` gave.
 
-    `answers` serves thresholds, `samples` a test of significance: its eliminations have
-    independent estimates of what each channel adds.
+    `settings` is the type of its own settings. `answers` serves thresholds, `samples` a test of
+    significance: its eliminations have independent estimates of what each channel adds.
     """
 
-    prepare: Callable[[PairData, EstimateConfig, int], PairEstimate]
+    settings: type[Any]
+    prepare: Callable[[PairData, Any, int], PairEstimate]
     restore: Callable[[Mapping[str, Tensor]], PairEstimate]
-    answers: Callable[[Any, PairData, EstimateConfig, int], PairInformation]
-    samples: Callable[[Any, PairData, EstimateConfig, int], SampledInformation]
+    answers: Callable[[Any, PairData, Any, int], PairInformation]
+    samples: Callable[[Any, PairData, Any, int], SampledInformation]
 
 
-def prepare_gaussian(data: PairData, config: EstimateConfig, seed: int) -> PairState:
+def prepare_gaussian(data: PairData, settings: Gaussian, seed: int) -> PairState:
     """The closed form's state of one pair: dual where rows are much fewer than features."""
-    settings = {"ridge": config.ridge, "resolution": config.resolution}
+    shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     if gaussian.prefers_dual(data.rows, data.channels * data.block):
         x, y = data.whole()
-        return gaussian.prepare_dual(x, y, data.channels, **settings)
-    return gaussian.prepare(data.moments(), data.channels, overwrite=True, **settings)
+        return gaussian.prepare_dual(x, y, data.channels, **shared)
+    return gaussian.prepare(data.moments(), data.channels, overwrite=True, **shared)
 
 
-def _folded(
-    state: PairState, data: PairData, config: EstimateConfig, seed: int
-) -> FoldedInformation:
-    return FoldedInformation(state, data.whole, config.repeats, config.ridge, seed)
+def _folded(state: PairState, data: PairData, settings: Gaussian, seed: int) -> FoldedInformation:
+    return FoldedInformation(state, data.whole, settings.repeats, settings.ridge, seed)
 
 
 def prepare_reconstruction(
-    data: PairData, config: EstimateConfig, seed: int
+    data: PairData, settings: Reconstruction, seed: int
 ) -> ReconstructionState:
     """The paper's perceptrons of one pair, trained."""
-    settings = _settings(config, seed)
-    return reconstruction.prepare(pair_rows(*data.whole(), settings, data.name), settings)
+    seeded = _seeded(settings, seed)
+    return reconstruction.prepare(pair_rows(*data.whole(), seeded, data.name), seeded)
 
 
-def _settings(config: EstimateConfig, seed: int) -> ReconstructionSettings:
-    shared = config.model_dump(exclude={"ridge"})
-    return ReconstructionSettings(**shared, seed=seed)
+def _seeded(settings: Reconstruction, seed: int) -> ReconstructionSettings:
+    return ReconstructionSettings(**asdict(settings), seed=seed)
 
 
 def _reconstruction(
-    state: ReconstructionState, data: PairData, config: EstimateConfig, seed: int
-) -> Reconstruction:
-    settings = _settings(config, seed)
-    return Reconstruction(state, lambda: pair_rows(*data.whole(), settings, data.name), settings)
+    state: ReconstructionState, data: PairData, settings: Reconstruction, seed: int
+) -> ReconstructionInformation:
+    seeded = _seeded(settings, seed)
+    return ReconstructionInformation(
+        state, lambda: pair_rows(*data.whole(), seeded, data.name), seeded
+    )
 
 
 def _state_itself(state: PairState, *_: object) -> PairState:
@@ -105,8 +106,45 @@ def _state_itself(state: PairState, *_: object) -> PairState:
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "gaussian": Estimator(prepare_gaussian, gaussian.from_tensors, _state_itself, _folded),
+    "gaussian": Estimator(
+        Gaussian, prepare_gaussian, gaussian.from_tensors, _state_itself, _folded
+    ),
     "reconstruction": Estimator(
-        prepare_reconstruction, reconstruction.from_tensors, _reconstruction, _reconstruction
+        Reconstruction,
+        prepare_reconstruction,
+        reconstruction.from_tensors,
+        _reconstruction,
+        _reconstruction,
     ),
 }
+
+
+def estimator_named(name: str) -> Estimator:
+    """The estimator of a name.
+
+    Raises
+    ------
+    ConfigError : there is none.
+    """
+    if name not in ESTIMATORS:
+        raise ConfigError(
+            f"{option('estimator')} {name!r} is unknown; {did_you_mean(name, ESTIMATORS)}."
+        )
+    return ESTIMATORS[name]
+
+
+def estimator_of(settings: Any) -> tuple[str, Estimator]:
+    """The name and the estimator whose settings these are.
+
+    Raises
+    ------
+    ConfigError : they are those of none.
+    """
+    for name, estimator in ESTIMATORS.items():
+        if isinstance(settings, estimator.settings):
+            return name, estimator
+    known = ", ".join(estimator.settings.__name__ for estimator in ESTIMATORS.values())
+    raise ConfigError(
+        f"{option('estimator')}={settings!r} is none.\nExpected the settings of one, such as "
+        f"Gaussian(), got a {type(settings).__name__}; choose from {known}."
+    )

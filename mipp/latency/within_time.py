@@ -7,24 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
-from mipp.budget import Budget, parse_budget
-from mipp.config import ChooseConfig
-from mipp.errors import BudgetError
+from mipp.budget import Budget
+from mipp.errors import BudgetError, option
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable
-from mipp.selection.limits import floors_of
+from mipp.selection.limits import Floors
 from mipp.selection.selection import Selection
 from mipp.selection.spending import spent
 
 CLOSE = 0.03  # relative error of the measured share that is good enough
 TRIES = 5  # selections at most
 UNSURE = 0.1  # relative error within which the clock does not refuse a budget
-
-
-def asks_for_time(config: ChooseConfig) -> bool:
-    """Whether a choice needs a table of measured times."""
-    priced = config.method == "mipp" and config.price == "latency"
-    return priced or parse_budget(config.budget).kind == "latency"
 
 
 class Stopwatch(Protocol):
@@ -39,8 +32,15 @@ class Stopwatch(Protocol):
     def circumstances(self) -> Mapping[str, Any]: ...
 
 
-Outcome = TypeVar("Outcome")
-Select = Callable[[ChannelGraph, ChooseConfig], Outcome]
+class Chosen(Protocol):
+    """What a choice ends in."""
+
+    @property
+    def selection(self) -> Selection: ...
+
+
+Outcome = TypeVar("Outcome", bound=Chosen)
+Select = Callable[[ChannelGraph, Budget], Outcome]
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class TimeReport:
 
 def within_time(
     select: Select[Outcome],
-    selection_of: Callable[[Outcome], Selection],
     graph: ChannelGraph,
-    config: ChooseConfig,
+    budget: Budget,
+    floors: Floors,
     clock: Stopwatch,
-) -> tuple[Outcome, TimeReport | None]:
-    """What `select` gives, once the time of every module is measured if that is asked for.
+) -> tuple[Outcome, TimeReport]:
+    """What `select` gives, once the time of every module is measured.
 
     Under a `latency` budget it is the selection whose measured time comes nearest: a prediction
     errs, so each selection is pruned and timed beside the dense network, and the next is made
@@ -97,51 +97,43 @@ def within_time(
 
     Parameters
     ----------
-    select : outcome on a graph, perhaps with a table, under a configuration, perhaps with
-        another `latency` budget.
+    select : outcome on a graph with a table, under a budget, perhaps another one of `latency`.
+    budget : of time; under another one time is but the price.
 
     Raises
     ------
     BudgetError : even with every group at its floor the network takes longer.
     """
-    if not asks_for_time(config):
-        return select(graph, config), None
-    budget = parse_budget(config.budget)
     wanted = budget.value if budget.kind == "latency" else None
     tries: list[Try] = []
     if wanted is None:
         graph = clock.measured(graph)
-        outcome = select(graph, config)
+        outcome = select(graph, budget)
     else:
-        floors = floors_of(graph, config)
         least = clock.least_share(graph, floors)
         require_time(wanted, least, floors)
         graph = clock.measured(graph)
         ends = ((spent(graph, floors, "latency"), least), (1.0, 1.0))
-        outcome, tries = _search(
-            lambda asked: select(graph, asked), selection_of, graph, config, clock, ends
-        )
+        outcome, tries = _search(lambda asked: select(graph, asked), graph, wanted, clock, ends)
     assert graph.latency is not None
     return outcome, TimeReport(wanted, tuple(tries), graph.latency, clock.circumstances())
 
 
 def _search(
-    select: Callable[[ChooseConfig], Outcome],
-    selection_of: Callable[[Outcome], Selection],
+    select: Callable[[Budget], Outcome],
     graph: ChannelGraph,
-    config: ChooseConfig,
+    wanted: float,
     clock: Stopwatch,
     ends: tuple[tuple[float, float], ...],
 ) -> tuple[Outcome, list[Try]]:
     """The best outcome, and all tries; `ends` are predicted and measured of floors and dense."""
-    wanted, least = parse_budget(config.budget).value, ends[0][0]
+    least = ends[0][0]
     tries: list[Try] = []
     target = max(wanted, least)
     best: tuple[float, Outcome] | None = None
     while len(tries) < TRIES and target not in [t.target for t in tries]:
-        budget = str(Budget("latency", target))
-        outcome = select(config.model_copy(update={"budget": budget}))
-        selection = selection_of(outcome)
+        outcome = select(Budget("latency", target))
+        selection = outcome.selection
         measured = clock.share(selection)
         tries.append(Try(target, spent(graph, selection.counts(), "latency"), measured))
         error = abs(measured - wanted)
@@ -181,9 +173,9 @@ def require_time(wanted: float, least: float, floors: Mapping[str, int]) -> None
         return
     named = min(1.0, math.ceil(least * 100) / 100)
     raise BudgetError(
-        f"budget latency:{wanted:g} (choose.budget) cannot be reached in this network.\nExpected "
-        f"at least latency:{named:g}, measured with the {sum(floors.values())} units that choose."
-        f"min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
-        f"latency:{wanted:g}; relax the budget, or choose a larger evaluate.latency_batch, at "
+        f"{option('budget')}=latency:{wanted:g} cannot be reached in this network.\nExpected at "
+        f"least latency:{named:g}, measured with the {sum(floors.values())} units that "
+        f"{option('min_channels')}, limits and round_to keep in {len(floors)} prunable groups, got "
+        f"latency:{wanted:g}; relax the budget, or choose a larger {option('latency_batch')}, at "
         "which widths count for more."
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from mipp.budget import Budget, parse_budget
-from mipp.config import ChooseConfig
+from mipp.budget import Budget
 from mipp.graph import ChannelGraph, LayerPair
 from mipp.graph.pixels import PIXELS
 from mipp.information.protocols import Information
@@ -31,6 +31,9 @@ from mipp.selection.walk import (
     total_information,
     walk_network,
 )
+from mipp.settings import Gaussian, Limits, Mipp
+
+_NONE, _NOTHING = Limits(), MappingProxyType[str, str]({})
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,10 @@ class Choice:
     pixels: Sequence[Verdict] = ()  # of the network's input, where asked for
 
     def near_collapsed(self) -> list[str]:
-        """Groups in which a channel stays only because of `choose.min_channels`."""
+        """Groups in which a channel stays only because of `min_channels`."""
         return [g for g, vs in self.walk.verdicts.items() if any(v.why == "floor" for v in vs)]
 
-    def nodes(self) -> list[dict[str, object]]:
+    def units(self) -> list[dict[str, object]]:
         """One row per unit: group, channel, visit, nats alone and added, confidence, kept, why."""
         return [
             {"group": group, **_row(verdict)}
@@ -55,7 +58,7 @@ class Choice:
             for verdict in verdicts
         ]
 
-    def pixel_nodes(self) -> list[dict[str, object]]:
+    def pixel_units(self) -> list[dict[str, object]]:
         """The same row per pixel, in the order of the image; none where not asked for."""
         return [_row(verdict) for verdict in sorted(self.pixels, key=lambda v: v.channel)]
 
@@ -72,30 +75,33 @@ def _row(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def order_of(config: ChooseConfig) -> Order:
+def order_of(method: Mipp, budget: Budget) -> Order:
     """The order of the visits, where it is left to us the best that the rest allows.
 
     A test of significance looks at each unit once, and the perceptrons of the reconstruction are
     trained again for every question.
     """
-    if config.order != "auto":
-        return config.order
-    tested = parse_budget(config.budget).kind == "confidence"
-    return "mi" if tested or config.estimator != "gaussian" else "best-first"
+    if method.order != "auto":
+        return method.order
+    cheap = isinstance(method.estimator, Gaussian) and not budget.is_tested
+    return "best-first" if cheap else "mi"
 
 
 def select_by_information(
     graph: ChannelGraph,
     information: Information,
-    config: ChooseConfig,
-    provenance: Mapping[str, str],
+    method: Mipp,
+    budget: Budget,
+    limits: Limits = _NONE,
+    *,
+    provenance: Mapping[str, str] = _NOTHING,
     pixels: Sequence[LayerPair] = (),
 ) -> Choice:
-    """The units that stay under `config.budget`, by one rule over the whole network.
+    """The units that stay under a budget, by one rule over the whole network.
 
     Parameters
     ----------
-    information : per pair of the graph, an estimator's prepared state.
+    information : per pair of the graph, an estimator's prepared state; sampled for a confidence.
     provenance : what the selection depends on, recorded in it.
     pixels : pairs from the network's input to its first layers, decided last and without
         counting toward the budget.
@@ -104,21 +110,20 @@ def select_by_information(
     ------
     BudgetError : the budget cannot be reached.
     """
-    budget = parse_budget(config.budget)
-    floors = floors_of(graph, config)
+    floors = floors_of(graph, limits)
     check_reachable(graph, budget, floors)
-    rules = Rules(order_of(config), floors, config.position_weight)
-    prices = prices_of(graph, config, budget)
-    totals = total_information(graph, information, config.position_weight)
+    rules = Rules(order_of(method, budget), floors, method.position_weight)
+    prices = prices_of(graph, method, budget)
+    totals = total_information(graph, information, method.position_weight)
     threshold: float | None = None
-    if budget.kind == "confidence":
-        rule_of = _confidence(config, budget.value)
+    if budget.is_tested:
+        rule_of = _confidence(method, budget.value)
         found = walk_network(graph, information, rules, rule_of, totals)
     else:
-        account = Account(prices, config.worth == "share" and budget.kind != "nats")
+        account = Account(prices, method.worth == "share" and budget.kind != "nats")
         threshold, found = walk_under_budget(graph, information, rules, account, totals, budget)
         rule_of = account.rule(threshold)
-    found = _rounded(graph, found, floors, budget, config)
+    found = _rounded(graph, found, floors, budget, limits)
     kept = found.kept()
     selection = Selection(
         {group: np.asarray(channels, np.int64) for group, channels in kept.items()},
@@ -139,7 +144,7 @@ def _rounded(
     walk: Walk,
     floors: Floors,
     budget: Budget,
-    config: ChooseConfig,
+    limits: Limits,
 ) -> Walk:
     """The walk with widths in multiples, and with the reason of what only a limit keeps."""
     ranked = {
@@ -149,13 +154,12 @@ def _rounded(
     worth = {
         group: [Ranked(v.channel, v.worth) for v in verdicts] for group, verdicts in ranked.items()
     }
-    counts = round_widths(graph, worth, walk.counts(), floors, budget, config.round_to)
+    counts = round_widths(graph, worth, walk.counts(), floors, budget, limits.round_to)
     stay = {g: {v.channel for v in verdicts[: counts[g]]} for g, verdicts in ranked.items()}
-    least = -(-config.min_channels // config.round_to) * config.round_to
     return Walk(
         {
             group: [
-                _explained(v, v.channel in stay[group], limited=floors[group] > least)
+                _explained(v, v.channel in stay[group], limited=floors[group] > limits.least)
                 for v in verdicts
             ]
             for group, verdicts in walk.verdicts.items()
@@ -174,7 +178,7 @@ def _explained(verdict: Verdict, stays: bool, *, limited: bool) -> Verdict:
     return verdict
 
 
-def _confidence(config: ChooseConfig, percent: float) -> RuleOf:
+def _confidence(method: Mipp, percent: float) -> RuleOf:
     return lambda group, passing: Confidence(
-        percent, config.margin * max(passing.group, 0.0), config.sure
+        percent, method.margin * max(passing.group, 0.0), method.sure
     )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from mipp.budget import Budget, parse_budget
-from mipp.config import ChooseConfig
-from mipp.errors import BudgetError
-from mipp.graph import ChannelGraph
-from mipp.selection.limits import floors_of
+from mipp.budget import Budget
+from mipp.errors import BudgetError, option
+from mipp.graph import ChannelGraph, IntArray
+from mipp.selection.limits import Floors, floors_of
 from mipp.selection.rounding import Ranked, round_widths
-from mipp.selection.scores import Scores
+from mipp.selection.scores import GroupScores, Scores
 from mipp.selection.selection import Selection
 from mipp.selection.spending import (
     UNBOUNDED,
@@ -23,50 +23,111 @@ from mipp.selection.spending import (
     fits,
     spare_channels,
 )
+from mipp.settings import Criterion, Limits, Scope
+
+_NONE, _NOTHING = Limits(), MappingProxyType[str, str]({})
+Kept = Mapping[str, IntArray]  # group -> sorted channels
+Ranks = Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class ScoreChoice:
+    """A selection with the scores that led to it."""
+
+    selection: Selection
+    scores: Scores
+    ranks: Ranks  # higher stays longer
+    scope: Scope
+    why: Mapping[str, list[str]]  # of each channel
+    floors: Floors
+
+    def near_collapsed(self) -> list[str]:
+        """Groups that are down to what the floor keeps, and lost something."""
+        return [
+            group
+            for group, channels in self.selection.kept.items()
+            if len(channels) <= self.floors[group] < self.selection.width[group]
+        ]
+
+    def units(self) -> list[dict[str, object]]:
+        """One row per unit: group, channel, score, rank from the best on, kept, why."""
+        rows: list[dict[str, object]] = []
+        for group, places in self._places().items():
+            kept = set(self.selection.kept[group].tolist())
+            each = zip(self.scores[group].tolist(), places.tolist(), self.why[group], strict=True)
+            for channel, (score, place, why) in enumerate(each):
+                row = {"score": score, "rank": int(place), "kept": channel in kept, "why": why}
+                rows.append({"group": group, "channel": channel, **row})
+        return rows
+
+    def _places(self) -> Ranks:
+        """Places from the best on, 1 first, over all units or in each group."""
+        if self.scope == "layer":
+            return {group: len(each) - _positions(each) for group, each in self.ranks.items()}
+        units = sum(map(len, self.ranks.values()))
+        return {group: units - each for group, each in self.ranks.items()}
 
 
 def select_by_criterion(
-    graph: ChannelGraph, scores: Scores, config: ChooseConfig, provenance: Mapping[str, str]
-) -> Selection:
+    graph: ChannelGraph,
+    scores: Scores,
+    method: Criterion,
+    budget: Budget,
+    limits: Limits = _NONE,
+    *,
+    name: str | None = None,
+    provenance: Mapping[str, str] = _NOTHING,
+) -> ScoreChoice:
     """The units of highest score that fit the budget.
+
+    Parameters
+    ----------
+    name : of the method, where it is not its own; recorded with the provenance.
 
     Raises
     ------
     BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
     """
-    budget, floors = parse_budget(config.budget), floors_of(graph, config)
-    kept = select_by_scores(scores, graph, budget, scope=config.scope, floors=floors)
+    floors, ranks = floors_of(graph, limits), _ranks(scores, method.scope)
+    level, met = _at_budget(ranks, graph, budget, floors)
+    spared = _with_spare(graph, met, ranks, budget)
     ranked = {}
     for group, values in scores.items():
-        stays = np.isin(np.arange(len(values)), kept[group])
+        stays = np.isin(np.arange(len(values)), spared[group])
         order = np.lexsort((np.arange(len(values)), -values, ~stays))
         ranked[group] = [Ranked(int(c), float(values[c])) for c in order]
-    counts = {group: len(channels) for group, channels in kept.items()}
-    counts = round_widths(graph, ranked, counts, floors, budget, config.round_to)
+    counts = {group: len(channels) for group, channels in spared.items()}
+    counts = round_widths(graph, ranked, counts, floors, budget, limits.round_to)
     rounded = {
         group: np.sort(np.array([item.channel for item in items[: counts[group]]], np.int64))
         for group, items in ranked.items()
     }
-    return Selection(rounded, dict(graph.widths), config.method, dict(provenance))
+    why = {
+        group: _reasons(values >= level, floors[group] > limits.least, *steps)
+        for (group, values), *steps in zip(
+            ranks.items(), met.values(), spared.values(), rounded.values(), strict=True
+        )
+    }
+    called = name or str(method.method)
+    selection = Selection(rounded, dict(graph.widths), called, dict(provenance))
+    return ScoreChoice(selection, scores, ranks, method.scope, why, floors)
 
 
-def at_floor(selection: Selection, floors: Mapping[str, int]) -> list[str]:
-    """Groups that are down to what the floor keeps, and lost something."""
-    return [
-        group
-        for group, channels in selection.kept.items()
-        if len(channels) <= floors[group] < selection.width[group]
-    ]
+def _reasons(
+    high: npt.NDArray[np.bool_], limited: bool, met: IntArray, spared: IntArray, rounded: IntArray
+) -> list[str]:
+    """Why each channel of a group stays or goes, from the last step that had a say in it."""
+    why = np.where(high, "high score", "low score").astype(object)
+    why[[c for c in met if not high[c]]] = "limit" if limited else "floor"
+    why[np.setdiff1d(spared, met)] = "spare"
+    why[np.setdiff1d(rounded, spared)] = "rounded"
+    why[np.setdiff1d(spared, rounded)] = "rounded off"
+    return [str(reason) for reason in why]
 
 
 def select_by_scores(
-    scores: Scores,
-    graph: ChannelGraph,
-    budget: Budget,
-    *,
-    scope: Literal["global", "layer"],
-    floors: Mapping[str, int],
-) -> dict[str, npt.NDArray[np.int64]]:
+    scores: GroupScores, graph: ChannelGraph, budget: Budget, *, scope: Scope, floors: Floors
+) -> dict[str, IntArray]:
     """Kept channels when the lowest scores go first until the budget is met.
 
     Ties go to the lower index. `scope` ranks over the whole network, or takes the same share
@@ -76,25 +137,30 @@ def select_by_scores(
     ------
     BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
     """
+    ranks = _ranks(scores, scope)
+    _, met = _at_budget(ranks, graph, budget, floors)
+    return _with_spare(graph, met, ranks, budget)
+
+
+def _at_budget(
+    ranks: Ranks, graph: ChannelGraph, budget: Budget, floors: Floors
+) -> tuple[float, dict[str, IntArray]]:
+    """The lowest rank whose channels, with the floors, meet the budget, and these channels."""
     require_budget_for_scores(budget)
     check_reachable(graph, budget, floors)
-    ranks = _ranks(scores, scope)
-    levels = np.unique(np.concatenate(list(ranks.values())))
-    low, high = 0, len(levels)  # keep ranks >= levels[i]; i = len drops all above the floors
+    levels = np.append(np.unique(np.concatenate(list(ranks.values()))), np.inf)  # inf: floors alone
+    low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2
-        kept = _at_level(ranks, levels, middle, floors)
+        kept = _at_level(ranks, levels[middle], floors)
         over = not fits(graph, {g: len(k) for g, k in kept.items()}, budget)
         low, high = (middle + 1, high) if over else (low, middle)
-    return _with_spare(graph, _at_level(ranks, levels, low, floors), ranks, budget)
+    return float(levels[low]), _at_level(ranks, levels[low], floors)
 
 
 def _with_spare(
-    graph: ChannelGraph,
-    kept: Mapping[str, npt.NDArray[np.int64]],
-    ranks: Mapping[str, npt.NDArray[np.float64]],
-    budget: Budget,
-) -> dict[str, npt.NDArray[np.int64]]:
+    graph: ChannelGraph, kept: Kept, ranks: Ranks, budget: Budget
+) -> dict[str, IntArray]:
     """The same channels with those of highest rank that the budget has room for."""
     dropped = [
         Candidate(float(values[c]), group, c)
@@ -118,13 +184,13 @@ def require_budget_for_scores(budget: Budget) -> None:
     """
     if budget.kind in UNBOUNDED:
         raise BudgetError(
-            f"budget {budget} (choose.budget) asks for information, which only choose."
-            "method=mipp measures.\nExpected ratio, params, macs or latency for a score, got "
+            f"{option('budget')}={budget} asks for information, which only {option('method')}=mipp "
+            "measures.\nExpected ratio, params, macs or latency for a score, got "
             f"{budget}; write for example ratio:0.5."
         )
 
 
-def _ranks(scores: Scores, scope: str) -> dict[str, npt.NDArray[np.float64]]:
+def _ranks(scores: GroupScores, scope: Scope) -> dict[str, npt.NDArray[np.float64]]:
     """Distinct ranks, over everything or as a share of each group."""
     if scope == "layer":
         return {group: (_positions(values) + 1) / len(values) for group, values in scores.items()}
@@ -139,13 +205,8 @@ def _positions(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return positions
 
 
-def _at_level(
-    ranks: Mapping[str, npt.NDArray[np.float64]],
-    levels: npt.NDArray[np.float64],
-    index: int,
-    floors: Mapping[str, int],
-) -> dict[str, npt.NDArray[np.int64]]:
-    level = levels[index] if index < len(levels) else np.inf
+def _at_level(ranks: Ranks, level: float, floors: Floors) -> dict[str, IntArray]:
+    """Channels of this rank or above, and the best of each group up to its floor."""
     kept = {}
     for group, values in ranks.items():
         best = np.argsort(-values, kind="stable")[: floors[group]]

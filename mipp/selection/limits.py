@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from mipp.config import ChooseConfig
-from mipp.errors import ConfigError, did_you_mean
+from mipp.errors import ConfigError, did_you_mean, option
 from mipp.graph import ChannelGraph, ChannelGroup
+from mipp.settings import Limits
 
 Floors = Mapping[str, int]  # group -> channels that stay
 ROUNDING = 1e-9
 
 
-def floors_of(graph: ChannelGraph, config: ChooseConfig) -> dict[str, int]:
+def floors_of(graph: ChannelGraph, limits: Limits) -> dict[str, int]:
     """Channels of each group that stay whatever they add.
 
     `min_channels` of every group, rounded up to `round_to`; all of a group with a module that is
@@ -24,16 +24,15 @@ def floors_of(graph: ChannelGraph, config: ChooseConfig) -> dict[str, int]:
     ------
     ConfigError : a pattern fits no module of the network.
     """
-    least = -(-config.min_channels // config.round_to) * config.round_to
-    floors = {name: min(least, width) for name, width in graph.widths.items()}
+    floors = {name: min(limits.least, width) for name, width in graph.widths.items()}
     pinned = [
-        *_matching(graph, "ignore", config.ignore, ChannelGroup.modules),
-        *_matching(graph, "keep_outputs", config.keep_outputs, _producers),
-        *_matching(graph, "keep_inputs", config.keep_inputs, _consumers),
+        *_matching(graph, "ignore", limits.ignore, ChannelGroup.modules),
+        *_matching(graph, "keep_outputs", limits.keep_outputs, _producers),
+        *_matching(graph, "keep_inputs", limits.keep_inputs, _consumers),
     ]
     for name in pinned:
         floors[name] = graph.widths[name]
-    for pattern, share in config.limits.items():
+    for pattern, share in limits.limits.items():
         for name in _matching(graph, "limits", [pattern], _producers):
             stay = math.ceil(graph.widths[name] * (1 - share) - ROUNDING)
             floors[name] = max(floors[name], stay)
@@ -61,7 +60,7 @@ def _matching(
     for pattern in patterns:
         if not any(fnmatchcase(module, pattern) for module in known):
             raise ConfigError(
-                f"choose.{key}: pattern {pattern!r} fits no module of the network.\nExpected the "
+                f"{option(key)}: pattern {pattern!r} fits no module of the network.\nExpected the "
                 f"name of a module, or a pattern with * for any letters; "
                 f"{did_you_mean(pattern, known)}."
             )

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from mipp.budget import Budget
-from mipp.config import ChooseConfig
 from mipp.graph import ChannelGraph
+from mipp.settings import Mipp, Price
 
-Price = Literal["unit", "params", "macs", "latency"]
 CHEAPEST = 0.05  # of the mean price: less is noise of the clock
 
 
-def price_of(config: ChooseConfig, budget: Budget) -> Price:
+def price_of(method: Mipp, budget: Budget) -> Price:
     """What nats are divided by: `price`, or with `budget` whatever the budget counts."""
-    if config.price != "budget":
-        return config.price
+    if method.price != "budget":
+        return method.price
     counted: Mapping[str, Price] = {"params": "params", "macs": "macs", "latency": "latency"}
     return counted.get(budget.kind, "unit")
 
 
-def prices_of(graph: ChannelGraph, config: ChooseConfig, budget: Budget) -> Mapping[str, float]:
+def prices_of(graph: ChannelGraph, method: Mipp, budget: Budget) -> Mapping[str, float]:
     """What the nats of a unit are divided by, per group.
 
     Where all units cost the same, one of more parameters is cheaper by their number to the power
     of `param_weight`: training after pruning can do more with it.
     """
-    price = price_of(config, budget)
+    price = price_of(method, budget)
     prices = unit_prices(graph, price)
     if price != "unit" or budget.kind == "nats":  # nats count as they are
         return prices
     weights = unit_prices(graph, "params")
-    return {group: paid / weights[group] ** config.param_weight for group, paid in prices.items()}
+    return {group: paid / weights[group] ** method.param_weight for group, paid in prices.items()}
 
 
 def unit_prices(graph: ChannelGraph, price: Price) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from mipp.budget import Budget
-from mipp.errors import BudgetError
+from mipp.errors import BudgetError, option
 from mipp.graph import ChannelGraph
 
 UNBOUNDED = ("nats", "confidence")  # the share that remains is theirs to find
@@ -50,10 +50,11 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, in
         if budget.kind == "ratio":
             edge, bound = "at most", math.floor((1 - reachable + ROUNDING) * 1e4) / 1e4
         raise BudgetError(
-            f"budget {budget} (choose.budget) cannot be reached in this network.\nExpected "
+            f"{option('budget')}={budget} cannot be reached in this network.\nExpected "
             f"{edge} {budget.kind}:{bound:g} with the {sum(floors.values())} units that "
-            f"choose.min_channels, limits and round_to keep in {len(floors)} prunable groups, got "
-            f"{budget}; relax the budget, or lower choose.min_channels or choose.round_to."
+            f"{option('min_channels')}, limits and round_to keep in {len(floors)} prunable groups, "
+            f"got {budget}; relax the budget, or lower {option('min_channels')} or "
+            f"{option('round_to')}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Stage `choose`: which units stay, and a table of every node that says why."""
+"""Stage `choose`: which units stay, and a table of every unit that says why."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mipp.checkpoint import Checkpoint
-from mipp.criteria import CRITERIA, CriterionInput
-from mipp.criteria.shared.scoring import score_units
 from mipp.device import resolve_device
-from mipp.graph import ChannelGraph
-from mipp.latency import Clock, TimeReport, within_time
-from mipp.selection.by_information import order_of, select_by_information
-from mipp.selection.by_scores import at_floor, select_by_criterion
-from mipp.selection.limits import floors_of
-from mipp.selection.selection import Selection
+from mipp.pruning.estimates import Estimates
+from mipp.pruning.plan import Plan
+from mipp.pruning.planner import Planner
+from mipp.pruning.ranking import InformationRanking, Ranking
+from mipp.selection.by_information import Choice
+from mipp.settings import Mipp
 from mipp.stages.context import Context
 from mipp.stages.estimate import load_information
 from mipp.stages.files import write_json
-from mipp.stages.networks import load_dense, pixel_pairs_of, trace
-from mipp.stages.splits import load_splits
-
-Nodes = list[dict[str, object]]
+from mipp.stages.networks import load_dense, pixel_pairs_of
+from mipp.stages.splits import SplitCalibration, load_splits
+from mipp.stages.values import limits_of, method_of
 
 
 def choose_units(context: Context) -> None:
@@ -31,103 +28,50 @@ def choose_units(context: Context) -> None:
 
     What is measured for a budget of time, or for its price, is left in `latency.json`.
     """
-    device = resolve_device(context.params.compute.device)
-    checkpoint = load_dense(context.workdir, device)
-    graph = trace(checkpoint, device)
-    if context.params.choose.method == "mipp":
-        selection, nodes, summary = _by_information(context, checkpoint, graph)
-    else:
-        selection, nodes, summary = _by_criterion(context, checkpoint, graph)
-    (context.out / "selection.json").write_text(selection.to_json())
-    pq.write_table(pa.Table.from_pylist(nodes), context.out / "nodes.parquet")
+    params, device = context.params, resolve_device(context.params.compute.device)
+    dense = load_dense(context.workdir, device)
+    images = SplitCalibration(
+        lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
+    )
+    batch = params.evaluate.latency_batch  # time is measured as `evaluate` will
+    planner = Planner(dense.model, images, seed=params.seed, latency_batch=batch)
+    ranking = _ranking(context, planner, dense)
+    plan = planner.plan(params.choose.budget, ranking, limits_of(params.choose))
+    (context.out / "selection.json").write_text(plan.selection.to_json())
+    pq.write_table(pa.Table.from_pylist(plan.units()), context.out / "nodes.parquet")
+    summary = _summary(context, plan)
+    if isinstance(ranking, InformationRanking) and ranking.pixels:
+        summary["pixels"] = dense.shape[1:]
     write_json(context.out / "summary.json", summary)
 
 
-def _provenance(context: Context) -> dict[str, str]:
-    choose = context.params.choose
-    return {
-        "budget": choose.budget,
-        "estimator": choose.estimator,
-        "order": order_of(choose),
-        "seed": str(context.params.seed),
-    }
-
-
-def _by_information(
-    context: Context, checkpoint: Checkpoint, graph: ChannelGraph
-) -> tuple[Selection, Nodes, dict[str, object]]:
+def _ranking(context: Context, planner: Planner, dense: Checkpoint) -> Ranking:
+    """By what `estimate` left, or by a criterion's scores."""
     params = context.params
-    pixels = pixel_pairs_of(checkpoint, graph, resolve_device(params.compute.device))
-    pixels = pixels if params.extract.inputs == "pixels" else ()
-    information = load_information(context.workdir, params)
-    provenance = _provenance(context)
-    choice, times = within_time(
-        lambda timed, config: select_by_information(timed, information, config, provenance, pixels),
-        lambda choice: choice.selection,
-        graph,
-        params.choose,
-        _clock(context, checkpoint),
-    )
-    summary: dict[str, object] = {
-        **_written(context, times),
-        "threshold": choice.threshold,
-        "information": dict(choice.information),
-        "near_collapsed_groups": choice.near_collapsed(),
-        "left_whole": dict(graph.left_whole),
-    }
-    if pixels:
-        table = pa.Table.from_pylist(choice.pixel_nodes())
-        pq.write_table(table, context.out / "pixels.parquet")
-        summary["pixels"] = checkpoint.shape[1:]
-    return choice.selection, choice.nodes(), summary
-
-
-def _by_criterion(
-    context: Context, checkpoint: Checkpoint, graph: ChannelGraph
-) -> tuple[Selection, Nodes, dict[str, object]]:
-    params = context.params
-    config = params.choose
+    method = method_of(params)
+    if not isinstance(method, Mipp):
+        return planner.rank(method)
     device = resolve_device(params.compute.device)
-    split = load_splits(params).calibration
-    given = CriterionInput(
-        checkpoint.model,
-        graph,
-        lambda: split.batches(config.batch_size, device=device),
-        params.seed,
-    )
-    scores = score_units(config.method, CRITERIA.resolve(config.method), given)
-    selection, times = within_time(
-        lambda timed, asked: select_by_criterion(timed, scores, asked, _provenance(context)),
-        lambda selection: selection,
-        graph,
-        config,
-        _clock(context, checkpoint),
-    )
-    kept = {group: set(map(int, channels)) for group, channels in selection.kept.items()}
-    nodes: Nodes = [
-        {"group": group, "channel": c, "score": float(score), "kept": c in kept[group]}
-        for group, values in scores.items()
-        for c, score in enumerate(values)
-    ]
+    asked = params.extract.inputs == "pixels"
+    pixels = pixel_pairs_of(dense, planner.graph, device) if asked else ()
+    estimates = Estimates(lambda tested: load_information(context.workdir, params, tested))
+    return InformationRanking(method, estimates, pixels)
+
+
+def _summary(context: Context, plan: Plan) -> dict[str, object]:
+    """The file's entries; pixels and what was measured are written beside it."""
     summary: dict[str, object] = {
-        **_written(context, times),
-        "near_collapsed_groups": at_floor(selection, floors_of(graph, config)),
-        "left_whole": dict(graph.left_whole),
+        "near_collapsed_groups": list(plan.near_collapsed),
+        "left_whole": dict(plan.left_whole),
     }
-    return selection, nodes, summary
-
-
-def _clock(context: Context, checkpoint: Checkpoint) -> Clock:
-    """Measures as `evaluate` will."""
-    params = context.params
-    device = resolve_device(params.compute.device)
-    return Clock(checkpoint.model, checkpoint.shape, params.evaluate.latency_batch, device)
-
-
-def _written(context: Context, times: TimeReport | None) -> dict[str, object]:
-    """The summary's entry of what was measured, after all of it is written beside it."""
-    if times is None:
-        return {}
-    write_json(context.out / "latency.json", times.to_json())
-    best = times.best()
-    return {"latency": {"wanted": times.wanted, **asdict(best)}} if best else {}
+    if isinstance(plan.choice, Choice):
+        summary |= {"threshold": plan.threshold, "information": dict(plan.information)}
+        if plan.choice.pixels:
+            table = pa.Table.from_pylist(plan.choice.pixel_units())
+            pq.write_table(table, context.out / "pixels.parquet")
+    if plan.times:
+        write_json(context.out / "latency.json", plan.times.to_json())
+        best = plan.times.best()
+        if best:
+            summary["latency"] = {"wanted": plan.times.wanted, **asdict(best)}
+    return summary

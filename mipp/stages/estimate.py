@@ -16,17 +16,18 @@ from torch import Tensor
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
 from mipp.allocator import keep_freed_memory
-from mipp.budget import parse_budget
-from mipp.config import Params
+from mipp.config import WRITTEN, Params
 from mipp.device import divided_threads, resolve_device
+from mipp.errors import as_written
 from mipp.information import moments
-from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.estimators import PairData, estimator_of
 from mipp.information.moments import Moments
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
+from mipp.stages.values import estimator_settings
 from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
 from mipp.whole_files import written_whole
 from mipp.workdir import TIMING
@@ -43,6 +44,7 @@ def _store(workdir: Path) -> ActivationStore:
     return open_store(location_of(workdir, STORE), model_fingerprint(workdir))
 
 
+@as_written(WRITTEN)
 def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     """Prepare one pair and leave its state in the parts folder; done before, it does nothing.
 
@@ -64,8 +66,8 @@ def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     started = time.perf_counter()
     device = resolve_device(params.compute.device)
     data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
-    estimator = ESTIMATORS[params.choose.estimator]
-    state = estimator.prepare(data, params.estimate, params.seed)
+    settings = estimator_settings(params)
+    state = estimator_of(settings)[1].prepare(data, settings, params.seed)
     seconds = part.with_suffix(SECONDS)
     with written_whole(part) as partial:
         save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, partial)
@@ -113,10 +115,10 @@ def gather_estimates(context: Context) -> None:
     forget_parts(workdir, "estimate")
 
 
-def load_information(workdir: Path, params: Params) -> Information:
-    """Answers for every pair: its prepared state, and its rows where the budget needs them."""
-    estimator = ESTIMATORS[params.choose.estimator]
-    tested = parse_budget(params.choose.budget).kind == "confidence"
+def load_information(workdir: Path, params: Params, tested: bool) -> Information:
+    """Answers for every pair: its prepared state, and its rows where a test needs them."""
+    settings = estimator_settings(params)
+    _, estimator = estimator_of(settings)
     answers = estimator.samples if tested else estimator.answers
     device = resolve_device(params.compute.device)
     store = _store(workdir)
@@ -125,5 +127,5 @@ def load_information(workdir: Path, params: Params) -> Information:
         tensors = load_file(workdir / "estimate" / f"{pair}.safetensors")
         state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})
         data = pair_data(store, pair, device)
-        found[pair] = answers(state, data, params.estimate, params.seed)
+        found[pair] = answers(state, data, settings, params.seed)
     return found

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mipp.config import Params
+from mipp.config import WRITTEN, Params
 from mipp.criteria import CRITERIA
 from mipp.data import DATA_SETS
+from mipp.errors import as_written
 from mipp.models import MODELS
 from mipp.names import Table
 from mipp.stages.choose import choose_units
@@ -133,6 +134,7 @@ def run_pair(workdir: Path, params: Params, pair: str) -> None:
     estimate_pair(workdir, params, made.key(), pair)
 
 
+@as_written(WRITTEN)
 def run_one(name: str, workdir: Path, params: Params) -> None:
     """Run one stage; the stages before it must be there and up to date.
 

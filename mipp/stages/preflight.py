@@ -7,25 +7,27 @@ from pathlib import Path
 import torch
 
 from mipp.activations import Sampling
-from mipp.budget import parse_budget
-from mipp.config import Params, TrainConfig
-from mipp.criteria.shared.choice import require_choice
+from mipp.budget import Budget
+from mipp.config import WRITTEN, Params, TrainConfig
 from mipp.device import resolve_device
-from mipp.errors import ConfigError
+from mipp.errors import ConfigError, as_written
 from mipp.export import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
-from mipp.selection.limits import floors_of
+from mipp.pruning.ranking import require_plannable
+from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
 from mipp.stages.finetune import config_after_pruning
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import load_splits, model_spec
+from mipp.stages.values import limits_of, method_of
 from mipp.training import require_trainable
 from mipp.workdir import read_manifest, require_writable
 
 
+@as_written(WRITTEN)
 def preflight(workdir: Path, params: Params) -> None:
     """Refuse what would fail later: names, packages, device, data, weights, budget, folder.
 
@@ -34,7 +36,7 @@ def preflight(workdir: Path, params: Params) -> None:
     InputError : the first thing that does not fit; a subclass says which kind.
     """
     device = resolve_device(params.compute.device)
-    require_choice(params.choose)
+    require_plannable(method_of(params), params.choose.budget)
     require_exportable(params.evaluate.export)
     splits = load_splits(params)
     channels, size, _ = splits.shape
@@ -48,12 +50,13 @@ def preflight(workdir: Path, params: Params) -> None:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
     require_shards(params.extract, len(splits.calibration))
-    check_reachable(graph, parse_budget(params.choose.budget), floors_of(graph, params.choose))
+    floors = floors_of(graph, limits_of(params.choose))
+    check_reachable(graph, params.choose.budget, floors)
     if read_manifest(workdir, "train") is None:
         clock = Clock(
             model.to(device), (channels, size, size), params.evaluate.latency_batch, device
         )
-        _require_time(params, graph, clock)
+        _require_time(params.choose.budget, clock, graph, floors)
     require_writable(workdir)
 
 
@@ -66,17 +69,15 @@ def _require_epochs(config: TrainConfig) -> None:
         )
 
 
-def _require_time(params: Params, graph: ChannelGraph, clock: Clock) -> None:
+def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Floors) -> None:
     """Refuse a budget of time before anything is trained; later `choose` does."""
-    budget = parse_budget(params.choose.budget)
     if budget.kind == "latency":
-        floors = floors_of(graph, params.choose)
         require_time(budget.value, clock.least_share(graph, floors), floors)
 
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:
     """Refuse fewer activation rows than the repeats of an estimator need."""
-    tested = parse_budget(params.choose.budget).kind == "confidence"
+    tested = params.choose.budget.is_tested
     if params.choose.method != "mipp" or not (
         tested or params.choose.estimator == "reconstruction"
     ):

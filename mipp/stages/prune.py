@@ -1,25 +1,23 @@
-"""Stage `prune`: surgery, then recalibration and refit as separate networks, no training."""
+"""Stage `prune`: the cut, then recalibration and refit as separate networks, no training."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 import torch
-from torch import Tensor
 
-from mipp.activations import Sampling
 from mipp.checkpoint import Checkpoint, save_checkpoint
-from mipp.config import PruneConfig
 from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
-from mipp.refit import RefitSettings, rebase, recalibrate, refit
+from mipp.pruning.repair import Cut, mend
+from mipp.refit import LayerFit
+from mipp.settings import Recalibrate, Refit, Repair
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
 from mipp.stages.networks import load_dense, trace
-from mipp.stages.splits import images_of, load_splits
+from mipp.stages.splits import SplitCalibration, load_splits
 
 
 def prune_network(context: Context) -> None:
@@ -46,37 +44,26 @@ def prune_network(context: Context) -> None:
     split = load_splits(params).calibration
     if made["recalibrated"]:
         model = copy.deepcopy(pruned.model)
-        recalibrate(model, images_of(split, params.prune.batch_size, device))
+        _mend(context, replace(pruned, model=model), dense, Recalibrate(), split)
         _save(context, "recalibrated", replace(pruned, model=model))
     if made["refit"]:
-        _refit(context, dense, pruned, split.first(params.prune.images))
+        repair = Refit(params.prune.ridge, params.prune.rows)
+        fits = _mend(context, pruned, dense, repair, split.first(params.prune.images))
+        write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
+        _save(context, "refit", pruned)
     write_json(context.out / "networks.json", made)
 
 
-def _refit(context: Context, dense: Checkpoint, pruned: Checkpoint, split: ImageSplit) -> None:
+def _mend(
+    context: Context, pruned: Checkpoint, dense: Checkpoint, repair: Repair, split: ImageSplit
+) -> list[LayerFit]:
+    """Repair a network in place on the images of a split."""
     params = context.params
     device = resolve_device(params.compute.device)
-    graph = trace(dense, device)
     assert pruned.selection is not None
-
-    def batches() -> Iterable[Tensor]:
-        return images_of(split, params.prune.batch_size, device)
-
-    fits = refit(
-        pruned.model,
-        dense.model,
-        graph,
-        pruned.selection,
-        batches,
-        _settings(params.prune, len(split), params.seed),
-    )
-    rebase(pruned.model, batches())
-    write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
-    _save(context, "refit", pruned)
-
-
-def _settings(config: PruneConfig, images: int, seed: int) -> RefitSettings:
-    return RefitSettings(config.ridge, Sampling(config.rows, images, seed))
+    cut = Cut(pruned.model, dense.model, trace(dense, device), pruned.selection)
+    images = SplitCalibration(lambda: split, dense.shape, params.prune.batch_size, device)
+    return mend(cut, repair, images, params.seed)
 
 
 def _save(context: Context, name: str, checkpoint: Checkpoint) -> None:

@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 
 from mipp.activations.capture import Rows
 from mipp.allocator import keep_freed_memory
-from mipp.config import ExtractConfig, Params
-from mipp.errors import ConfigError
+from mipp.config import WRITTEN, ExtractConfig, Params
+from mipp.errors import ConfigError, as_written
 from mipp.progress import track
 from mipp.stages.parts import folder_of_parts, note_attempt
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
@@ -55,6 +55,7 @@ def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
     return range(shard * batches // config.shards, (shard + 1) * batches // config.shards)
 
 
+@as_written(WRITTEN)
 def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     """Run one shard's batches and leave their rows; done before, it does nothing.
 

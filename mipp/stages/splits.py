@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,3 +29,41 @@ def images_of(split: ImageSplit, batch_size: int, device: torch.device) -> Itera
     """The images of a split without their labels, in its order."""
     for images, _ in split.batches(batch_size, device=device):
         yield images
+
+
+class SplitCalibration:
+    """A split's images as the core takes them: read anew for every pass, never held.
+
+    Parameters
+    ----------
+    load : gives the split when it is first needed.
+    shape : of one image, (c, h, w).
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ImageSplit],
+        shape: tuple[int, ...],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self._load, self._shape, self._size, self._device = load, shape, batch_size, device
+
+    @cached_property
+    def _split(self) -> ImageSplit:
+        return self._load()
+
+    def count(self) -> int:
+        return len(self._split)
+
+    def example(self) -> Tensor:
+        return torch.zeros(1, *self._shape, device=self._device)
+
+    def labelled(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return self._split.batches(self._size, device=self._device)
+
+    def inputs(self) -> Iterator[Tensor]:
+        return images_of(self._split, self._size, self._device)
+
+    def at_once(self) -> Iterator[Tensor]:
+        return self.inputs()

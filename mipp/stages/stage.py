@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mipp.allocator import keep_freed_memory
-from mipp.config import Params, dump_params
-from mipp.errors import WorkdirError
+from mipp.config import WRITTEN, Params, dump_params
+from mipp.errors import WorkdirError, as_written
 from mipp.names import Table
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
@@ -47,6 +47,7 @@ class Stage:
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
 
 
+@as_written(WRITTEN)
 def run_stage(
     stage: Stage, workdir: Path, params: Params, on_epoch: OnEpoch | None = None
 ) -> Manifest:

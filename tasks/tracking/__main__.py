@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mipp.budget import parse_budget
 from mipp.config import Params, load_params
 from mipp.errors import InputError
 from tasks.tracking import track
@@ -50,7 +51,7 @@ def _track(params: Params, workdir: Path) -> str:
 
 
 def _register(params: Params, name: str, within: str | None) -> str:
-    budget = within or params.choose.budget
+    budget = parse_budget(within) if within else params.choose.budget
     version = register_best(params, name, budget)
     return (
         f"registered run {version.run_id}, the best within {budget}, as models:/{name}@best "

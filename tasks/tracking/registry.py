@@ -7,7 +7,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mipp.budget import Budget, parse_budget
+from mipp.budget import Budget
 from mipp.config import Params
 from mipp.errors import ConfigError
 from tasks.tracking.program import find_program
@@ -21,7 +21,7 @@ MEASURES = {
 }
 
 
-def register_best(params: Params, name: str, budget: str) -> ModelVersion:
+def register_best(params: Params, name: str, budget: Budget) -> ModelVersion:
     """Register the most accurate finished run of this data and model that keeps to a budget.
 
     Parameters
@@ -39,9 +39,8 @@ def register_best(params: Params, name: str, budget: str) -> ModelVersion:
             "tracking.uri is null: there is no registry.\nExpected the address that the runs were "
             "logged to, got null; give it, such as --set tracking.uri=sqlite:///mlflow.db."
         )
-    limit = parse_budget(budget)
     client = MlflowClient(params.tracking.uri)
-    inside = [run for run in _finished(client, params) if within(run, limit)]
+    inside = [run for run in _finished(client, params) if within(run, budget)]
     best = max(inside, key=lambda run: float(run.data.metrics[QUALITY]), default=None)
     model = find_program(client, best.info.run_id) if best else None
     if best is None or model is None:

@@ -46,7 +46,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
     tags = {
         "mipp.key": _key(params, workdir),
         "method": choose.method,
-        "budget": choose.budget,
+        "budget": str(choose.budget),
         "model": params.model.name,
         "data": params.data.name,
         "seed": str(params.seed),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from mipp.budget import Budget, parse_budget
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params, write_params
 from mipp.errors import ConfigError, WorkdirError
@@ -265,7 +266,7 @@ def test_best_run_within_the_budget_is_registered(work, params):
     best = run(3, 0.97, 500)
     run(4, 0.96, 300)
     for _ in range(2):
-        register_best(params, "digits", "macs:0.5")
+        register_best(params, "digits", Budget("macs", 0.5))
     client = MlflowClient(params.tracking.uri)
     (version,) = client.search_model_versions("name = 'digits'")
     assert version.run_id == best
@@ -278,7 +279,7 @@ def test_best_run_within_the_budget_is_registered(work, params):
 def test_nothing_is_registered_where_no_run_keeps_to_the_budget(work, params, budget, part):
     track(work, params)
     with pytest.raises(ConfigError, match=rf"(?s){part}"):
-        register_best(params, "digits", budget)
+        register_best(params, "digits", parse_budget(budget))
 
 
 def test_command_registers_the_best(work, params, monkeypatch, capsys):

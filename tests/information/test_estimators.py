@@ -5,15 +5,17 @@ import pytest
 import torch
 from oracles import rows_of_pair
 
-from mipp.config import EstimateConfig
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.gaussian.folds import FoldedInformation
+from mipp.settings import Gaussian, Reconstruction
 
 SEED = 3
-CONFIG = EstimateConfig(
-    repeats=4, rows=400, held_out=100, width=16, epochs=30, batch_size=64, retrain_epochs=12,
+REPEATS = 4
+PERCEPTRONS = Reconstruction(
+    repeats=REPEATS, rows=400, held_out=100, width=16, epochs=30, batch_size=64, retrain_epochs=12,
     retrain_lr=3e-3,
 )  # fmt: skip
+SETTINGS = {Gaussian: Gaussian(repeats=REPEATS), Reconstruction: PERCEPTRONS}
 CHANNELS, BLOCK, N = 4, 2, 600
 COPY = (1, 3)  # these channels are the same
 ORDER = [2, 0, 3, 1]
@@ -48,10 +50,11 @@ def answer(elimination, question, channel):
 
 def ask(estimator, question, seed, *, restored=False):
     data = small_pair(seed)
-    state = estimator.prepare(data, CONFIG, SEED)
+    settings = SETTINGS[estimator.settings]
+    state = estimator.prepare(data, settings, SEED)
     if restored:
         state = estimator.restore({name: t.clone() for name, t in state.tensors().items()})
-    return getattr(estimator, question)(state, data, CONFIG, SEED)
+    return getattr(estimator, question)(state, data, settings, SEED)
 
 
 def test_single_and_joint_information_are_finite_and_shaped(estimator, question, seed):
@@ -129,8 +132,8 @@ def test_tests_of_significance_have_a_sample_per_repeat(estimator, seed):
     elimination = ask(estimator, "samples", seed).eliminate_in_order(ALL, ORDER)
     for channel in ORDER:
         samples = elimination.samples(channel)
-        assert samples.shape == (CONFIG.repeats,)
-        assert len(samples.unique()) == CONFIG.repeats
+        assert samples.shape == (REPEATS,)
+        assert len(samples.unique()) == REPEATS
         elimination.settle(channel)
 
 
@@ -143,7 +146,7 @@ def test_closed_form_of_few_rows_is_that_of_many(seed):
         PairData("up--down", rows, 40, 2, lambda: [(x[:35], y[:35]), (x[35:], y[35:])])
         for rows in (9, 80)  # as said of them: dual, and primal
     )
-    dual, primal = (ESTIMATORS["gaussian"].prepare(data, CONFIG, SEED) for data in (few, many))
+    dual, primal = (ESTIMATORS["gaussian"].prepare(data, Gaussian(), SEED) for data in (few, many))
     assert dual.precision is None
     assert primal.precision is not None
     torch.testing.assert_close(dual.single(ALL), primal.single(ALL))

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from oracles import graph_of, states_of
 
 from mipp.budget import Budget
-from mipp.config import ChooseConfig
 from mipp.errors import ConfigError
 from mipp.selection.by_information import select_by_information
-from mipp.selection.by_scores import at_floor, select_by_criterion
+from mipp.selection.by_scores import ScoreChoice, select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.rounding import Ranked, round_widths
 from mipp.selection.selection import Selection
 from mipp.selection.spending import spent
+from mipp.settings import Criterion, Limits, Mipp
 
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
 METHODS = ("mipp", "l1")
@@ -22,16 +22,18 @@ METHODS = ("mipp", "l1")
 
 def counts_of(method, **choices):
     """Kept units per group of LeNet-5 under macs:0.5."""
-    graph, config = graph_of("lenet5"), ChooseConfig(method=method, **choices)
+    graph, limits, budget = graph_of("lenet5"), Limits(**choices), Budget("macs", 0.5)
     if method == "mipp":
-        return select_by_information(graph, states_of("lenet5"), config, {}).selection.counts()
+        choice = select_by_information(graph, states_of("lenet5"), Mipp(), budget, limits)
+        return choice.selection.counts()
     rng = np.random.default_rng(0)
     scores = {group: rng.normal(size=width) for group, width in graph.widths.items()}
-    return select_by_criterion(graph, scores, config, {}).counts()
+    choice = select_by_criterion(graph, scores, Criterion(method), budget, limits)
+    return choice.selection.counts()
 
 
 def floors(**choices):
-    return floors_of(graph_of("lenet5"), ChooseConfig(**choices))
+    return floors_of(graph_of("lenet5"), Limits(**choices))
 
 
 def test_floor_is_the_least_of_every_group_at_most_its_width():
@@ -66,9 +68,9 @@ def test_limit_is_the_greatest_share_that_goes():
 
 @pytest.mark.parametrize("key", ["ignore", "keep_outputs", "keep_inputs"])
 def test_pattern_that_fits_nothing_is_refused(key):
-    with pytest.raises(ConfigError, match=rf"choose\.{key}: pattern 'conv22' (.|\n)*did you mean"):
+    with pytest.raises(ConfigError, match=rf"^{key}: pattern 'conv22' (.|\n)*did you mean"):
         floors(**{key: ["conv22"]})
-    with pytest.raises(ConfigError, match=r"choose\.limits: pattern 'nothing\*'"):
+    with pytest.raises(ConfigError, match=r"^limits: pattern 'nothing\*'"):
         floors(limits={"nothing*": 0.5})
 
 
@@ -93,9 +95,10 @@ def test_widths_are_multiples_within_the_budget(method, multiple):
 
 
 def test_unit_kept_by_a_limit_is_no_near_collapse():
-    graph, config = graph_of("lenet5"), ChooseConfig(budget="nats:1000", limits={"fc1": 0.9})
-    choice = select_by_information(graph, states_of("lenet5"), config, {})
-    why = {row["group"]: row["why"] for row in choice.nodes() if row["kept"]}
+    graph, limits = graph_of("lenet5"), Limits(limits={"fc1": 0.9})
+    budget = Budget("nats", 1000)
+    choice = select_by_information(graph, states_of("lenet5"), Mipp(), budget, limits)
+    why = {row["group"]: row["why"] for row in choice.units() if row["kept"]}
     assert why == {"conv1": "floor", "conv2": "floor", "fc1": "limit", "fc2": "floor"}
     assert sorted(choice.near_collapsed()) == ["conv1", "conv2", "fc2"]
     assert choice.selection.counts()["fc1"] == 12
@@ -103,14 +106,14 @@ def test_unit_kept_by_a_limit_is_no_near_collapse():
 
 def test_without_a_bound_on_size_widths_are_rounded_up():
     graph, states = graph_of("lenet5"), states_of("lenet5")
-    plain = select_by_information(graph, states, ChooseConfig(budget="nats:0.1", order="mi"), {})
-    config = ChooseConfig(budget="nats:0.1", order="mi", round_to=8)
-    rounded = select_by_information(graph, states, config, {})
+    method, budget = Mipp(order="mi"), Budget("nats", 0.1)
+    plain = select_by_information(graph, states, method, budget)
+    rounded = select_by_information(graph, states, method, budget, Limits(round_to=8))
     for group, kept in plain.selection.kept.items():
         more = rounded.selection.kept[group]
         assert len(more) == min(-(-len(kept) // 8) * 8, LENET[group])
         assert set(kept) <= set(more)
-    why = [row["why"] for row in rounded.nodes() if row["kept"]]
+    why = [row["why"] for row in rounded.units() if row["kept"]]
     assert len(why) - why.count("rounded") - why.count("floor") == 30  # conv2 is at its floor
     assert plain.selection.counts() == {"fc2": 10, "fc1": 14, "conv2": 1, "conv1": 6}
 
@@ -136,4 +139,5 @@ def test_group_at_its_floor_is_named_unless_it_lost_nothing():
     kept = {"conv1": np.arange(6), "conv2": np.arange(8), "fc1": np.arange(9), "fc2": np.arange(7)}
     selection = Selection(kept, LENET, "l1")
     floor = {"conv1": 6, "conv2": 8, "fc1": 8, "fc2": 8}
-    assert at_floor(selection, floor) == ["conv2", "fc2"]
+    choice = ScoreChoice(selection, {}, {}, "global", {}, floor)
+    assert choice.near_collapsed() == ["conv2", "fc2"]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from oracles import build_small, graph_of, images_for, small_spec, states_of
 
 from mipp.budget import Budget, parse_budget
-from mipp.config import ChooseConfig
 from mipp.cut import apply_selection
 from mipp.errors import BudgetError
 from mipp.metrics import count_macs, count_params
@@ -18,15 +17,16 @@ from mipp.selection.by_scores import select_by_scores
 from mipp.selection.prices import prices_of, unit_prices
 from mipp.selection.search import Probe, find_threshold
 from mipp.selection.selection import Selection
+from mipp.settings import Limits, Mipp
 
 NETWORKS = ("lenet5", "resnet20")
 BUDGETS = ("ratio:0.5", "params:0.3", "macs:0.5")
 
 
 @functools.cache
-def choose(name, budget, **fields):
-    config = ChooseConfig(budget=budget, **fields)
-    return select_by_information(graph_of(name), states_of(name), config, {})
+def choose(name, budget, *, min_channels=1, **fields):
+    asked, limits = parse_budget(budget), Limits(min_channels=min_channels)
+    return select_by_information(graph_of(name), states_of(name), Mipp(**fields), asked, limits)
 
 
 def random_scores(graph, seed):
@@ -142,14 +142,12 @@ def test_least_reachable_budget_that_is_named_can_be_reached(name, kind):
 
 
 def test_information_refuses_an_unreachable_budget():
-    with pytest.raises(
-        BudgetError, match=r"24 units that choose\.min_channels, (.|\n)*4 prunable groups"
-    ):
+    with pytest.raises(BudgetError, match=r"24 units that min_channels, (.|\n)*4 prunable groups"):
         choose("lenet5", "macs:0.2", min_channels=6)
 
 
 def test_scores_refuse_a_bound_on_information():
-    with pytest.raises(BudgetError, match=r"only choose\.method=mipp measures"):
+    with pytest.raises(BudgetError, match=r"only method=mipp measures"):
         scored(graph_of("lenet5"), "nats:0.1")
 
 
@@ -262,8 +260,8 @@ def test_budget_price_is_that_of_the_budget():
 def test_units_of_more_parameters_are_cheaper_where_all_cost_the_same():
     # LeNet-5 at 28 pixels, by hand: parameters that go with one channel
     params = {"conv1": 26 + 25 * 16, "conv2": 151 + 25 * 120, "fc1": 401 + 84, "fc2": 121 + 10}
-    config, graph = ChooseConfig(param_weight=0.5), graph_of("lenet5")
-    prices = prices_of(graph, config, parse_budget("ratio:0.5"))
+    method, graph = Mipp(param_weight=0.5), graph_of("lenet5")
+    prices = prices_of(graph, method, parse_budget("ratio:0.5"))
     assert {g: prices["fc2"] / p for g, p in prices.items()} == pytest.approx(
         {g: (count / params["fc2"]) ** 0.5 for g, count in params.items()}
     )
@@ -272,7 +270,7 @@ def test_units_of_more_parameters_are_cheaper_where_all_cost_the_same():
 @pytest.mark.parametrize("budget", ["macs:0.5", "params:0.5", "nats:0.3"])
 def test_parameters_weigh_nothing_where_units_differ_in_price_or_nats_are_asked_for(budget):
     graph, parsed = graph_of("lenet5"), parse_budget(budget)
-    light, heavy = (prices_of(graph, ChooseConfig(param_weight=w), parsed) for w in (0.0, 1.0))
+    light, heavy = (prices_of(graph, Mipp(param_weight=w), parsed) for w in (0.0, 1.0))
     assert light == heavy
 
 
@@ -315,7 +313,7 @@ def test_a_jump_in_what_is_spent_is_found_from_above():
 @pytest.mark.parametrize("order", ["mi", "best-first"])
 def test_every_unit_has_a_row_that_says_why(order):
     choice = choose("lenet5", "macs:0.5", order=order)
-    rows = choice.nodes()
+    rows = choice.units()
     units = [(group, c) for group, width in graph_of("lenet5").widths.items() for c in range(width)]
     assert sorted((row["group"], row["channel"]) for row in rows) == sorted(units)
     kept = {(row["group"], row["channel"]) for row in rows if row["kept"]}
@@ -332,7 +330,11 @@ def test_groups_at_their_floor_are_named_near_collapsed():
 def test_selection_says_what_it_was_made_for():
     spec = small_spec("lenet5")
     choice = select_by_information(
-        graph_of("lenet5"), states_of("lenet5"), ChooseConfig(), {"seed": "3", "model": spec.name}
+        graph_of("lenet5"),
+        states_of("lenet5"),
+        Mipp(),
+        Budget("macs", 0.5),
+        provenance={"seed": "3", "model": spec.name},
     )
     assert choice.selection.method == "mipp"
     assert choice.selection.width == {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}

@@ -5,10 +5,11 @@ import pytest
 import torch
 from oracles import build_small, graph_of, images_for, states_of
 
-from mipp.config import ChooseConfig
+from mipp.budget import Budget, parse_budget
 from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.rules import Threshold
 from mipp.selection.walk import Rules, total_information, walk_network
+from mipp.settings import Gaussian, Mipp, Reconstruction
 
 
 class RecordedInformation:
@@ -215,25 +216,25 @@ def test_what_a_stream_carries_passes_beside_a_block(seed):
 
 
 @pytest.mark.parametrize(
-    ("asked", "order"),
+    ("method", "budget", "order"),
     [
-        ({}, "best-first"),
-        ({"budget": "nats:0.1"}, "best-first"),
-        ({"budget": "confidence:95"}, "mi"),
-        ({"estimator": "reconstruction"}, "mi"),
-        ({"order": "mi"}, "mi"),
-        ({"order": "best-first", "estimator": "reconstruction"}, "best-first"),
+        (Mipp(), "macs:0.5", "best-first"),
+        (Mipp(), "nats:0.1", "best-first"),
+        (Mipp(), "confidence:95", "mi"),
+        (Mipp(Reconstruction()), "macs:0.5", "mi"),
+        (Mipp(Gaussian(), order="mi"), "macs:0.5", "mi"),
+        (Mipp(Reconstruction(), order="best-first"), "macs:0.5", "best-first"),
     ],
 )
-def test_units_are_ordered_anew_unless_each_is_asked_about_once(asked, order):
-    assert order_of(ChooseConfig(**asked)) == order
+def test_units_are_ordered_anew_unless_each_is_asked_about_once(method, budget, order):
+    assert order_of(method, parse_budget(budget)) == order
 
 
 def test_order_left_to_us_is_the_one_that_order_of_names():
     graph, states = graph_of("lenet5"), states_of("lenet5")
     ours, named, other = (
-        select_by_information(graph, states, ChooseConfig(budget="ratio:0.8", order=order), {})
+        select_by_information(graph, states, Mipp(order=order), Budget("ratio", 0.8))
         for order in ("auto", "best-first", "mi")
     )
-    assert ours.nodes() == named.nodes()
-    assert ours.nodes() != other.nodes()
+    assert ours.units() == named.units()
+    assert ours.units() != other.units()

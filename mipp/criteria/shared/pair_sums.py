@@ -7,12 +7,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mipp.activations import Sampling, capture_rows
-from mipp.config import ExtractConfig
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.information.moments import Moments, MomentSums
 from mipp.inputs import count
+from mipp.settings import Mipp
 
-ROWS = ExtractConfig().rows
+ROWS = Mipp.rows
 
 
 def sum_pairs(

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mipp.config import EstimateConfig
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
 from mipp.criteria.shared.pair_sums import sum_pairs
 from mipp.information.pairwise import pairwise_information
 from mipp.selection.scores import GroupScores
+from mipp.settings import Gaussian
 
-SETTINGS = EstimateConfig()
+SETTINGS = Gaussian()
 Values = npt.NDArray[np.float64]
 Discount = Callable[[Values, int], Values]  # redundancy with all taken, their number -> discount
 

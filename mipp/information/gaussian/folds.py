@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mipp.errors import EstimationError
+from mipp.errors import EstimationError, option
 from mipp.information.gaussian.state import PairState, prepare_rows
 from mipp.information.null_column import null_column
 from mipp.information.protocols import OrderedElimination
@@ -73,8 +73,9 @@ class FoldedInformation:
 def _require_rows(n: int, folds: int) -> None:
     if n < LEAST * folds:
         raise EstimationError(
-            f"{n} rows are too few for {folds} disjoint folds (estimate.repeats).\nExpected at "
-            f"least {LEAST * folds}, got {n}; raise extract.rows or data.calibration."
+            f"{n} rows are too few for {folds} disjoint folds ({option('Gaussian.repeats')}).\n"
+            f"Expected at least {LEAST * folds}, got {n}; raise {option('rows')} or "
+            f"{option('images')}."
         )
 
 

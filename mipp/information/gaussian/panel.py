@@ -10,7 +10,7 @@ import torch
 from scipy.linalg.lapack import dpotrf
 from torch import Tensor
 
-from mipp.errors import SingularCovarianceError
+from mipp.errors import SingularCovarianceError, option
 
 PANEL = 256  # features decided before the products with all others
 FloatArray = npt.NDArray[np.float64]
@@ -96,5 +96,5 @@ def unclear(shape: tuple[int, ...], pivot: int) -> SingularCovarianceError:
     return SingularCovarianceError(
         "a channel's information cannot be told: rounding has used up its block of the "
         f"precision matrix.\nExpected a positive definite {shape} block, got one {where}; raise "
-        "estimate.ridge."
+        f"{option('Gaussian.ridge')}."
     )

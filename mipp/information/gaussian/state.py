@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mipp.errors import SingularCovarianceError
+from mipp.errors import SingularCovarianceError, option
 from mipp.information import moments
 from mipp.information.gaussian.arrowhead import invert_covariance
 from mipp.information.gaussian.blocks import Residuals, diagonal_blocks, explained
@@ -224,7 +224,8 @@ def _require_inverse(failed: int, matrix: Tensor, ridge: float, rows: int) -> No
         raise SingularCovarianceError(
             f"covariance from {rows} rows is not positive definite: its factorisation stops at "
             f"pivot {failed} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
-            f"estimate.ridge={ridge:g}; raise estimate.ridge or extract.rows."
+            f"{option('Gaussian.ridge')}={ridge:g}; raise {option('Gaussian.ridge')} or "
+            f"{option('rows')}."
         )
 
 

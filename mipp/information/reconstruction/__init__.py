@@ -8,10 +8,10 @@ elimination  masked re-training, asked about one channel after another
 """
 
 from mipp.information.reconstruction.state import (
-    Reconstruction,
+    ReconstructionInformation,
     ReconstructionState,
     from_tensors,
     prepare,
 )
 
-__all__ = ["Reconstruction", "ReconstructionState", "from_tensors", "prepare"]
+__all__ = ["ReconstructionInformation", "ReconstructionState", "from_tensors", "prepare"]

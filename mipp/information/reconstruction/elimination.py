@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mipp.errors import EstimationError
+from mipp.errors import EstimationError, option
 from mipp.information.reconstruction.perceptron import (
     DIVERGED,
     Loss,
@@ -132,7 +132,8 @@ class ReconstructionElimination:
                 f"pair {self._rows.name!r}: re-training diverges within {settings.retrain_epochs} "
                 f"epochs, after {len(self._dropped)} drops.\nExpected a held-out loss below "
                 f"{DIVERGED:g}, got {float(found.mean(1).max()):.3g} with "
-                f"estimate.retrain_lr={settings.retrain_lr:g}; lower estimate.retrain_lr."
+                f"{option('Reconstruction.retrain_lr')}={settings.retrain_lr:g}; lower "
+                f"{option('Reconstruction.retrain_lr')}."
             )
         return networks, found
 

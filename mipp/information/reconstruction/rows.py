@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mipp.errors import EstimationError
+from mipp.errors import EstimationError, option
 from mipp.information.null_column import null_column
 from mipp.information.reconstruction.perceptron import Loss
 from mipp.information.reconstruction.settings import ReconstructionSettings
@@ -52,7 +52,7 @@ def pair_rows(x: Tensor, y: Tensor, settings: ReconstructionSettings, name: str)
     if n < need:
         raise EstimationError(
             f"pair {name!r}: {n} rows are too few for {settings.repeats} repeats.\nExpected at "
-            f"least {need}, got {n}; raise extract.rows or data.calibration."
+            f"least {need}, got {n}; raise {option('rows')} or {option('images')}."
         )
     if not y.is_floating_point() and int(y.max()) == int(y.min()):
         raise EstimationError(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from mipp.errors import EstimationError
+from mipp.errors import EstimationError, option
 from mipp.information.reconstruction.elimination import ReconstructionElimination, nats
 from mipp.information.reconstruction.perceptron import (
     DIVERGED,
@@ -147,7 +147,7 @@ def _fit(
             raise EstimationError(
                 f"pair {rows.name!r}: the reconstruction diverges at epoch {epoch}.\nExpected a "
                 f"held-out loss below {DIVERGED:g}, got {float(now.mean(1).max()):.3g} with "
-                f"estimate.lr={settings.lr:g}; lower estimate.lr."
+                f"{option('Reconstruction.lr')}={settings.lr:g}; lower it."
             )
         better = now.mean(1) < best_loss.mean(1)
         best = networks.where(better, best)
@@ -159,7 +159,7 @@ def _fit(
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class ReconstructionInformation:
     """Answers of the estimator for one pair; `rows` reads those that the state was made from."""
 
     state: ReconstructionState

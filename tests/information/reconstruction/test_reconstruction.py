@@ -9,11 +9,11 @@ from oracles import TERC_NATS, TERC_SETS, all_equal, nats_of_bits, prepare_rows,
 
 from mipp.errors import EstimationError
 from mipp.information import reconstruction
+from mipp.information.reconstruction import elimination as masked
 from mipp.information.reconstruction.perceptron import Perceptrons
 from mipp.information.reconstruction.rows import pair_rows
 from mipp.information.reconstruction.settings import ReconstructionSettings
-from mipp.information.reconstruction.state import Reconstruction
-from mipp.information.reconstruction.state import elimination as masked
+from mipp.information.reconstruction.state import ReconstructionInformation
 from mipp.selection.rules import Confidence, Consumer, Threshold
 from mipp.selection.visits import visit_once, visiting_order
 
@@ -32,7 +32,7 @@ def estimated(x, y, settings, state=None):
     """The estimator's answers for rows x (n, channels, block) and y."""
     rows = pair_rows(torch.as_tensor(x), torch.as_tensor(y), settings, "up--down")
     state = reconstruction.prepare(rows, settings) if state is None else state
-    return Reconstruction(state, lambda: rows, settings)
+    return ReconstructionInformation(state, lambda: rows, settings)
 
 
 def linear_pair(seed, *, channels=5, block=1, n=600):
@@ -316,6 +316,7 @@ def test_reconstruction_on_the_gpu_answers_near_the_cpu():
     for device in ("cpu", "cuda"):
         rows = pair_rows(x.to(device), y.to(device), settings, "up--down")
         state = reconstruction.prepare(rows, settings)
-        elimination = Reconstruction(state, lambda rows=rows: rows, settings).eliminate(every)
+        answers = ReconstructionInformation(state, lambda rows=rows: rows, settings)
+        elimination = answers.eliminate(every)
         found.append([elimination.loss(channel) for channel in range(3)])
     assert found[1] == pytest.approx(found[0], abs=0.1)

@@ -1,32 +1,51 @@
-"""Information of every layer pair from one forward pass, with nothing written to a disk."""
+"""Information of every layer pair from one pass over the data, with nothing written to a disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Rows
-from mipp.budget import parse_budget
-from mipp.config import ChooseConfig, EstimateConfig, ExtractConfig
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
-from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.estimators import PairData, estimator_of
 from mipp.information.moments import MomentSums
 from mipp.information.protocols import Information, PairInformation, SampledInformation
-from mipp.inputs import Inputs, count
+from mipp.inputs import Inputs
 from mipp.progress import track
+from mipp.pruning.calibration import Calibration
+from mipp.settings import Gaussian, Mipp
 
-EXTRACT, ESTIMATE = ExtractConfig(), EstimateConfig()
+
+class Estimates:
+    """Answers for every pair, prepared when they are first asked for, and then kept.
+
+    Parameters
+    ----------
+    prepare : given whether a test of significance will ask.
+    """
+
+    def __init__(self, prepare: Callable[[bool], Information]) -> None:
+        self._prepare = prepare
+        self._prepared: dict[bool, Information] = {}
+
+    def answers(self, tested: bool) -> Information:
+        """For thresholds, or for a test of significance."""
+        if tested not in self._prepared:
+            self._prepared[tested] = self._prepare(tested)
+        return self._prepared[tested]
 
 
 def measure_information(
     model: nn.Module,
     graph: ChannelGraph,
-    inputs: list[Inputs],
-    config: ChooseConfig,
+    calibration: Calibration,
+    method: Mipp,
     seed: int,
+    *,
+    tested: bool,
 ) -> Information:
     """Answers for every pair.
 
@@ -35,28 +54,31 @@ def measure_information(
 
     Parameters
     ----------
-    inputs : batches, on the model's device.
-    config : its estimator and budget decide what is prepared.
-    seed : of the sampled rows.
+    method : its estimator and rows are used.
+    seed : of the rows, as for `capture_rows`, and of the estimator.
+    tested : whether a test of significance will ask.
     """
-    sampling = Sampling(EXTRACT.rows, sum(count(x) for x in inputs), seed)
-    batches = track(inputs, total=len(inputs), label="extract")
-    rows = capture_rows(model, graph.pairs, batches, sampling)
-    tested = parse_budget(config.budget).kind == "confidence"
-    if config.estimator == "gaussian" and not tested:
-        return _from_moments(graph, rows, sampling)
+    sampling = Sampling(method.rows, calibration.count(), seed)
+    rows = capture_rows(model, graph.pairs, _tracked(calibration), sampling)
+    if isinstance(method.estimator, Gaussian) and not tested:
+        return _from_moments(graph, rows, sampling, method.estimator)
     chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
     for batch in rows:
         for name, part in batch.items():
             chunks[name].append(part)
-    estimator = ESTIMATORS[config.estimator]
+    _, estimator = estimator_of(method.estimator)
     answers = estimator.samples if tested else estimator.answers
     found: dict[str, PairInformation | SampledInformation] = {}
     for pair in track(graph.pairs, total=len(graph.pairs), label="estimate"):
         data = _pair_data(pair.name, chunks[pair.name])
-        state = estimator.prepare(data, ESTIMATE, seed)
-        found[pair.name] = answers(state, data, ESTIMATE, seed)
+        state = estimator.prepare(data, method.estimator, seed)
+        found[pair.name] = answers(state, data, method.estimator, seed)
     return found
+
+
+def _tracked(calibration: Calibration) -> Iterator[Inputs]:
+    batches = list(calibration.inputs())
+    yield from track(batches, total=len(batches), label="extract")
 
 
 def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
@@ -65,7 +87,7 @@ def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
 
 
 def _from_moments(
-    graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling
+    graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling, settings: Gaussian
 ) -> dict[str, PairInformation]:
     """The closed form of every pair; rows are held only where they are much fewer than features."""
     sums: dict[str, MomentSums] = {}
@@ -77,13 +99,13 @@ def _from_moments(
                 few.setdefault(name, []).append((x, y))
             else:
                 sums.setdefault(name, MomentSums("rows")).add(x, y)
-    settings = {"ridge": ESTIMATE.ridge, "resolution": ESTIMATE.resolution}
+    shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
-        name: gaussian.prepare(sums.pop(name).moments(), channels[name], overwrite=True, **settings)
+        name: gaussian.prepare(sums.pop(name).moments(), channels[name], overwrite=True, **shared)
         for name in track(list(sums), total=len(sums), label="estimate")
     }
     for name, chunks in few.items():
         x, y = _pair_data(name, chunks).whole()
-        found[name] = gaussian.prepare_dual(x, y, channels[name], **settings)
+        found[name] = gaussian.prepare_dual(x, y, channels[name], **shared)
     return found

@@ -1,0 +1,12 @@
+"""The core that every door calls: measure once, answer many times. No disk, no configuration.
+
+pruner       `Pruner`: a network and calibration data; ranks, plans and cuts
+planner      the part of it that cuts nothing
+calibration  the data, as a loader gives them or as a stage reads them
+estimates    what each layer pair's estimator answers, from one pass over the data
+ranking      what a method says of the units, whatever the budget: information, or scores
+plan         which units stay under a budget, why each of them, and what that spends
+repair       what mends the layers after a cut: refit, recalibration, or nothing
+pruned       a cut network with its report
+oneshot      `mipp.prune`, all of it in one call
+"""

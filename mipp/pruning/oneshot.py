@@ -1,0 +1,147 @@
+"""`mipp.prune`: selection, cut and refit of any network in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import nn
+
+from mipp.criteria import Criterion as Score
+from mipp.criteria.shared.criterion import Loss
+from mipp.errors import ConfigError, did_you_mean
+from mipp.information.estimators import estimator_named
+from mipp.names import address_of
+from mipp.pruning.planner import parsed
+from mipp.pruning.pruned import Pruned
+from mipp.pruning.pruner import Pruner
+from mipp.pruning.ranking import require_plannable
+from mipp.settings import (
+    LATENCY_BATCH,
+    MIPP,
+    Criterion,
+    Limits,
+    Method,
+    Mipp,
+    NoRepair,
+    Order,
+    Recalibrate,
+    Refit,
+    Repair,
+)
+
+REPAIRS: Mapping[str, Repair] = {
+    "refit": Refit(),
+    "recalibrate": Recalibrate(),
+    "none": NoRepair(),
+}
+
+
+def prune(
+    model: nn.Module,
+    calibration: Iterable[Any],
+    budget: str = "macs:0.5",
+    *,
+    method: str | Score = MIPP,
+    estimator: str = "gaussian",
+    order: Order = Mipp.order,
+    repair: Literal["refit", "recalibrate", "none"] = "refit",
+    images: int = 1024,
+    min_channels: int = Limits.min_channels,
+    round_to: int = Limits.round_to,
+    limits: Mapping[str, float] | None = None,
+    ignore: Sequence[str] = (),
+    keep_outputs: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
+    latency_batch: int = LATENCY_BATCH,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Pruned:
+    """A pruned copy of a network; the one given is left as it was.
+
+    Parameters
+    ----------
+    calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
+        training data, such as a shuffled loader. The first `images` inputs are held in memory.
+        Where forward takes several tensors, the inputs are a tuple of them, as in
+        ((left, right), labels) or ((left, right), None), or a dict of them by keyword.
+    budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
+        the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
+        less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
+    method : `mipp`; a rival criterion of `mipp.criteria` or one that was registered; the
+        `package.module:attribute` of one of yours, or the function itself.
+    estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
+        perceptrons. The latter, and a budget of confidence, hold activation rows in memory.
+    order : of the visits: `best-first`, what adds least given all others, ordered anew as
+        channels go; or `mi`, once each, the least informative alone first, as in the paper.
+        `auto` is best-first, but for a confidence or for the paper's perceptrons.
+    repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
+        batch-norm statistics, or `none`.
+    images : inputs used.
+    min_channels : floor per channel group.
+    round_to : widths are multiples of this, or whole.
+    limits : pattern of module names -> greatest share of such a group's units that may go.
+    ignore, keep_outputs, keep_inputs : names of modules, or patterns with `*`, whose channels
+        stay, on both sides or on one.
+    latency_batch : inputs at once when time is measured, for a budget of `latency`; what is
+        measured varies, so that two calls may differ.
+    loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
+        in place of cross entropy.
+    seed : of the sampled positions and of the random criterion.
+
+    Returns
+    -------
+    `.model`, `.selection` and `.report`.
+
+    Raises
+    ------
+    InputError : the network cannot be traced, the calibration data is empty, sorted by class
+        or unlabelled where labels are needed, or the budget cannot be reached.
+    """
+    started = time.perf_counter()
+    asked = parsed(budget)
+    way = _method(method, estimator, order)
+    stay = Limits(
+        min_channels,
+        round_to,
+        dict(limits or {}),
+        tuple(ignore),
+        tuple(keep_outputs),
+        tuple(keep_inputs),
+    )
+    _refuse_idle("loss", loss, None, method == MIPP, "method='mipp'")
+    timed = asked.kind == "latency"
+    _refuse_idle("latency_batch", latency_batch, LATENCY_BATCH, not timed, f"{budget=}")
+    require_plannable(way, asked)
+    if repair not in REPAIRS:
+        raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
+    pruner = Pruner(
+        model, calibration, images=images, loss=loss, seed=seed, latency_batch=latency_batch
+    )
+    pruner.require_reachable(asked, stay)
+    plan = pruner.plan(asked, pruner.rank(way, asked), stay)
+    pruned = pruner.cut(plan, REPAIRS[repair])
+    seconds = time.perf_counter() - started
+    return replace(pruned, report=replace(pruned.report, seconds=seconds))
+
+
+def _method(method: str | Score, estimator: str, order: Order) -> Method:
+    """The method that the arguments describe; refuses those that it has no use for."""
+    if method == MIPP:
+        return Mipp(estimator_named(estimator).settings(), order=order)
+    name = method if isinstance(method, str) else address_of(method)
+    called = f"method={name!r}"
+    _refuse_idle("estimator", estimator, "gaussian", True, called)
+    _refuse_idle("order", order, Mipp.order, True, called)
+    return Criterion(method)
+
+
+def _refuse_idle(name: str, value: object, usual: object, idle: bool, beside: str) -> None:
+    """Refuse an argument that changes nothing beside another one."""
+    if idle and value != usual:
+        raise ConfigError(
+            f"{name} has no effect with {beside}.\nExpected it to be left out, got {value!r}; "
+            f"leave it out, or choose another {beside.partition('=')[0]}."
+        )

@@ -1,0 +1,77 @@
+"""Which units stay under a budget, why each of them stays or goes, and what that spends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mipp.budget import Budget
+from mipp.graph import ChannelGraph
+from mipp.latency import TimeReport
+from mipp.selection.by_information import Choice
+from mipp.selection.by_scores import ScoreChoice
+from mipp.selection.selection import Selection
+from mipp.selection.spending import spent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method proposes under a budget; nothing is cut yet. Prints as a table of groups.
+
+    Parameters
+    ----------
+    choice : the selection, and what led to it.
+    graph : of the dense network.
+    times : what was measured, where the budget or the price is time.
+    """
+
+    budget: Budget
+    choice: Choice | ScoreChoice
+    graph: ChannelGraph
+    times: TimeReport | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """The channels of each group that stay."""
+        return self.choice.selection
+
+    @property
+    def threshold(self) -> float | None:
+        """What a unit had to be worth; None under a confidence, and of a rival's scores."""
+        return self.choice.threshold if isinstance(self.choice, Choice) else None
+
+    @property
+    def information(self) -> Mapping[str, float]:
+        """Nats of each whole group; none of a rival's scores."""
+        return self.choice.information if isinstance(self.choice, Choice) else {}
+
+    @property
+    def near_collapsed(self) -> tuple[str, ...]:
+        """Groups in which a unit stays only because of the floor."""
+        return tuple(self.choice.near_collapsed())
+
+    @property
+    def left_whole(self) -> Mapping[str, str]:
+        """Modules whose channels nobody may take, and why."""
+        return self.graph.left_whole
+
+    def units(self) -> list[dict[str, object]]:
+        """One row per unit: its group and channel, what it was judged by, whether it stays, why.
+
+        By information that is its visit, its nats alone and beside what was left, and of a test
+        how sure; by scores its score and its rank from the best on.
+        """
+        return self.choice.units()
+
+    def spending(self) -> dict[str, float]:
+        """Shares of the dense network that stay, as predicted: units, params, macs, and latency."""
+        kinds = ("units", "params", "macs", *(("latency",) if self.graph.latency else ()))
+        counts = self.selection.counts()
+        return {kind: spent(self.graph, counts, kind) for kind in kinds}
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{kind} {100 * s:.1f} %" for kind, s in self.spending().items())
+        widths = self.selection.width
+        lines = [f"{self.budget} by {self.selection.method}: {shares}"]
+        lines += [f"  {g}: {widths[g]} -> {kept}" for g, kept in self.selection.counts().items()]
+        return "\n".join(lines)

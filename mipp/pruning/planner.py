@@ -1,0 +1,192 @@
+"""A network and calibration data: measured once, planned for many budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from mipp.budget import Budget, parse_budget
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria.shared.criterion import Loss
+from mipp.criteria.shared.scoring import AskedLoss, score_units
+from mipp.errors import ConfigError, option
+from mipp.graph import ChannelGraph, build_graph
+from mipp.inputs import shape_of
+from mipp.latency import Clock, within_time
+from mipp.pruning.calibration import Calibration, Held
+from mipp.pruning.estimates import Estimates, measure_information
+from mipp.pruning.plan import Plan
+from mipp.pruning.ranking import (
+    InformationRanking,
+    Ranking,
+    ScoreRanking,
+    asks_for_time,
+    name_of,
+    provenance_of,
+    require_plannable,
+)
+from mipp.selection.limits import floors_of
+from mipp.selection.spending import check_reachable
+from mipp.settings import LATENCY_BATCH, MIPP, Criterion, Limits, Method, Mipp
+
+
+class Planner:
+    """Measures a network once and answers many times: `rank`, then `plan`.
+
+    The network given is left as it is.
+
+    Parameters
+    ----------
+    calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
+        training data, such as a shuffled loader. The first `images` inputs are held in memory. Or
+        a `Calibration` of yours, which reads its own anew for every pass.
+    loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
+        in place of cross entropy.
+    seed : of the sampled positions and of the random criterion.
+    latency_batch : inputs at once when time is measured, for a budget of `latency`.
+
+    Raises
+    ------
+    InputError : the calibration data is empty or sorted by class.
+
+    Example
+    -------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    >>> planner = Planner(model, [torch.randn(256, 8)])
+    >>> plan = planner.plan("ratio:0.25", planner.rank("l1"))
+    >>> plan.selection.counts(), plan.spending()["units"]
+    ({'0': 12}, 0.75)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Iterable[Any] | Calibration,
+        *,
+        images: int = 1024,
+        loss: Loss | None = None,
+        seed: int = 0,
+        latency_batch: int = LATENCY_BATCH,
+    ) -> None:
+        for name, number in (("images", images), ("latency_batch", latency_batch)):
+            if number < 1:
+                raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
+        self.model, self.loss, self.seed = model, loss, seed
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        if not isinstance(calibration, Calibration):
+            calibration = Held(calibration, images, device)
+        self.calibration: Calibration = calibration
+        self.shape = shape_of(calibration.example())
+        self._clock = Clock(model, self.shape, latency_batch, device)
+        self._known: WeakValueDictionary[Any, Estimates] = WeakValueDictionary()
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The network's channel groups and who reads them."""
+        return build_graph(self.model, self.calibration.example())
+
+    def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
+        """What a method says of the units; pays for all plans made of it.
+
+        Rankings by information that differ in nothing but how it is used share one measurement.
+
+        Parameters
+        ----------
+        method : `Mipp(...)`, `Criterion(...)`, or the name of either.
+        budget : of the plan to come, where it is known. For a confidence activation rows are held
+            in memory; without one they are read again when such a plan is made.
+
+        Raises
+        ------
+        InputError : the network cannot be traced, or the method does not fit it or the data.
+        """
+        if isinstance(method, str):
+            method = Mipp() if method == MIPP else Criterion(method)
+        if isinstance(method, Criterion):
+            return self._by_scores(method)
+        ranking = InformationRanking(method, self._estimates(method))
+        ranking.estimates.answers(budget is not None and parsed(budget).is_tested)
+        return ranking
+
+    def plan(
+        self,
+        budget: str | Budget = "macs:0.5",
+        ranking: Ranking | None = None,
+        limits: Limits | None = None,
+    ) -> Plan:
+        """Which units stay under a budget, and why each of them.
+
+        Parameters
+        ----------
+        budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
+            the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
+            less than X nats, `confidence:X` keeps what adds information with more than X %
+            confidence.
+        ranking : of `rank`; that of `Mipp()` where there is none.
+
+        Raises
+        ------
+        BudgetError : the budget cannot be reached, or is none that the ranking can meet.
+        """
+        budget, limits = parsed(budget), limits or Limits()
+        method = ranking.method if ranking else Mipp()
+        require_plannable(method, budget)
+        self.require_reachable(budget, limits)
+        chosen = ranking or self._default
+        provenance = provenance_of(method, budget, self.seed)
+
+        def select(graph: ChannelGraph, asked: Budget) -> Any:
+            return chosen.choose(graph, asked, limits, provenance)
+
+        if not asks_for_time(method, budget):
+            return Plan(budget, select(self.graph, budget), self.graph)
+        floors = floors_of(self.graph, limits)
+        choice, times = within_time(select, self.graph, budget, floors, self._clock)
+        return Plan(budget, choice, replace(self.graph, latency=times.table), times)
+
+    def require_reachable(self, budget: Budget, limits: Limits) -> None:
+        """Refuse a budget of size below what the limits keep; one of time is measured by `plan`.
+
+        Raises
+        ------
+        BudgetError : names the least that can be reached.
+        """
+        check_reachable(self.graph, budget, floors_of(self.graph, limits))
+
+    @cached_property
+    def _default(self) -> InformationRanking:
+        return InformationRanking(Mipp(), self._estimates(Mipp()))
+
+    def _estimates(self, method: Mipp) -> Estimates:
+        key = method.estimator, method.rows
+        measure = partial(
+            measure_information, self.model, self.graph, self.calibration, method, self.seed
+        )
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = Estimates(lambda tested: measure(tested=tested))
+        return found
+
+    def _by_scores(self, method: Criterion) -> ScoreRanking:
+        name = name_of(method)
+        score = CRITERIA.resolve(name) if isinstance(method.method, str) else method.method
+        asked = AskedLoss(self.loss) if self.loss else None
+        data = self.calibration
+        given = CriterionInput(self.model, self.graph, data.labelled, self.seed, data.inputs, asked)
+        scores = score_units(name, score, given)
+        if asked:
+            asked.require_asked(name)
+        return ScoreRanking(method, scores)
+
+
+def parsed(budget: str | Budget) -> Budget:
+    """A budget, whether as a value or as text."""
+    return budget if isinstance(budget, Budget) else parse_budget(budget)

@@ -1,0 +1,92 @@
+"""A cut network with its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from mipp.inputs import Shape
+from mipp.latency import TimeReport
+from mipp.metrics import count_macs, count_params
+from mipp.pruning.plan import Plan
+from mipp.selection.selection import Selection
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One channel group: its width before and after, and its information in nats."""
+
+    name: str
+    width: int
+    kept: int
+    information: float | None  # None for a rival criterion
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was removed, what was left whole and why, and what it took; prints as a table."""
+
+    groups: tuple[GroupReport, ...]
+    left_whole: Mapping[str, str]
+    near_collapsed: tuple[str, ...]
+    params: int
+    params_dense: int
+    macs: int
+    macs_dense: int
+    seconds: float
+    latency: TimeReport | None = None  # where the budget or its price is time
+
+    def __str__(self) -> str:
+        lines = [
+            f"params {self.params_dense:,} -> {self.params:,} "
+            f"({100 * self.params / self.params_dense:.1f} %), "
+            f"MACs {self.macs_dense:,} -> {self.macs:,} "
+            f"({100 * self.macs / self.macs_dense:.1f} %), {self.seconds:.1f} s"
+        ]
+        best = self.latency.best() if self.latency else None
+        if self.latency and best:
+            where = "batch {batch} on {device}".format(**self.latency.circumstances)
+            lines.append(f"latency {100 * best.measured:.1f} % of the dense network's, {where}")
+        lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
+        lines += [f"  {name} left whole: {why}" for name, why in self.left_whole.items()]
+        lines += [
+            f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A new, smaller network, the selection that made it, and a report."""
+
+    model: nn.Module
+    selection: Selection
+    report: PruneReport
+
+
+def report_on(
+    plan: Plan, model: nn.Module, dense: nn.Module, shape: Shape, seconds: float
+) -> PruneReport:
+    """What became of a network under a plan.
+
+    Parameters
+    ----------
+    shape : of one input, without the batch axis.
+    """
+    selection, information = plan.selection, plan.information
+    return PruneReport(
+        groups=tuple(
+            GroupReport(name, selection.width[name], len(kept), information.get(name))
+            for name, kept in selection.kept.items()
+        ),
+        left_whole=plan.left_whole,
+        near_collapsed=plan.near_collapsed,
+        params=count_params(model),
+        params_dense=count_params(dense),
+        macs=count_macs(model, shape),
+        macs_dense=count_macs(dense, shape),
+        seconds=seconds,
+        latency=plan.times,
+    )

@@ -1,0 +1,48 @@
+"""A network and calibration data: measured once, planned for many budgets, cut for any of them."""
+
+from __future__ import annotations
+
+import time
+
+from mipp.cut import apply_selection
+from mipp.pruning.plan import Plan
+from mipp.pruning.planner import Planner
+from mipp.pruning.pruned import Pruned, report_on
+from mipp.pruning.repair import Cut, mend
+from mipp.settings import Refit, Repair
+
+
+class Pruner(Planner):
+    """Measures a network once and answers many times: `rank`, then `plan`, then `cut`.
+
+    Parameters and errors as for `Planner`, which cuts nothing.
+
+    Example
+    -------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    >>> pruner = Pruner(model, [torch.randn(256, 8)])
+    >>> ranking = pruner.rank()
+    >>> plans = [pruner.plan(f"ratio:{share}", ranking) for share in (0.25, 0.5, 0.75)]
+    >>> [plan.selection.counts()["0"] for plan in plans]
+    [12, 8, 4]
+    >>> pruner.cut(plans[1]).model[0].out_features
+    8
+    """
+
+    def cut(self, plan: Plan, repair: Repair | None = None) -> Pruned:
+        """A pruned copy of the network.
+
+        Parameters
+        ----------
+        repair : what mends it: `Refit()`, which is the default, `Recalibrate()` or `NoRepair()`.
+        """
+        started = time.perf_counter()
+        model = apply_selection(self.model, plan.selection, self.calibration.example())
+        cut = Cut(model, self.model, self.graph, plan.selection)
+        mend(cut, repair or Refit(), self.calibration, self.seed)
+        seconds = time.perf_counter() - started
+        return Pruned(
+            model, plan.selection, report_on(plan, model, self.model, self.shape, seconds)
+        )
