@@ -14,6 +14,7 @@ from oracles import (
     own_images,
     random_selection,
 )
+from torch import nn
 
 from mipp.cut import apply_selection
 from mipp.errors import SurgeryError
@@ -156,3 +157,16 @@ def test_group_without_a_width_is_refused():
     selection = Selection({"conv1": np.arange(3), "conv2": np.arange(2)}, {"conv1": 6}, "test")
     with pytest.raises(SurgeryError, match=r"(?s)groups \['conv2'\].*Expected both"):
         apply_selection(model, selection, torch.zeros(1, 1, 28, 28))
+
+
+def test_slopes_are_cut_with_the_channels_that_they_bend(seed):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+    model, images = nn.Sequential(*layers).double().eval(), own_images(4, seed)
+    nn.init.uniform_(model[1].weight)
+    graph = build_graph(model, images[:1])
+    assert_surgery_is_zeroing(model, graph, images, seed)
+    kept = {"0": np.array([1, 6]), "2": np.arange(4)}
+    pruned = apply_selection(model, Selection(kept, dict(graph.widths), "test"), images[:1])
+    assert pruned[1].num_parameters == 2
+    assert torch.equal(pruned[1].weight, model[1].weight[[1, 6]])

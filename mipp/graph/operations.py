@@ -27,4 +27,5 @@ NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
 # Attributes of a module from which its forward may read the size of a stream.
 WIDTHS = ("channels", "d_model", "dim", "embed_dim", "features", "hidden_dim", "hidden_size",
           "width")  # fmt: skip
-POINTWISE = {"hardswish", "hardsigmoid", "masked_fill", "rrelu_with_noise"}  # torch forgot the tag
+# torch forgot the tag
+POINTWISE = {"_prelu_kernel", "hardswish", "hardsigmoid", "masked_fill", "rrelu_with_noise"}
