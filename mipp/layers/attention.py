@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.layers.layer import Heads, IntArray, Layer, Side, SideName
+from mipp.layers.answers import Heads, IntArray, Side
+from mipp.layers.layer import Layer, SideName
 from mipp.layers.rows import token_rows
 from mipp.layers.table import register_layer
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mipp.layers.layer import Layer, Side, Statistics
+from mipp.layers.answers import Side, Statistics
+from mipp.layers.layer import Layer
 from mipp.layers.table import register_layer
 
 TENSORS = ("weight", "bias", "running_mean", "running_var")

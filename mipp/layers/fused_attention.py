@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from mipp.layers.answers import Heads
 from mipp.layers.attention import features_of_heads
-from mipp.layers.layer import Heads, Layer
+from mipp.layers.layer import Layer
 from mipp.layers.table import register_layer
 
 
@@ -22,7 +23,9 @@ class FusedAttention(Layer):
 
     @classmethod
     def fits(cls, module: Any) -> bool:
-        parts = [getattr(module, name, None) for name in ("qkv", "proj")]
+        parts = [module._modules.get(name) for name in ("qkv", "proj")]
+        if None in parts:
+            return False
         numbers = [getattr(module, name, None) for name in ("num_heads", "head_dim")]
         if not all(isinstance(n, int) for n in numbers):
             return False

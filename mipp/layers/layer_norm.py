@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mipp.layers.layer import IntArray, Layer, Side, SideName
+from mipp.layers.answers import IntArray, Side
+from mipp.layers.layer import Layer, SideName
 from mipp.layers.table import register_layer
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mipp.layers.layer import Layer, Side
+from mipp.layers.answers import Side
+from mipp.layers.layer import Layer
 from mipp.layers.rows import token_rows
 from mipp.layers.table import register_layer
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.layers.layer import Layer, Side, Window
+from mipp.layers.answers import Side, Window
+from mipp.layers.layer import Layer
 from mipp.layers.rows import kernel_pixels, kernel_rows, map_rows
 from mipp.layers.table import register_layer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipp.layers.layer import Window
+from mipp.layers.answers import Window
 
 
 def token_rows(x: Tensor, at: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -35,6 +36,7 @@ def register_layer(adapter: Adapter) -> Adapter:
         )
     for kind in adapter.types:
         _adapters.setdefault(kind, []).insert(0, adapter)
+    _adapters_of.cache_clear()
     return adapter
 
 
@@ -46,12 +48,18 @@ def layer_of(module: nn.Module) -> Layer | None:
     >>> layer_of(nn.ReLU()) is None
     True
     """
-    for base in type(module).__mro__:
-        for key in (base, f"{base.__module__}.{base.__qualname__}"):
-            for adapter in _adapters.get(key, ()):
-                if adapter.fits(module):
-                    return adapter(module)
+    kind: Any = type(module)
+    for adapter in _adapters_of(kind):
+        if adapter.fits(module):
+            return adapter(module)
     return None
+
+
+@cache
+def _adapters_of(kind: Any) -> tuple[type[Layer], ...]:
+    """Adapters of a class and of those it derives from, in the order in which they are asked."""
+    keys = [(base, f"{base.__module__}.{base.__qualname__}") for base in kind.__mro__]
+    return tuple(adapter for pair in keys for key in pair for adapter in _adapters.get(key, ()))
 
 
 def layer_at(model: nn.Module, name: str) -> Layer:

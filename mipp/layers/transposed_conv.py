@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from mipp.layers.layer import Layer, Side
+from mipp.layers.answers import Side
+from mipp.layers.layer import Layer
 from mipp.layers.table import register_layer
 
 

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipp.layers.answers import Heads
 from mipp.layers.attention import features_of_heads
-from mipp.layers.layer import Heads, Layer
+from mipp.layers.layer import Layer
 from mipp.layers.table import register_layer
 
 HOME = "torchvision.models.swin_transformer"
