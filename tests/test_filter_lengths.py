@@ -1,7 +1,7 @@
 """Filters before a batch-norm after a refit: as long as before, and the same outputs."""
 
 import copy
-import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,14 +104,14 @@ def test_norm_without_running_statistics_is_left_alone(seed):
     assert filter_lengths(model, ["conv"], NORM_AFTER) == {}
 
 
-def test_refit_sets_lengths_and_computes_what_it_would_without(seed, monkeypatch):
+def test_refit_sets_lengths_and_computes_what_it_would_without(seed):
     dense, graph, images = build_small(NAME), graph_of(NAME), images_for(NAME, 24)
     selection = random_selection(graph, seed)
     raw = apply_selection(dense, selection, images[:1])
     kept, grown = copy.deepcopy(raw), copy.deepcopy(raw)
     fits = refit(kept, dense, graph, selection, lambda: [images], SETTINGS)
-    monkeypatch.setattr(sys.modules["mipp.refit.refit"], "restore_lengths", lambda *_: None)
-    refit(grown, dense, graph, selection, lambda: [images], SETTINGS)
+    fitted = replace(SETTINGS, lengths="fitted")
+    refit(grown, dense, graph, selection, lambda: [images], fitted)
     names = [fit.layer for fit in fits]
     lengths = [filter_lengths(model, names, graph.norm_after) for model in (raw, kept, grown)]
     assert lengths[0]

@@ -50,10 +50,10 @@ def test_refit_that_knows_of_the_relu_errs_less_behind_it(seed):
     y = x @ rng.normal(size=(8, 4)) + np.maximum(x[:, :4], 0) - 0.5  # not linear in the kept five
     kept = torch.from_numpy(x[:, :5])
 
-    def error_behind_relu(rows):
+    def error_behind_relu(rows, **solutions):
         layer = nn.Linear(5, 4).double()
         with torch.no_grad():
-            fit = fit_layer("layer", layer_of(layer), None, [rows], 1e-6)
+            fit = fit_layer("layer", layer_of(layer), None, [rows], ridge=1e-6, **solutions)
             found = layer(kept).numpy()
         return ((np.maximum(found, 0) - np.maximum(y, 0)) ** 2).sum(), fit
 
@@ -64,3 +64,6 @@ def test_refit_that_knows_of_the_relu_errs_less_behind_it(seed):
     # where the dense output passes, any error counts, on both sides of zero: never less
     assert fit.error_after * ((y - y.mean(0)) ** 2).sum() >= knowing * (1 - 1e-9)
     assert fit.error_after <= fit.error_before
+    errors = [error_behind_relu(rows, solutions=count)[0] for count in (1, 2, 8)]
+    assert errors[0] == pytest.approx(plain, rel=1e-3)  # the first knows nothing of the ReLU
+    assert errors[0] > errors[1] > errors[2] == pytest.approx(knowing, rel=1e-6)

@@ -1,7 +1,6 @@
 """Refit and recalibration: least squares against a twin, and what they must not change."""
 
 import copy
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -122,7 +121,7 @@ def test_fit_to_its_own_inputs_returns_the_original_weights(name, layer):
         norm = model.get_submodule(norm) if norm else None
         mean = norm.running_mean.clone() if norm else None
         statistics = layer_of(norm).statistics if norm else None
-        fit = fit_layer(layer, layer_of(module), statistics, [Rows(*caught[0])], 1e-2)
+        fit = fit_layer(layer, layer_of(module), statistics, [Rows(*caught[0])], ridge=1e-2)
     assert_same_state(module, before, rtol=0, atol=1e-6)
     assert norm is None or torch.allclose(norm.running_mean, mean, atol=1e-6)
     assert max(fit.error_before, fit.error_after) < 1e-12
@@ -138,7 +137,7 @@ def test_fit_matches_stacked_least_squares(bias, seed):
     weights, offset = ridge_twin(x, y, old, 0.3, offset=bias)
     rows = Rows(torch.from_numpy(x), torch.from_numpy(y))
     with torch.no_grad():
-        fit = fit_layer("layer", layer_of(layer), None, [rows], 0.3)
+        fit = fit_layer("layer", layer_of(layer), None, [rows], ridge=0.3)
     np.testing.assert_allclose(layer.weight.detach().numpy().T, weights, atol=1e-10)
     if bias:
         np.testing.assert_allclose(layer.bias.detach().numpy(), offset, atol=1e-10)
@@ -260,16 +259,26 @@ def test_layer_before_a_sum_is_the_least_squares_map_to_what_is_missing(seed):
     np.testing.assert_allclose(pruned.norm.running_mean.numpy(), mean, atol=1e-9)
 
 
-def test_change_of_the_mean_goes_to_the_bias(seed, monkeypatch):
-    monkeypatch.setattr(sys.modules["mipp.refit.refit"], "restore_lengths", lambda *_: None)
+def test_change_of_the_mean_goes_to_the_bias(seed):
     dense, images = normed_chain(seed), own_images(IMAGES, seed)
     dense[1] = nn.Conv2d(4, 6, 1).double()
     pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
     running = pruned[2].running_mean.clone()
-    refit(pruned, dense, graph, selection, lambda: [images], EXACT)
+    refit(pruned, dense, graph, selection, lambda: [images], replace(EXACT, lengths="fitted"))
     assert torch.equal(pruned[2].running_mean, running)
     expected = dense[1].bias + 5 * dense[1].weight[:, 1, 0, 0]
     torch.testing.assert_close(pruned[1].bias, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("changed", [{"ridge": 0.1}, {"solutions": 2}, {"lengths": "fitted"}])
+def test_every_setting_changes_the_weights(changed, seed):
+    dense, cut, graph, selection, images = prune("resnet20", seed)
+    weights = []
+    for settings in (SETTINGS, replace(SETTINGS, **changed)):
+        pruned = copy.deepcopy(cut)
+        refit(pruned, dense, graph, selection, lambda: [images], settings)
+        weights.append([p for p in pruned.parameters() if p.ndim == 4])
+    assert any(not torch.equal(*both) for both in zip(*weights, strict=True))
 
 
 def test_layers_before_the_first_loss_stay_as_they_are(seed):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.ablations.variants import BUDGET, BUDGETS, IN_SHARES, MODEL, ORDERS, VARIANTS
+from benchmarks.accuracy.methods import Lengths
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, spread
 
@@ -13,7 +15,10 @@ PAGE, CHOICES = Path("docs/experiments.md"), RESULTS / "choices.csv"
 IMAGES = 2048  # of calibration, of what is kept
 LENGTHS_FILE = RESULTS / "lengths.csv"
 LENGTH_NETWORK, LENGTH_BUDGET, LENGTH_EPOCHS = "resnet20", "macs:0.3", 2
-LENGTHS = ("as the refit leaves them", "as before the refit (the default)")
+LENGTHS: Mapping[str, Lengths] = {
+    "as the refit leaves them": "fitted",
+    "as before the refit (the default)": "former",
+}
 RIVAL = "Torch-Pruning LAMP, layer, recalibrated"
 DECIDED = (
     "Decided by it:",
@@ -132,7 +137,7 @@ def lengths(points: list[Point]) -> list[str]:
 
 
 def _length(points: list[Point], length: str) -> list[str | int]:
-    base = RIVAL if length.startswith(RIVAL) else LENGTHS[0]
+    base = RIVAL if length.startswith(RIVAL) else next(iter(LENGTHS))
     own, plain = ({p["seed"]: p for p in points if p["length"] == n} for n in (length, base))
     gain = mean(
         p["finetuned"] - plain[seed]["finetuned"] for seed, p in own.items() if seed in plain

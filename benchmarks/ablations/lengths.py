@@ -8,11 +8,8 @@ Torch-Pruning's network under it. With --write a run that is cut short goes on w
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -33,7 +30,6 @@ from benchmarks.shared.command import add_again, add_data_root, circumstances, p
 from benchmarks.shared.kept import Point
 from benchmarks.shared.tables import print_table
 from mipp.progress import track
-from mipp.refit import refit
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,7 +43,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5], help="of everything"
     )
     options.add_argument(
-        "--lengths", nargs="+", choices=LENGTHS, default=LENGTHS, help="to fine-tune from"
+        "--lengths", nargs="+", choices=LENGTHS, default=[*LENGTHS], help="to fine-tune from"
     )
     return parse(options, given, fixed=("images", "train_images", "test_images"))
 
@@ -79,11 +75,7 @@ def trial_of(options: argparse.Namespace, seed: int) -> Trial:
 def measure(trial: Trial, length: str) -> Point:
     cut = by_information(trial, LENGTH_BUDGET)
     assert cut.selection is not None
-    with contextlib.ExitStack() as stack:
-        if length == LENGTHS[0]:  # no parameter turns this off: it is only worth a line here
-            refits = sys.modules[refit.__module__]
-            stack.enter_context(mock.patch.object(refits, "restore_lengths"))
-        start = trial.refitted(cut.model, cut.selection)
+    start = trial.refitted(cut.model, cut.selection, LENGTHS[length])
     tuned = trial.finetuned(start, LENGTH_EPOCHS)
     return {"start": trial.percent(start), "finetuned": trial.percent(tuned)}
 

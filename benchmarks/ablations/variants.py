@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipp.refit.least_squares import STEPS
+from mipp.refit.least_squares import SOLUTIONS
 from mipp.settings import Gaussian, Refit
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
@@ -22,16 +22,16 @@ class Variant:
     rows: int = Refit.rows
     ridge: float = Refit.ridge
     sums: bool = True
-    steps: int = STEPS
+    solutions: int = SOLUTIONS
     sweeps: int = 1
 
 
 VARIANTS = (
     Variant("the defaults"),
     Variant("refit: layers before a sum do not make up for the skip", sums=False),
-    Variant("refit: what a ReLU stops has to come out as well", steps=1),
-    Variant("refit: 4 solutions where a ReLU follows, not 8", steps=4),
-    Variant("refit: 16 solutions", steps=16),
+    Variant("refit: what a ReLU stops has to come out as well", solutions=1),
+    Variant("refit: 4 solutions where a ReLU follows, not 8", solutions=4),
+    Variant("refit: 16 solutions", solutions=16),
     Variant("refit: 2 sweeps over the network", sweeps=2),
     Variant("refit: 8,192 rows", rows=8192),
     Variant("refit: 16,384 rows", rows=16384),

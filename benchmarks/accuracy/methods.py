@@ -24,6 +24,7 @@ from benchmarks.rivals.torch_pruning import (
     prune_to_goal,
 )
 from benchmarks.shared.workload import example_of
+from mipp.activations import Sampling
 from mipp.budget import parse_budget
 from mipp.config import FinetuneConfig
 from mipp.criteria import CRITERIA, CriterionInput
@@ -31,11 +32,8 @@ from mipp.criteria.shared.scoring import score_units
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
-from mipp.pruning.calibration import Held
 from mipp.pruning.oneshot import prune
-from mipp.pruning.repair import Cut as Mended
-from mipp.pruning.repair import mend
-from mipp.refit import recalibrate
+from mipp.refit import RefitSettings, rebase, recalibrate, refit
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
 from mipp.settings import Criterion, Refit
@@ -45,6 +43,7 @@ BATCH = 256
 SLACK = 0.02  # of a budget; a unit of ResNet-20's first stage costs 2.4 % of macs:0.3
 Scope = Literal["layer", "global"]
 SCOPES: tuple[Scope, ...] = ("global", "layer")
+Lengths = Literal["former", "fitted"]
 Accumulate = Callable[[nn.Module, Iterable[tuple[Tensor, Tensor]]], None]
 
 
@@ -121,10 +120,16 @@ class Trial:
         recalibrate(model, self.inputs)
         return model
 
-    def refitted(self, model: nn.Module, selection: Selection) -> nn.Module:
-        model, graph = copy.deepcopy(model), build_graph(self.dense, self.example)
-        images = Held(self.inputs, sum(map(len, self.inputs)), CPU)
-        mend(Mended(model, self.dense, graph, selection), Refit(), images, self.seed)
+    def refitted(
+        self, model: nn.Module, selection: Selection, lengths: Lengths = "former"
+    ) -> nn.Module:
+        """The network after a refit, its filters before a batch-norm as long as before or not."""
+        model, whole = copy.deepcopy(model), [torch.cat(self.inputs)]
+        sampling = Sampling(Refit.rows, len(whole[0]), self.seed)
+        settings = RefitSettings(Refit.ridge, sampling, lengths=lengths)
+        graph = build_graph(self.dense, self.example)
+        refit(model, self.dense, graph, selection, whole.copy, settings)
+        rebase(model, self.inputs)
         return model
 
     def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:

@@ -14,7 +14,7 @@ from mipp.information.moments import Moments
 from mipp.layers import Layer, Statistics
 
 PART = 4096  # rows
-STEPS = 8  # solutions where outputs have intervals; the error of later ones falls by little
+SOLUTIONS = 8  # where outputs have intervals; the error of later ones falls by little
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,13 @@ class _Map:
 
 
 def fit_layer(
-    name: str, layer: Layer, norm: Statistics | None, rows: Sequence[Rows], ridge: float
+    name: str,
+    layer: Layer,
+    norm: Statistics | None,
+    rows: Sequence[Rows],
+    *,
+    ridge: float,
+    solutions: int = SOLUTIONS,
 ) -> LayerFit:
     """Solve for a layer's weights and offset and write them into it.
 
@@ -75,6 +81,7 @@ def fit_layer(
         has no bias.
     rows : the layer's inputs and what it should put out, in parts.
     ridge : pull toward the weights it has, as a share of the inputs' mean variance.
+    solutions : where more will do than what is wanted, at least one.
 
     Source: alternating least squares for rectified outputs, Zhang et al. (arXiv:1505.06798v2,
     section 3.2); an interval replaces their relaxed auxiliary variable.
@@ -88,7 +95,7 @@ def fit_layer(
     sums = moments.stream((part.x, part.wanted) for part in rows)
     system = _System(sums, old, ridge, free_offset)
     found = system.solve(sums.xy, sums.y_mean)
-    for _ in range(0 if all(part.low is None for part in rows) else STEPS - 1):
+    for _ in range(0 if all(part.low is None for part in rows) else solutions - 1):
         found = system.solve(*_against(rows, found, sums))
     variance = float(sums.yy.sum() / sums.n) or 1e-300
     first = _Map(old, had)

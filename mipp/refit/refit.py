@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from mipp.inputs import Inputs, call, each
 from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
-from mipp.refit.least_squares import LayerFit, fit_layer
+from mipp.refit.least_squares import SOLUTIONS, LayerFit, fit_layer
 from mipp.refit.rectified import rows_to_fit
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
@@ -28,10 +29,17 @@ Batches = Callable[[], Iterable[Inputs]]
 
 @dataclass(frozen=True)
 class RefitSettings:
-    """Ridge as a share of the mean variance of a layer's inputs; rows sampled per layer."""
+    """How layers are fitted.
+
+    `ridge` is a share of the mean variance of a layer's inputs, `sampling` of the rows of each
+    layer. `solutions` counts those of a layer whose outputs a ReLU leaves some freedom, the first
+    of which knows nothing of it. `lengths` are those of filters before a batch-norm.
+    """
 
     ridge: float
     sampling: Sampling
+    solutions: int = SOLUTIONS
+    lengths: Literal["former", "fitted"] = "former"
 
 
 def refit(
@@ -74,7 +82,10 @@ def refit(
             rows_to_fit(x, output, norm, sides, rectified=name in graph.rectified)
             for x, output, sides in chunks
         ]
-        return fit_layer(name, layer_at(pruned, name), norm, rows, settings.ridge)
+        layer = layer_at(pruned, name)
+        return fit_layer(
+            name, layer, norm, rows, ridge=settings.ridge, solutions=settings.solutions
+        )
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
     taps = {n: Tap(layer_at(pruned, n), settings.sampling, i) for i, n in enumerate(names)}
@@ -87,7 +98,8 @@ def refit(
                 fit(name, _rows_of(pruned, batches(), graph, name, taps[name], targets[name]))
                 for name in track(_in_order(targets), total=len(names), label="refit")
             ]
-    restore_lengths(pruned, lengths, graph.norm_after, _first(batches))
+    if settings.lengths == "former":
+        restore_lengths(pruned, lengths, graph.norm_after, _first(batches))
     return fits
 
 
