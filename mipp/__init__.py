@@ -10,6 +10,7 @@ from mipp.criteria import register_criterion
 from mipp.data import register_data
 from mipp.errors import MippError
 from mipp.export import Exported, export_network
+from mipp.information.estimators import register_estimator
 from mipp.layers import register_layer
 from mipp.models import register_model
 from mipp.pruning.oneshot import prune
@@ -53,6 +54,7 @@ __all__ = [
     "prune",
     "register_criterion",
     "register_data",
+    "register_estimator",
     "register_layer",
     "register_model",
     "save_checkpoint",

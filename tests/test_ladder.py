@@ -187,7 +187,7 @@ def test_libraries_stay_behind_their_walls(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mipp/information").rglob("*.py")), ids=module_of)
 def test_information_knows_no_model_store_or_disk(path):
-    known = ("mipp.information", "mipp.errors", "mipp.settings", "mipp.progress")
+    known = ("mipp.information", "mipp.errors", "mipp.settings", "mipp.names", "mipp.progress")
     own = [name for name in imported(path.read_text()) if name.startswith("mipp")]
     assert [name for name in own if not name.startswith(known)] == []
 

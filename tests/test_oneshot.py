@@ -310,7 +310,11 @@ def unread():
         ({"order": "im"}, ConfigError, "order.*'im'"),
         ({"min_channels": -1}, ConfigError, "min_channels.*-1"),
         ({"images": -1}, ConfigError, "images.*-1"),
-        ({"latency_batch": 0}, ConfigError, "latency_batch.*at least 1.*got 0"),
+        (
+            {"latency_batch": 0, "budget": "latency:0.5"},
+            ConfigError,
+            "latency_batch.*at least 1.*got 0",
+        ),
         ({"budget": "latency:1.5"}, BudgetError, r"(?s)out of range.*\(0, 1\].*'1\.5'"),
         ({"budget": "macs:1.5"}, BudgetError, r"(?s)out of range.*\(0, 1\].*'1\.5'"),
         ({"budget": "mac:0.5"}, BudgetError, "did you mean macs"),

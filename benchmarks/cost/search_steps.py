@@ -26,7 +26,7 @@ from mipp.budget import parse_budget
 from mipp.data import ImageSplit
 from mipp.device import synchronize
 from mipp.graph import ChannelGraph
-from mipp.information.estimators import prepare_gaussian
+from mipp.information.gaussian.estimator import prepare_gaussian
 from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
 from mipp.peak_memory import peak_rss_mb

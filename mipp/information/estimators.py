@@ -1,23 +1,23 @@
-"""The estimators by name: what each prepares from a pair's rows, keeps in a file and answers."""
+"""The estimators by name: what each prepares from a pair's rows, keeps in a file and answers.
+
+One of yours is an `Estimator` with settings of its own, named by `package.module:attribute` or
+registered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mipp.errors import ConfigError, did_you_mean, option
-from mipp.information import gaussian, moments, reconstruction
-from mipp.information.gaussian.folds import FoldedInformation
-from mipp.information.gaussian.state import PairState
+from mipp.errors import ConfigError, option
+from mipp.information import moments
 from mipp.information.moments import Moments
 from mipp.information.protocols import PairInformation, SampledInformation
-from mipp.information.reconstruction.rows import pair_rows
-from mipp.information.reconstruction.settings import ReconstructionSettings
-from mipp.information.reconstruction.state import ReconstructionInformation, ReconstructionState
+from mipp.names import Table
 from mipp.settings import Gaussian, Reconstruction
 
 
@@ -56,7 +56,8 @@ class PairEstimate(Protocol):
 class Estimator:
     """One way to measure information; the functions take the state that `prepare` gave.
 
-    `settings` is the type of its own settings. `answers` serves thresholds, `samples` a test of
+    `settings` is the dataclass of its own settings, of which the section `estimate` sets those that
+    it has by name. `answers` serves thresholds, `samples` a test of
     significance: its eliminations have independent estimates of what each channel adds.
     """
 
@@ -67,70 +68,63 @@ class Estimator:
     samples: Callable[[Any, PairData, Any, int], SampledInformation]
 
 
-def prepare_gaussian(data: PairData, settings: Gaussian, seed: int) -> PairState:
-    """The closed form's state of one pair: dual where rows are much fewer than features."""
-    shared = {"ridge": settings.ridge, "resolution": settings.resolution}
-    if gaussian.prefers_dual(data.rows, data.channels * data.block):
-        x, y = data.whole()
-        return gaussian.prepare_dual(x, y, data.channels, **shared)
-    return gaussian.prepare(data.moments(), data.channels, overwrite=True, **shared)
+def _require_estimator(thing: Any) -> None:
+    if not isinstance(thing, Estimator):
+        kind = type(thing).__name__
+        raise TypeError(f"expected a mipp.information.estimators.Estimator, got a {kind}")
+    if not is_dataclass(thing.settings):
+        raise TypeError(f"expected a dataclass of its settings, got {thing.settings!r}")
 
 
-def _folded(state: PairState, data: PairData, settings: Gaussian, seed: int) -> FoldedInformation:
-    return FoldedInformation(state, data.whole, settings.repeats, settings.ridge, seed)
+ESTIMATORS: Table[Estimator] = Table(
+    "estimator",
+    "estimator",
+    ConfigError,
+    _require_estimator,
+    {
+        "gaussian": "mipp.information.gaussian.estimator:ESTIMATOR",
+        "reconstruction": "mipp.information.reconstruction.estimator:ESTIMATOR",
+    },
+)
+_NAMES: dict[type[Any], str] = {Gaussian: "gaussian", Reconstruction: "reconstruction"}
 
 
-def prepare_reconstruction(
-    data: PairData, settings: Reconstruction, seed: int
-) -> ReconstructionState:
-    """The paper's perceptrons of one pair, trained."""
-    seeded = _seeded(settings, seed)
-    return reconstruction.prepare(pair_rows(*data.whole(), seeded, data.name), seeded)
+def register_estimator(name: str) -> Callable[[Estimator], Estimator]:
+    """Takes an `Estimator`: `choose.estimator` may say this name, in this process.
 
-
-def _seeded(settings: Reconstruction, seed: int) -> ReconstructionSettings:
-    return ReconstructionSettings(**asdict(settings), seed=seed)
-
-
-def _reconstruction(
-    state: ReconstructionState, data: PairData, settings: Reconstruction, seed: int
-) -> ReconstructionInformation:
-    seeded = _seeded(settings, seed)
-    return ReconstructionInformation(
-        state, lambda: pair_rows(*data.whole(), seeded, data.name), seeded
-    )
-
-
-def _state_itself(state: PairState, *_: object) -> PairState:
-    return state
-
-
-ESTIMATORS: Mapping[str, Estimator] = {
-    "gaussian": Estimator(
-        Gaussian, prepare_gaussian, gaussian.from_tensors, _state_itself, _folded
-    ),
-    "reconstruction": Estimator(
-        Reconstruction,
-        prepare_reconstruction,
-        reconstruction.from_tensors,
-        _reconstruction,
-        _reconstruction,
-    ),
-}
-
-
-def estimator_named(name: str) -> Estimator:
-    """The estimator of a name.
+    Elsewhere, and from every command, `package.module:attribute` names the same estimator.
 
     Raises
     ------
-    ConfigError : there is none.
+    ConfigError : the name is taken, it is no `Estimator`, or its settings are another one's.
+
+    Example
+    -------
+    >>> from dataclasses import dataclass, replace
+    >>> @dataclass(frozen=True)
+    ... class Coarse:
+    ...     ridge: float = 1e-3
+    ...     resolution: float = 3.0
+    >>> coarse = register_estimator("coarse")(replace(ESTIMATORS["gaussian"], settings=Coarse))
+    >>> estimator_of(Coarse(ridge=0.1))[0]
+    'coarse'
     """
-    if name not in ESTIMATORS:
-        raise ConfigError(
-            f"{option('estimator')} {name!r} is unknown; {did_you_mean(name, ESTIMATORS)}."
-        )
-    return ESTIMATORS[name]
+
+    def add(estimator: Estimator) -> Estimator:
+        ESTIMATORS.register(name)(estimator)
+        return _own(name, estimator)
+
+    return add
+
+
+def estimator_named(name: str) -> Estimator:
+    """The estimator of a name, or of a `package.module:attribute`.
+
+    Raises
+    ------
+    ConfigError : there is none, or its settings are another one's.
+    """
+    return _own(name, ESTIMATORS.resolve(name))
 
 
 def estimator_of(settings: Any) -> tuple[str, Estimator]:
@@ -140,11 +134,23 @@ def estimator_of(settings: Any) -> tuple[str, Estimator]:
     ------
     ConfigError : they are those of none.
     """
-    for name, estimator in ESTIMATORS.items():
-        if isinstance(settings, estimator.settings):
-            return name, estimator
-    known = ", ".join(estimator.settings.__name__ for estimator in ESTIMATORS.values())
+    for kind in type(settings).__mro__:
+        if kind in _NAMES:
+            return _NAMES[kind], ESTIMATORS.resolve(_NAMES[kind])
+    known = ", ".join(kind.__name__ for kind in _NAMES)
     raise ConfigError(
         f"{option('estimator')}={settings!r} is none.\nExpected the settings of one, such as "
         f"Gaussian(), got a {type(settings).__name__}; choose from {known}."
     )
+
+
+def _own(name: str, estimator: Estimator) -> Estimator:
+    """The same, once its settings lead to it and to no other."""
+    known = _NAMES.setdefault(estimator.settings, name)
+    if known != name and ESTIMATORS.resolve(known) is not estimator:
+        kind = estimator.settings.__name__
+        raise ConfigError(
+            f"estimator {name!r} ({option('estimator')}) has the settings of {known!r}.\nExpected "
+            f"a class of its own, by which it is found, got {kind}; derive one from {kind}."
+        )
+    return estimator

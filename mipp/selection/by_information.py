@@ -83,7 +83,7 @@ def order_of(method: Mipp, budget: Budget) -> Order:
     """
     if method.order != "auto":
         return method.order
-    cheap = isinstance(method.estimator, Gaussian) and not budget.is_tested
+    cheap = type(method.estimator) is Gaussian and not budget.is_tested
     return "best-first" if cheap else "mi"
 
 

@@ -10,6 +10,7 @@ from mipp.config import WRITTEN, Params
 from mipp.criteria import CRITERIA
 from mipp.data import DATA_SETS
 from mipp.errors import as_written
+from mipp.information.estimators import ESTIMATORS
 from mipp.models import MODELS
 from mipp.names import Table
 from mipp.stages.choose import choose_units
@@ -56,6 +57,7 @@ STAGES: Mapping[str, Stage] = {
             gather_estimates,
             params=("seed", "estimate", "choose.estimator"),
             reads=("extract",),
+            names={"choose.estimator": ESTIMATORS},
         ),
         Stage(
             "choose",
@@ -69,7 +71,12 @@ STAGES: Mapping[str, Stage] = {
                 "evaluate.latency_batch",
             ),
             reads=("train", "extract", "estimate"),
-            names={**_IMAGES, **_NETWORK, "choose.method": CRITERIA},
+            names={
+                **_IMAGES,
+                **_NETWORK,
+                "choose.method": CRITERIA,
+                "choose.estimator": ESTIMATORS,
+            },
         ),
         Stage(
             "prune",

@@ -99,11 +99,11 @@ def test_names_of_methods_are_taken(name):
 @pytest.mark.parametrize(
     ("method", "match"),
     [
-        ("own_score:last_come", r"choose\.method.*there is no module own_score"),
+        ("own_score:last_come", r"\(method\).*there is no module own_score"),
         ("own_scores:last_cone", r"has no 'last_cone'.*did you mean last_come"),
         ("own_scores:needs_two", r"expected a function of a .*CriterionInput alone"),
         ("own_scores:words", r"expected a function of a .*CriterionInput, got a str"),
-        ("nothing", r"'nothing' \(choose\.method\) is unknown; .*mipp, mrmr.*package\.module"),
+        ("nothing", r"'nothing' \(method\) is unknown; .*mipp, mrmr.*package\.module"),
     ],
 )
 def test_what_cannot_be_a_criterion_is_refused(brought, net, method, match):

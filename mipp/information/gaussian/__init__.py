@@ -6,6 +6,7 @@ ordered    downdates along an order that is known beforehand, the cheapest
 primal     downdates in any order
 dual       the same for fewer rows than features
 panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
+estimator  `state` as one of the estimators: its file, its answers
 folds      samples for a test of significance, one per fold of the rows
 inverse    of a positive definite matrix; `arrowhead` that of small maps' patches
 """

@@ -4,6 +4,7 @@ settings     how the perceptrons are built and trained
 rows         rows as they see them: standardised, the null column last
 perceptron   many small networks side by side
 state        trained once per pair; single and joint information
+estimator    `state` as one of the estimators: its file, its answers
 elimination  masked re-training, asked about one channel after another
 """
 
