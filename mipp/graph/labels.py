@@ -49,7 +49,7 @@ def _scopes(tracker: Tracker) -> Iterator[None]:
 
     def enter(place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
         tracker.scope.append(place)
-        tracker.arguments.append((*args, *kwargs.values()))
+        tracker.arguments.append(args)
         tracker.wholes += place.whole
 
     def leave(place: Place, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:

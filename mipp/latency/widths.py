@@ -89,11 +89,11 @@ class Part:
 
     def inputs_at(self, inputs: int, outputs: int, device: torch.device) -> list[_Arguments]:
         """Arguments of every call for a module of these widths."""
-        axis = self.layer.inputs.axis
         own = self.cost.in_features if self.cost.inputs else None
         found = []
         for made in self.calls:
             shape = list(made.args[0].shape)
+            axis = self.layer.axis_of(made.args[0].shape)
             if own is not None:
                 shape[axis] = shape[axis] * inputs // own
             elif self.cost.outputs and self.layer.role in ("carries", "both"):

@@ -134,6 +134,11 @@ class Layer:
         """The arguments of a call with another input."""
         return (x, *inputs[1:])
 
+    def axis_of(self, x: torch.Size) -> int:
+        """Axis of a call's input along which the features lie; a subclass may lay it out anew."""
+        side = self.inputs
+        return side.axis if x[side.axis] == side.features else x.index(side.features, 1)
+
     def objection(self, inputs: tuple[Any, ...]) -> str:
         """Why what a call reads cannot be cut, to be added to "it reads it"; empty if it can."""
         return ""

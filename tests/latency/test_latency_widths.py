@@ -4,18 +4,30 @@ import copy
 
 import pytest
 import torch
-from oracles import OWN_NETWORKS, build_own, build_small, images_for, own_images
+from oracles import OWN_NETWORKS, build_own, build_small, images_for, own_images, small_vit
 
 from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
+from mipp.inputs import tensors_in
 from mipp.latency.clock import first_channels
 from mipp.latency.widths import parts_of, typical
 from mipp.models import ModelSpec, build_model
+from mipp.vision import torchvision
 
 CPU = torch.device("cpu")
 SMALL = ("lenet5", "resnet20")
 WIDER = {"mobilenet_v2": 32, "vit_b_16": 224, "shufflenet_v2_x0_5": 32}
+
+
+def small_convnext():
+    """Its norms permute the maps that they are given."""
+    config = torchvision.models.convnext.CNBlockConfig
+    blocks = [config(6, 10, 1), config(10, None, 1)]
+    return torchvision.models.ConvNeXt(blocks, num_classes=3)
+
+
+WITH_STREAMS = {"small vit": small_vit, "small convnext": small_convnext}
 
 
 def network(name):
@@ -23,6 +35,9 @@ def network(name):
         return build_small(name), images_for(name, 2)
     if name in OWN_NETWORKS:
         return build_own(name), own_images(2)
+    if name in WITH_STREAMS:
+        torch.manual_seed(0)
+        return WITH_STREAMS[name]().float().eval(), torch.rand(2, 3, 32, 32)
     size = WIDER[name]
     model = build_model(ModelSpec(name, classes=3, channels=3, size=size), seed=0).eval()
     return model, torch.rand(1, 3, size, size)
@@ -51,7 +66,7 @@ def test_cut_module_is_that_of_the_pruned_network(name):
         assert shapes(cut) == shapes(pruned.get_submodule(module)), module
 
 
-@pytest.mark.parametrize("name", [*SMALL, *OWN_NETWORKS, "mobilenet_v2"])
+@pytest.mark.parametrize("name", [*SMALL, *OWN_NETWORKS, *WITH_STREAMS, "mobilenet_v2"])
 def test_module_runs_at_every_width_of_its_grid(name):
     model, images = network(name)
     graph = build_graph(model, images[:1])
@@ -62,8 +77,8 @@ def test_module_runs_at_every_width_of_its_grid(name):
             for o in outputs:
                 module = part.cut(i, o)
                 with evaluating(module), torch.no_grad():
-                    made = [module(*a, **k).numel() for a, k in part.inputs_at(i, o, CPU)]
-                assert sum(made) == full * o // part.cost.out_features
+                    made = [tensors_in(module(*a, **k))[0] for a, k in part.inputs_at(i, o, CPU)]
+                assert sum(map(torch.numel, made)) == full * o // part.cost.out_features
 
 
 @pytest.mark.slow
