@@ -191,16 +191,17 @@ def unfolded_rows(conv, x):
     """
     total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
     both = {
-        "valid": [(0, 0), (0, 0)],
+        "valid": [(0, 0)] * len(total),
         "same": [(t // 2, t - t // 2) for t in total],
     }.get(conv.padding) or [(p, p) for p in conv.padding]
-    sides = (*both[1], *both[0])
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-    padded = F.pad(x, sides, mode=mode)
-    patches = F.unfold(padded, conv.kernel_size, conv.dilation, stride=conv.stride)
-    n, _, positions = patches.shape
-    by_channel = patches.reshape(n, x.shape[1], -1, positions)
-    return by_channel.permute(0, 3, 1, 2).reshape(n * positions, x.shape[1], -1)
+    patches = F.pad(x, [size for sides in reversed(both) for size in sides], mode=mode)
+    for axis, (reach, stride, dilation) in enumerate(
+        zip(total, conv.stride, conv.dilation, strict=True), start=2
+    ):
+        patches = patches.unfold(axis, reach + 1, stride)[..., ::dilation]
+    axes = len(total)  # patches are (n, channels, *positions, *kernel)
+    return patches.movedim(1, 1 + axes).flatten(0, axes).flatten(2)
 
 
 def ridge_twin(x, y, old, ridge, *, offset):

@@ -157,7 +157,6 @@ def test_depthwise_convolution_travels_with_its_channels():
     [
         ("functional_shortcut", {"stem", "second"}, "only some channels of second"),
         ("tied_weights", {"3"}, "shares its weights"),
-        ("transposed_branch", {"plain"}, "transposed (ConvTranspose2d)"),
         ("shared_module", {"stem", "twice"}, "twice runs more than once"),
         ("depthwise", {"7"}, "feeds the network's output"),
     ],
@@ -186,6 +185,12 @@ def test_grouped_convolution_makes_a_channel_of_each_of_its_groups():
     assert group.width == 2
     assert group.producers[0].features.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [member.module for member in group.passengers] == ["2"]
+
+
+def test_transposed_convolution_makes_and_reads_channels():
+    groups = graph_of_own("transposed_branch").groups
+    assert [member.module for member in groups["plain"].producers] == ["plain", "transposed"]
+    assert {member.module for member in groups["stem"].consumers} == {"plain", "transposed"}
 
 
 def test_parameter_that_scales_channels_is_cut_with_them():

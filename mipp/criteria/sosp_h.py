@@ -11,6 +11,7 @@ from torch import Tensor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.filters import sum_over_filters, weight_names
 from mipp.criteria.shared.weight_loss import WeightLoss
+from mipp.layers import layer_at
 from mipp.selection.scores import GroupScores
 
 
@@ -36,11 +37,14 @@ def _products(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> di
 def _of_units(given: CriterionInput, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights, those that make no unit being 0."""
     names = weight_names(given.model)
-    kept = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    kept = {name: torch.zeros(weight.shape).to(weight) for name, weight in weights.items()}
     for group in given.graph.groups.values():
         for member in group.producers:
             if member.module in names:
                 name = names[member.module]
-                rows = torch.from_numpy(member.features.ravel()).to(weights[name].device)
-                kept[name][rows] = weights[name][rows]
+                layer, whole = layer_at(given.model, member.module), weights[name]
+                places = torch.arange(whole.numel(), device=whole.device).view(whole.shape)
+                rows = torch.from_numpy(member.features.ravel()).to(whole.device)
+                mine = layer.by_output(places)[rows]
+                kept[name].view(-1)[mine] = whole.flatten()[mine]
     return kept

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.graph import module_rules, operation_rules
-from mipp.graph.operations import JOINS, KEEPS, MEANS, MOVES, NORMALISES, POINTWISE, POOLED_AXES
+from mipp.graph.operations import AXES_OF, JOINS, KEEPS, MEANS, MOVES, NORMALISES, POINTWISE
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -87,12 +87,15 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         tracker, kwargs = self.tracker, kwargs or {}
         name, operands = getattr(function, "__name__", ""), tensors_in((args, kwargs))
-        if tracker.wholes or tracker.worker(name, operands) is None:
+        wraps = name == "pad" and "circular" in (*args, *kwargs.values())
+        if tracker.wholes or not (wraps or tracker.worker(name, operands) is not None):
             return function(*args, **kwargs)
         tracker.wholes += 1
         output = function(*args, **kwargs)
         tracker.wholes -= 1
-        if not module_rules.follow_operator(tracker, name, operands, output):
+        if wraps:
+            operation_rules.wrap(tracker, function, args, kwargs, output)
+        elif not module_rules.follow_operator(tracker, name, operands, output):
             tracker.fix(operands, output, name)
         tracker.record.outputs.follow(function, args, kwargs, output)
         return output
@@ -136,8 +139,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation_rules.keep(tracker, args, output)
         elif name in MEANS and operation_rules.reduce(tracker, args, kwargs, output):
             pass
-        elif name in POOLED_AXES:
-            operation_rules.pool(tracker, args[0], output, POOLED_AXES[name])
+        elif name in AXES_OF:
+            operation_rules.pool(tracker, args[0], output, AXES_OF[name])
         elif name in NORMALISES and tracker.is_constant(args[0], args[1]):
             tracker.put(output, tracker.labels_of(args[0]))
         elif name in POINTWISE or _pointwise(name):

@@ -49,6 +49,13 @@ def join(tracker: Tracker, name: str, func: Any, args: Any, kwargs: Any, output:
     tracker.put(output, _on_labels(func, parts, *args[1:], **kwargs))
 
 
+def wrap(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Tensor) -> None:
+    """Padding with what lies at the other end, which torch copies part by part."""
+    given = {"input": args[0], **kwargs} if args else kwargs
+    labels = tracker.labels_of(given.pop("input"))
+    tracker.put(output, None if labels is None else func(labels, *args[1:], **given))
+
+
 def _on_labels(func: Any, *args: Any, **kwargs: Any) -> Any:
     """What an operator makes of labels in the place of its tensors."""
     try:

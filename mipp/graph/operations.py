@@ -14,15 +14,27 @@ JOINS = {"cat", "stack"}
 KEEPS = {"_to_copy", "dropout", "native_dropout", "bernoulli", "_conj"}
 MEANS = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "norm", "linalg_vector_norm",
          "prod", "logsumexp"}  # fmt: skip
-POOLS = {
-    "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "reflection_pad2d",
-    "replication_pad2d", "adaptive_avg_pool2d", "max_pool2d", "mkldnn_max_pool2d",
-    "_upsample_nearest_exact2d",
+# Pooling, padding and resampling, by the number of last axes that they run over.
+POOLED_AXES = {
+    1: {
+        "avg_pool1d", "adaptive_avg_pool1d", "max_pool1d", "adaptive_max_pool1d",
+        "reflection_pad1d", "replication_pad1d", "upsample_linear1d", "upsample_nearest1d",
+        "_upsample_nearest_exact1d",
+    },
+    2: {
+        "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d",
+        "adaptive_avg_pool2d", "max_pool2d", "mkldnn_max_pool2d", "fractional_max_pool2d",
+        "reflection_pad2d", "replication_pad2d", "upsample_nearest2d", "upsample_bilinear2d",
+        "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+        "_upsample_nearest_exact2d",
+    },
+    3: {
+        "max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d",
+        "fractional_max_pool3d", "reflection_pad3d", "replication_pad3d", "upsample_nearest3d",
+        "upsample_trilinear3d", "_upsample_nearest_exact3d",
+    },
 }  # fmt: skip
-POOLED_AXES = {"avg_pool1d": 1, "adaptive_avg_pool1d": 1, "max_pool3d_with_indices": 3,
-               "avg_pool3d": 3, "_adaptive_avg_pool3d": 3} | dict.fromkeys(POOLS, 2)  # fmt: skip
+AXES_OF = {name: axes for axes, names in POOLED_AXES.items() for name in names}
 NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
 # Attributes of a module from which its forward may read the size of a stream.
 WIDTHS = ("channels", "d_model", "dim", "embed_dim", "features", "hidden_dim", "hidden_size",

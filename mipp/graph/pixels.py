@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,25 +58,24 @@ def thin_out(module: nn.Module, output: Tensor) -> Tensor:
     window = layer.window if layer is not None else None
     if window is None:
         return output[:, :, None]
-    rows, columns = (torch.tensor(side, device=output.device) for side in grid(window, output))
-    return output[:, :, rows[:, None], columns].flatten(2)
+    for axis, places in enumerate(grid(window, output), start=2):
+        output = output.index_select(axis, torch.tensor(places, device=output.device))
+    return output.flatten(2)
 
 
-def grid(window: Window, output: Tensor) -> tuple[list[int], list[int]]:
-    """Rows and columns of a convolution's output map that count as targets.
+def grid(window: Window, output: Tensor) -> list[list[int]]:
+    """Places along each axis of a convolution's output map that count as targets.
 
     As far apart as it takes to stay under `TARGETS` outputs, but never so far that a pixel that
-    the layer reads is under no kernel; the last row and column always count.
+    the layer reads is under no kernel; the last place of an axis always counts.
     """
     furthest = max(1, min(k // s for k, s in zip(window.kernel, window.stride, strict=True)))
-    channels, height, width = output.shape[1:]
+    channels, *lengths = output.shape[1:]
     for step in range(1, furthest + 1):
-        rows, columns = (
-            sorted({*range(0, length, step), length - 1}) for length in (height, width)
-        )
-        if channels * len(rows) * len(columns) <= TARGETS:
+        found = [sorted({*range(0, length, step), length - 1}) for length in lengths]
+        if channels * math.prod(map(len, found)) <= TARGETS:
             break
-    return rows, columns
+    return found
 
 
 def _pixel_pair(

@@ -41,7 +41,7 @@ class Conv(Layer):
 
     @property
     def sampled(self) -> bool:
-        return isinstance(self.module, nn.Conv2d)
+        return True
 
     @property
     def window(self) -> Window:
@@ -49,10 +49,11 @@ class Conv(Layer):
 
     def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
         window = self.window
-        pixels, inside = kernel_pixels(at, x, window, made[3])
+        pixels, inside = kernel_pixels(at, x, window, made)
         if self.module.padding_mode != "zeros" and not bool(inside.all()):
             x = F.pad(x, self.module._reversed_padding_repeated_twice, self.module.padding_mode)
-            pixels, inside = kernel_pixels(at, x, replace(window, padding=(0, 0)), made[3])
+            bare = replace(window, padding=(0,) * len(window.padding))
+            pixels, inside = kernel_pixels(at, x, bare, made)
         return kernel_rows(x, pixels, inside)
 
     def rows_made(self, y: Tensor, at: Tensor) -> Tensor:

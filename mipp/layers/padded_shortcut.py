@@ -62,7 +62,7 @@ class Shortcut(Layer):
         return Side(self.module.out_channels, tensors={"placement": 0})
 
     def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
-        return kernel_rows(x, *kernel_pixels(at, x, self.window, made[3]))
+        return kernel_rows(x, *kernel_pixels(at, x, self.window, made))
 
     def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
         return map_rows(y, at)

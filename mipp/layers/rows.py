@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mipp.layers.answers import Window
+
+Pixels = tuple[Tensor, Tensor]  # flat indices, and whether each is inside
 
 
 def token_rows(x: Tensor, at: Tensor) -> Tensor:
@@ -14,31 +18,61 @@ def token_rows(x: Tensor, at: Tensor) -> Tensor:
 
 
 def map_rows(y: Tensor, at: Tensor) -> Tensor:
-    """Channels of maps (images, channels, height, width) at flat positions (images, rows)."""
-    row, column = at // y.shape[3], at % y.shape[3]
-    return y.permute(0, 2, 3, 1)[_image(at), row, column].flatten(0, 1)
+    """Channels of maps (images, channels, *map) at flat positions (images, rows)."""
+    return y.movedim(1, -1)[(_image(at), *places(at, y.shape[2:]))].flatten(0, 1)
 
 
-def kernel_pixels(at: Tensor, x: Tensor, window: Window, width: int) -> tuple[Tensor, Tensor]:
-    """Flat pixel of x under each tap of the kernel, (images, rows, size), and whether it is
-    inside of x; what is not lies at the nearest pixel inside.
+def places(at: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The index along each axis of a map of these sizes for flat positions."""
+    found = []
+    for size in reversed(sizes):
+        found.append(at % size)
+        at = at // size
+    return found[::-1]
+
+
+def kernel_pixels(at: Tensor, x: Tensor, window: Window, made: torch.Size) -> Pixels:
+    """Flat pixel of x under each tap of the kernel, and whether it is inside of x.
+
+    What is not inside lies at the nearest pixel that is; both are (images, rows, size).
 
     Parameters
     ----------
     at : flat positions in the output map.
-    width : of the output map.
+    made : shape of the output, (images, channels, *map).
     """
-    places, inside = [], []
-    for axis, first in ((0, at // width), (1, at % width)):
+    taken = []
+    for axis, first in enumerate(places(at, made[2:])):
         taps = torch.arange(window.kernel[axis], device=at.device) * window.dilation[axis]
         place = (first * window.stride[axis])[:, :, None] + taps - window.padding[axis]
         last = x.shape[2 + axis] - 1
-        inside.append((place >= 0) & (place <= last))
-        places.append(place.clamp(0, last))
-    down, across = places
-    pixels = down[..., :, None] * x.shape[3] + across[..., None, :]
-    within = inside[0][..., :, None] & inside[1][..., None, :]
-    return pixels.flatten(2), within.flatten(2)
+        taken.append((place.clamp(0, last), (place >= 0) & (place <= last)))
+    return _flat(taken, x)
+
+
+def spread_pixels(at: Tensor, x: Tensor, window: Window, made: torch.Size) -> Pixels:
+    """The same of a transposed convolution: the pixel that each tap of the kernel spreads there.
+
+    With a stride, most taps come from between two pixels, which is outside.
+    """
+    taken = []
+    for axis, first in enumerate(places(at, made[2:])):
+        taps = torch.arange(window.kernel[axis], device=at.device) * window.dilation[axis]
+        strided = first[:, :, None] + window.padding[axis] - taps
+        place = strided.div(window.stride[axis], rounding_mode="floor")
+        last = x.shape[2 + axis] - 1
+        inside = (place * window.stride[axis] == strided) & (place >= 0) & (place <= last)
+        taken.append((place.clamp(0, last), inside))
+    return _flat(taken, x)
+
+
+def _flat(taken: list[Pixels], x: Tensor) -> Pixels:
+    """Pixels and whether they are inside by axis of the map, for all axes at once."""
+    pixels, within = taken[0]
+    for size, (place, inside) in zip(x.shape[3:], taken[1:], strict=True):
+        pixels = (pixels[..., :, None] * size + place[..., None, :]).flatten(2)
+        within = (within[..., :, None] & inside[..., None, :]).flatten(2)
+    return pixels, within
 
 
 def kernel_rows(x: Tensor, pixels: Tensor, inside: Tensor) -> Tensor:

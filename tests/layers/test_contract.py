@@ -57,12 +57,49 @@ ROWS = {
         "conv", lambda: nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"), (2, 6, 8, 7)
     ),
     "conv 3d": Row("conv", lambda: nn.Conv3d(6, 4, 3, padding=1), (2, 6, 4, 5, 6)),
+    "conv 1d, strided": Row(
+        "conv",
+        lambda: nn.Conv1d(6, 4, 4, 3, 2, 2, padding_mode="circular"),
+        (2, 6, 17),
+    ),
+    "conv 1d, replicated": Row(
+        "conv", lambda: nn.Conv1d(6, 4, 3, padding=1, padding_mode="replicate"), (2, 6, 7)
+    ),
+    "conv 3d, reflected": Row(
+        "conv",
+        lambda: nn.Conv3d(6, 4, (1, 3, 2), (1, 2, 1), (0, 1, 1), padding_mode="reflect"),
+        (2, 6, 3, 5, 4),
+    ),
     "grouped conv": Row("grouped conv", lambda: nn.Conv2d(8, 12, 3, groups=4), (2, 8, 6, 6)),
     "depthwise conv": Row(
         "grouped conv", lambda: nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), (2, 6, 5, 5)
     ),
+    "grouped conv 1d": Row("grouped conv", lambda: nn.Conv1d(6, 9, 3, groups=3), (2, 6, 8)),
     "transposed conv": Row(
         "transposed conv", lambda: nn.ConvTranspose2d(6, 4, 3, 2, 1), (2, 6, 5, 5)
+    ),
+    "transposed conv, dilated": Row(
+        "transposed conv",
+        lambda: nn.ConvTranspose2d(6, 4, (3, 2), (3, 1), (1, 0), (2, 0), dilation=(2, 3)),
+        (2, 6, 4, 5),
+    ),
+    "transposed conv 1d": Row(
+        "transposed conv", lambda: nn.ConvTranspose1d(6, 4, 4, 2, bias=False), (2, 6, 5)
+    ),
+    "transposed conv 3d": Row(
+        "transposed conv",
+        lambda: nn.ConvTranspose3d(6, 4, (1, 3, 2), 2, (0, 1, 1), output_padding=1),
+        (2, 6, 3, 2, 4),
+    ),
+    "grouped transposed conv": Row(
+        "grouped transposed conv",
+        lambda: nn.ConvTranspose2d(8, 12, 3, 2, 1, 1, groups=4),
+        (2, 8, 4, 5),
+    ),
+    "depthwise transposed conv": Row(
+        "grouped transposed conv",
+        lambda: nn.ConvTranspose1d(6, 6, 3, groups=6, bias=False),
+        (2, 6, 5),
     ),
     "linear": Row("linear", lambda: nn.Linear(7, 5), (3, 7)),
     "linear over tokens": Row("linear", lambda: nn.Linear(7, 5, bias=False), (3, 6, 7)),

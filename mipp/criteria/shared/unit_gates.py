@@ -68,14 +68,15 @@ def gated(model: nn.Module, graph: ChannelGraph, gates: Gates, tensors: Tensors)
     axes: dict[str, int] = {}  # of each weight, along which the features lie that it reads
     for name, group in graph.groups.items():
         for member in group.consumers:
-            layer = layer_at(model, member.module)
-            weight = f"{member.module}.{layer.weight}"
-            axes[weight] = layer.inputs.tensors[str(layer.weight)]
+            side = layer_at(model, member.module).inputs
             features = torch.from_numpy(member.features).to(gates[name].device)
-            if weight not in factors:
-                factors[weight] = gates[name].new_ones(layer.inputs.features)
             values = gates[name].repeat_interleave(features.shape[1])
-            factors[weight] = factors[weight].index_copy(0, features.flatten(), values)
+            for key, axis in side.tensors.items():
+                weight = f"{member.module}.{key}"
+                axes[weight] = axis
+                if weight not in factors:
+                    factors[weight] = gates[name].new_ones(side.features)
+                factors[weight] = factors[weight].index_copy(0, features.flatten(), values)
     return dict(tensors) | {
         weight: tensors[weight] * _along(factor, axes[weight], tensors[weight].ndim)
         for weight, factor in factors.items()

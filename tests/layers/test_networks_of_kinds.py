@@ -1,0 +1,248 @@
+"""Small networks of each kind of layer, pruned as a user gets it by default."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from oracles import Net, assert_zeroing, enliven_norms, random_selection
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mipp
+from mipp.cut import apply_selection
+from mipp.graph import build_graph
+from mipp.inputs import tensors_in
+from mipp.selection.selection import Selection
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A network, the shape of an input, and the share of its MACs that one channel each costs."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    least: float
+
+
+def waves():
+    """1-D convolutions with a dilated residual branch."""
+
+    def forward(net, x):
+        x = net.norm(net.stem(x)).relu()
+        x = x + net.back(net.dilated(x).tanh())
+        return net.head(x.relu().amax(-1))
+
+    return Net(
+        forward,
+        stem=nn.Conv1d(2, 16, 5, 2, 2),
+        norm=nn.BatchNorm1d(16),
+        dilated=nn.Conv1d(16, 16, 3, padding=4, dilation=4, padding_mode="circular"),
+        back=nn.Conv1d(16, 16, 1),
+        head=nn.Linear(16, 5),
+    )
+
+
+def separable_1d():
+    """Depthwise and pointwise 1-D convolutions, flattened before the head."""
+    return nn.Sequential(
+        nn.Conv1d(2, 12, 3),
+        nn.ReLU(),
+        nn.Conv1d(12, 12, 3, groups=12, bias=False),
+        nn.Conv1d(12, 16, 1),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool1d(4),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+    )
+
+
+def skips_1d():
+    """A U-Net over signals: pooling, a transposed convolution, a concatenation."""
+
+    def forward(net, x):
+        a = net.down(x).relu()
+        b = net.deep(nn.functional.max_pool1d(a, 2)).relu()
+        up = net.up(b).relu()
+        wide = nn.functional.interpolate(b, scale_factor=2, mode="linear")
+        return net.out(torch.cat([a, up, wide], 1))
+
+    return Net(
+        forward,
+        down=nn.Conv1d(2, 8, 3, padding=1),
+        deep=nn.Conv1d(8, 16, 3, padding=1, padding_mode="reflect"),
+        up=nn.ConvTranspose1d(16, 8, 2, 2),
+        out=nn.Conv1d(32, 3, 1),
+    )
+
+
+def volumes():
+    """A residual block over volumes."""
+
+    def forward(net, x):
+        x = net.norm(net.stem(x)).relu()
+        x = (x + net.second(net.first(x).relu())).relu()
+        return net.head(nn.functional.adaptive_avg_pool3d(x, 1).flatten(1))
+
+    return Net(
+        forward,
+        stem=nn.Conv3d(1, 12, 3, (1, 2, 2), 1),
+        norm=nn.BatchNorm3d(12),
+        first=nn.Conv3d(12, 12, 3, padding=1, bias=False),
+        second=nn.Conv3d(12, 12, 3, padding=1, padding_mode="replicate"),
+        head=nn.Linear(12, 5),
+    )
+
+
+def space_and_time():
+    """Convolutions over space and over time in turn, a depthwise one among them."""
+    return nn.Sequential(
+        nn.Conv3d(2, 8, (1, 3, 3), padding=(0, 1, 1)),
+        nn.BatchNorm3d(8),
+        nn.ReLU(),
+        nn.Conv3d(8, 16, (3, 1, 1), padding=(1, 0, 0)),
+        nn.ReLU(),
+        nn.AvgPool3d((1, 2, 2)),
+        nn.Conv3d(16, 16, 3, padding=1, groups=16),
+        nn.Conv3d(16, 8, 1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool3d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+def skips_3d():
+    """A U-Net over volumes."""
+
+    def forward(net, x):
+        a = net.down(x).relu()
+        b = net.deep(nn.functional.max_pool3d(a, 2)).relu()
+        wide = nn.functional.interpolate(b, scale_factor=2, mode="trilinear")
+        return net.out(torch.cat([a, net.up(b).relu(), wide], 1))
+
+    return Net(
+        forward,
+        down=nn.Conv3d(1, 6, 3, padding=1),
+        deep=nn.Conv3d(6, 12, 3, padding=1),
+        up=nn.ConvTranspose3d(12, 6, 2, 2),
+        out=nn.Conv3d(24, 2, 1),
+    )
+
+
+def generator():
+    """Images from noise, with strides that do not divide the kernel."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(8, 32, 3),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 3, 2, 1, output_padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 3, 5, 3, dilation=2),
+        nn.Tanh(),
+    )
+
+
+def skips():
+    """A U-Net with transposed convolutions, one of which is added to another branch."""
+
+    def forward(net, x):
+        a = net.down(x).relu()
+        b = net.deep(nn.functional.max_pool2d(a, 2)).relu()
+        c = net.up(b) + net.side(a)
+        return net.out(torch.cat([a, c.relu()], 1))
+
+    return Net(
+        forward,
+        down=nn.Conv2d(3, 8, 3, padding=1),
+        deep=nn.Conv2d(8, 16, 3, padding=1),
+        up=nn.ConvTranspose2d(16, 8, 4, 2, 1),
+        side=nn.Conv2d(8, 8, 1),
+        out=nn.Conv2d(16, 3, 1),
+    )
+
+
+def grouped_decoder():
+    """Transposed convolutions in groups, each channel of its own and with others."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 8, 4, 2, groups=4),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 16, 3, groups=16),
+        nn.Conv2d(16, 3, 1),
+    )
+
+
+KINDS = {
+    "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
+    "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
+    "conv 1d, skips": Kind(skips_1d, (2, 16), 0.06),
+    "conv 3d, residual": Kind(volumes, (1, 4, 8, 8), 0.02),
+    "conv 3d, factorised": Kind(space_and_time, (2, 4, 8, 8), 0.05),
+    "conv 3d, skips": Kind(skips_3d, (1, 4, 4, 4), 0.1),
+    "transposed conv, generator": Kind(generator, (8, 2, 2), 0.05),
+    "transposed conv, skips": Kind(skips, (3, 8, 8), 0.08),
+    "transposed conv, grouped": Kind(grouped_decoder, (3, 9, 9), 0.2),
+}
+
+
+def built(name, seed):
+    """The network with lively statistics in double precision, and inputs."""
+    kind = KINDS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = kind.build().double().eval()
+        enliven_norms(model, seed)
+        return model, torch.randn(16, *kind.shape).double()
+
+
+def flops(model, x):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(x)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_cut_network_is_the_dense_one_without_the_dropped_channels(name, seed):
+    model, x = built(name, seed)
+    graph = build_graph(model, x[:1])
+    assert_zeroing(model, graph, random_selection(graph, seed), x)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_channel_each_costs_as_little_as_it_should(name):
+    model, x = built(name, 0)
+    widths = build_graph(model, x[:1]).widths
+    one = Selection(dict.fromkeys(widths, np.array([0])), dict(widths), "first")
+    assert flops(apply_selection(model, one, x[:1]), x) <= KINDS[name].least * flops(model, x)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_default_method_and_repair_meet_the_budget_train_and_come_back(name):
+    model, x = built(name, 0)
+    bare = mipp.prune(model, [x], "macs:0.5", images=16, repair="none")
+    found = mipp.prune(model, [x], "macs:0.5", images=16).model
+    assert flops(found, x) <= 0.5 * flops(model, x)
+
+    def error(pruned):
+        with torch.no_grad():
+            pairs = zip(tensors_in(pruned.eval()(x)), tensors_in(model(x)), strict=True)
+            return sum(float((one - other).square().mean()) for one, other in pairs)
+
+    assert error(found) <= error(bare.model)
+    again = copy.deepcopy(found)
+    for parameter in again.parameters():
+        parameter.data.zero_()
+    again.load_state_dict(found.state_dict(), strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(x), found.eval()(x))
+    outputs = tensors_in(found.train()(x))
+    sum(tensor.square().mean() for tensor in outputs).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in found.parameters())
