@@ -317,11 +317,14 @@ def dropped_channels_zeroed(model, graph, selection):
             handles.append(module.register_forward_pre_hook(zero))
         for member in group.passengers:
             module = model.get_submodule(member.module)
-            if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-                kept = counted.setdefault(module, torch.ones(module.normalized_shape).bool())
+            if isinstance(module, (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)):
+                groups = isinstance(module, nn.GroupNorm)
+                width = module.num_channels if groups else module.normalized_shape[0]
+                kept = counted.setdefault(module, torch.ones(width).bool())
                 kept[member.features[selection.dropped(name)].ravel()] = False
     for module, kept in counted.items():
-        handles.append(module.register_forward_hook(functools.partial(normalised_anew, kept)))
+        anew = normalised_anew if hasattr(module, "normalized_shape") else grouped_anew
+        handles.append(module.register_forward_hook(functools.partial(anew, kept)))
     try:
         yield model
     finally:
@@ -354,6 +357,22 @@ def normalised_anew(kept, module, inputs, output):
     if getattr(module, "bias", None) is not None:
         y = y + module.bias
     return y if last else y.movedim(-1, 1)
+
+
+def grouped_anew(kept, module, inputs, output):
+    """A group-norm's output from the formula: each group's statistics over its kept channels."""
+    x, y = inputs[0], torch.zeros_like(output)
+    for group in torch.arange(module.num_channels).chunk(module.num_groups):
+        if not bool(kept[group].any()):
+            continue
+        some = x[:, group[kept[group]]].flatten(1)
+        mean, spread = some.mean(1), (some.var(1, correction=0) + module.eps).sqrt()
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        y[:, group] = (x[:, group] - mean.view(shape)) / spread.view(shape)
+    if module.weight is not None:
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        y = y * module.weight.view(shape) + module.bias.view(shape)
+    return y
 
 
 # Networks that are small enough to see

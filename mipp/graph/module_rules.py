@@ -57,6 +57,9 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     if read is None or (layer.couples and bool((read < 0).any())):
         tracker.fix([x], made, layer.kind)
         return
+    if layer.inputs.units is not None:
+        units = read[layer.inputs.each()]
+        tracker.record.couple(units, units[:, :1].expand(units.shape))
     tracker.record.passengers.append(Touch(place.name, read.numpy()))
     same = made.shape == labels.shape
     tracker.put(made, labels if same else along(read, layer.outputs.axis, made))

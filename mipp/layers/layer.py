@@ -50,7 +50,6 @@ class Layer:
     weight: ClassVar[str | None] = None  # of the linear map
     bias: ClassVar[str | None] = None
     filters: ClassVar[str | None] = None  # what makes the outputs and is trained
-    couples: ClassVar[bool] = False  # its statistics run over the features; see `on_kept`
     names_groups: ClassVar[bool] = True  # whether a group may bear its name
 
     def __init__(self, module: Any) -> None:
@@ -72,6 +71,11 @@ class Layer:
     def inputs(self) -> Side:
         """The side that is read."""
         return self.outputs
+
+    @property
+    def couples(self) -> bool:
+        """Whether its statistics run over features; see `on_kept`."""
+        return False
 
     @property
     def whole_because(self) -> str:

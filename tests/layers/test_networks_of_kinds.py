@@ -180,6 +180,96 @@ def grouped_decoder():
     )
 
 
+def chain(norm, act=nn.ReLU, width=12):
+    """Two convolutions, each with a norm and an activation, before the head."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        norm(width),
+        act(),
+        nn.Conv2d(width, width, 3),
+        norm(width),
+        act(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, 5),
+    )
+
+
+def grouped_stream():
+    """A residual stream that two group-norms part in different ways."""
+
+    def forward(net, x):
+        x = net.stem(x)
+        x = x + net.first(net.two(x).relu())
+        x = x + net.second(net.three(x).relu())
+        return net.head(net.last(x).mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 24, 3),
+        two=nn.GroupNorm(2, 24),
+        first=nn.Conv2d(24, 24, 1),
+        three=nn.GroupNorm(4, 24),
+        second=nn.Conv2d(24, 24, 1),
+        last=nn.GroupNorm(1, 24),
+        head=nn.Linear(24, 5),
+    )
+
+
+def grouped_skips():
+    """A U-Net whose group-norm runs over a concatenation, group by group of one part."""
+
+    def forward(net, x):
+        a = net.norm(net.down(x)).relu()
+        b = net.deep(nn.functional.avg_pool2d(a, 2))
+        up = nn.functional.interpolate(b, scale_factor=2)
+        return net.out(net.joint(torch.cat([a, up], 1)).relu())
+
+    return Net(
+        forward,
+        down=nn.Conv2d(3, 8, 3, padding=1),
+        norm=nn.GroupNorm(2, 8),
+        deep=nn.Conv2d(8, 16, 3, padding=1),
+        joint=nn.GroupNorm(3, 24),
+        out=nn.Conv2d(24, 3, 1),
+    )
+
+
+def grouped_signals():
+    """Group-norms over signals."""
+    return nn.Sequential(
+        nn.Conv1d(2, 12, 3),
+        nn.GroupNorm(2, 12),
+        nn.SiLU(),
+        nn.Conv1d(12, 12, 3),
+        nn.GroupNorm(12, 12),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(12, 5),
+    )
+
+
+def styled():
+    """Instance-norms in a residual block with transposed convolutions, as in style transfer."""
+
+    def forward(net, x):
+        x = net.one(net.stem(x)).relu()
+        x = x + net.two(net.inner(x))
+        return net.out(net.three(net.up(x)).relu())
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 3, 2, 1, padding_mode="reflect"),
+        one=nn.InstanceNorm2d(12),
+        inner=nn.Conv2d(12, 12, 3, padding=1, bias=False),
+        two=nn.InstanceNorm2d(12, affine=True),
+        up=nn.ConvTranspose2d(12, 8, 4, 2, 1),
+        three=nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+        out=nn.Conv2d(8, 3, 3, padding=1),
+    )
+
+
 KINDS = {
     "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
     "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
@@ -190,6 +280,34 @@ KINDS = {
     "transposed conv, generator": Kind(generator, (8, 2, 2), 0.05),
     "transposed conv, skips": Kind(skips, (3, 8, 8), 0.08),
     "transposed conv, grouped": Kind(grouped_decoder, (3, 9, 9), 0.2),
+    "group norm, stream": Kind(grouped_stream, (3, 6, 6), 0.17),
+    "group norm, skips": Kind(grouped_skips, (3, 8, 8), 0.4),
+    "group norm 1d": Kind(grouped_signals, (2, 16), 0.12),
+    "instance norm, styled": Kind(styled, (3, 8, 8), 0.06),
+    "instance norm 1d": Kind(
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 8, 3),
+            nn.InstanceNorm1d(8, affine=True),
+            nn.ReLU(),
+            nn.Conv1d(8, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(96, 4),
+        ),
+        (2, 16),
+        0.14,
+    ),
+    "instance norm 3d": Kind(
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 8, 3, padding=1),
+            nn.InstanceNorm3d(8, track_running_stats=True),
+            nn.ReLU(),
+            nn.Conv3d(8, 3, 3),
+        ),
+        (1, 4, 5, 5),
+        0.14,
+    ),
+    "synchronised batch norm": Kind(lambda: chain(nn.SyncBatchNorm), (3, 8, 8), 0.05),
 }
 
 
