@@ -11,13 +11,14 @@ from torch import nn
 
 from mipp.criteria import Criterion as Score
 from mipp.criteria.shared.criterion import Loss
+from mipp.criteria.shared.scoring import AskedLoss
 from mipp.errors import ConfigError, did_you_mean
 from mipp.information.estimators import estimator_named
 from mipp.names import address_of
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
 from mipp.pruning.pruner import Pruner
-from mipp.pruning.ranking import require_plannable
+from mipp.pruning.ranking import name_of, require_plannable
 from mipp.settings import (
     LATENCY_BATCH,
     MIPP,
@@ -117,11 +118,15 @@ def prune(
     require_plannable(way, asked)
     if repair not in REPAIRS:
         raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
+    scored = AskedLoss(loss) if loss else None
     pruner = Pruner(
-        model, calibration, images=images, loss=loss, seed=seed, latency_batch=latency_batch
+        model, calibration, images=images, loss=scored, seed=seed, latency_batch=latency_batch
     )
     pruner.require_reachable(asked, stay)
-    plan = pruner.plan(asked, pruner.rank(way, asked), stay)
+    ranking = pruner.rank(way, asked)
+    if scored:
+        scored.require_asked(name_of(way))
+    plan = pruner.plan(asked, ranking, stay)
     pruned = pruner.cut(plan, REPAIRS[repair])
     seconds = time.perf_counter() - started
     return replace(pruned, report=replace(pruned.report, seconds=seconds))

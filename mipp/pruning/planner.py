@@ -14,7 +14,7 @@ from torch import nn
 from mipp.budget import Budget, parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
-from mipp.criteria.shared.scoring import AskedLoss, score_units
+from mipp.criteria.shared.scoring import score_units
 from mipp.errors import ConfigError, option
 from mipp.graph import ChannelGraph, build_graph
 from mipp.inputs import shape_of
@@ -178,12 +178,11 @@ class Planner:
     def _by_scores(self, method: Criterion) -> ScoreRanking:
         name = name_of(method)
         score = CRITERIA.resolve(name) if isinstance(method.method, str) else method.method
-        asked = AskedLoss(self.loss) if self.loss else None
         data = self.calibration
-        given = CriterionInput(self.model, self.graph, data.labelled, self.seed, data.inputs, asked)
+        given = CriterionInput(
+            self.model, self.graph, data.labelled, self.seed, data.inputs, self.loss
+        )
         scores = score_units(name, score, given)
-        if asked:
-            asked.require_asked(name)
         return ScoreRanking(method, scores)
 
 

@@ -122,6 +122,11 @@ def test_loss_that_nobody_asks_for_is_refused(method):
         mipp.prune(network(), loader(labels), "ratio:0.5", method=method, loss=F.cross_entropy)
 
 
+def test_pruner_ranks_by_methods_with_a_loss_and_without_one():
+    pruner = mipp.Pruner(network(1), loader(torch.randn(24, 1)), loss=F.mse_loss)
+    assert {m: len(pruner.rank(m).scores) for m in ("l1", "taylor")} == {"l1": 2, "taylor": 2}
+
+
 def test_rounds_whose_units_have_died_still_end():
     """Units are told apart until two are left; from then on the criterion says nothing."""
 
