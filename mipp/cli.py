@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mipp.config import Params, load_params, require_one_machine, write_params
+from mipp.config import Params, dump_params, load_params, require_one_machine, write_params
 from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
@@ -17,6 +17,7 @@ from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_on
 from mipp.stages.dvc import dvc_pipeline
 from mipp.stages.sharing import share_stages
 from mipp.storage import fetch_file, keep_file, open_workdir
+from mipp.yaml_values import yaml_text
 
 DEFAULT_WORKDIR = "work"
 EPILOG = """\
@@ -46,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line)
             return code
         if options.command == "dvc":
-            params = load_params(options.config)
-            print(dvc_pipeline(params, options.workdir, options.config, options.inputs), end="")
+            print(dvc_pipeline(options.workdir, options.config, options.inputs), end="")
+            return 0
+        if options.command == "params":
+            print(yaml_text(dump_params(load_params(options.config, options.set))), end="")
             return 0
         _run(options)
     except InputError as error:
@@ -123,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         for name, stage in STAGES.items()
     }
     add_sweep(commands)
+    params = commands.add_parser("params", help="print every parameter, for a file of them")
     dvc = commands.add_parser("dvc", help="print dvc.yaml: the stages as a DVC pipeline")
     dvc.add_argument("--workdir", default=DEFAULT_WORKDIR, metavar="DIR", help="(%(default)s)")
     dvc.add_argument("--config", default="params.yaml", metavar="FILE", help="(%(default)s)")
@@ -142,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
             help="where stages leave their folders, or a URL such as s3://bucket/run "
             "(default: %(default)s)",
         )
+    for command in (run, params, *stages.values()):
         command.add_argument(
             "--config",
             metavar="FILE",

@@ -41,7 +41,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(values: Mapping[str, Any], path: Path) -> None:
     """Write a mapping in its order, for `read_yaml` to read back equal."""
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml_text(values))
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """A mapping as YAML, in its order."""
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

@@ -116,7 +116,8 @@ def test_sources_of_a_folder_of_one_s_own_are_listed(monkeypatch, tmp_path, caps
     (tmp_path / "dvc_set.py").write_text("import dvc_beside\ndef load(): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "c.yaml").write_text("data: {name: 'dvc_set:load'}")
+    assert main(["params", "--set", "data.name=dvc_set:load"]) == 0
+    (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
     assert main(["dvc", "--workdir", "w", "--config", "c.yaml"]) == 0
     stages = yaml.safe_load(capsys.readouterr().out)["stages"]
     assert stages["train"]["deps"] == ["dvc_beside.py", "dvc_set.py"]
@@ -124,9 +125,21 @@ def test_sources_of_a_folder_of_one_s_own_are_listed(monkeypatch, tmp_path, caps
     assert stages["report"]["cmd"] == "python -m mipp report --workdir w --config c.yaml"
 
 
-@pytest.mark.parametrize("folder", ["__pycache__"])
-def test_compiled_modules_are_no_part_of_a_folder(folder):
-    assert folder in (ROOT / ".dvcignore").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("text", "key"), [("", "seed"), ("seed: 0\ndata: {name: digits}", "data.root")]
+)
+def test_file_that_leaves_a_parameter_out_is_refused(text, key, monkeypatch, tmp_path, capsys):
+    """DVC sees only what the file spells out."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["dvc", "--config", "c.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert f"does not spell out {key}." in said
+    assert "mipp params --config c.yaml" in said
+
+
+def test_compiled_modules_are_no_part_of_a_folder():
+    assert "__pycache__" in (ROOT / ".dvcignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", PIPELINE)

@@ -360,6 +360,59 @@ def test_rival_criterion_runs_under_the_same_budget(method, work, finished):
     assert rerun(finished[0], work)[0] == "choose"
 
 
+@pytest.fixture(scope="session")
+def rival(tmp_path_factory):
+    """A finished run of a rival criterion, from nothing, and what it printed."""
+    workdir = tmp_path_factory.mktemp("rival") / "work"
+    return workdir, mipp_run(workdir, "choose.method=l1")
+
+
+def test_rival_reads_no_activations_and_is_billed_for_its_choice_alone(rival):
+    workdir, metrics = rival
+    for stage in ("extract", "estimate"):
+        assert sorted(p.name for p in (workdir / stage).iterdir()) == [
+            "manifest.json",
+            "timing.json",
+        ]
+        assert metrics[f"seconds_{stage}"] == 0
+    assert metrics["seconds_search"] == metrics["seconds_choose"] > 0
+
+
+def test_second_run_of_a_rival_redoes_no_stage(rival, tmp_path):
+    shutil.copytree(rival[0], tmp_path / "work")
+    assert mipp_run(tmp_path / "work", "choose.method=l1") == rival[1]
+    assert rerun(rival[0], tmp_path / "work") == []
+
+
+def test_mipp_after_a_rival_extracts_and_selects_what_it_always_does(rival, finished, tmp_path):
+    shutil.copytree(rival[0], tmp_path / "work")
+    mipp_run(tmp_path / "work")
+    assert rerun(rival[0], tmp_path / "work") == list(STAGES)[1:]
+    assert selection_in(tmp_path / "work") == selection_in(finished[0])
+
+
+def test_rival_after_mipp_leaves_its_activations_and_is_not_billed_for_them(work, finished, rival):
+    metrics = mipp_run(work, "choose.method=l1")
+    assert selection_in(work) == selection_in(rival[0])
+    assert metrics["seconds_extract"] == metrics["seconds_estimate"] == 0
+    assert metrics["seconds_search"] == metrics["seconds_choose"]
+    mipp_run(work)
+    assert times(work, ["extract", "estimate"]) == times(finished[0], ["extract", "estimate"])
+
+
+def test_choice_of_a_rival_needs_the_dense_network_alone(work, finished):
+    for stage in ("extract", "estimate", "choose"):
+        shutil.rmtree(work / stage)
+    options = ["--quiet", "--workdir", str(work), "--set=choose.method=l1"]
+    assert main(["choose", *options]) == 0
+    assert not (work / "extract").exists()
+
+
+def test_report_of_a_rival_says_what_its_stages_took(rival):
+    text = (rival[0] / "report/report.md").read_text()
+    assert "| extract | 0.0" in text
+
+
 @pytest.mark.parametrize(
     ("budget", "kept", "share"), [("params:0.3", "params", 0.3), ("ratio:0.6", None, 0.4)]
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mipp.criteria import CRITERIA, MIPP
+from mipp.criteria import CRITERIA
 from mipp.errors import ConfigError, did_you_mean
+from mipp.settings import MIPP
+from mipp.stages.needed import search_of
 
 # Control -> what is set beside the experiment's own parameters. Each has the widths of mipp's
 # selection under the same parameters, but `dense`, which keeps every unit.
@@ -51,9 +53,7 @@ def settings_of(method: str) -> Mapping[str, Any]:
 
 
 def searches(method: str) -> tuple[str, ...]:
-    """Stages whose seconds are the method's search: only mipp and its controls need activations."""
+    """Stages whose seconds are the method's search: of a control those of the mipp beside it."""
     if method == "dense":
         return ()
-    if is_criterion(method):
-        return ("choose",)
-    return ("extract", "estimate", "choose")
+    return search_of(method if is_criterion(method) else MIPP)

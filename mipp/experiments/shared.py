@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mipp.config import Params
 from mipp.stages import STAGES, run_stage, stage_params
+from mipp.stages.needed import is_needed
 from mipp.stages.sharing import link_stages
 from mipp.stages.stage import stage_code
 from mipp.whole_files import locked
@@ -16,14 +17,14 @@ SHARED = ("train", "extract", "estimate", "choose")
 
 
 def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> dict[str, Path]:
-    """Folder of each shared stage under these parameters, run where it was not there yet.
+    """Folder of each shared stage that is needed, run where it was not there yet.
 
     Every stage has a work directory of its own, named after all that it depends on, in which
     the stages before it are links. Of several processes one runs a stage and the others wait.
     """
     folders: dict[str, Path] = {}
     made_from: list[object] = [versions()]
-    for name in stages:
+    for name in (name for name in stages if is_needed(name, params.choose.method)):
         stage = STAGES[name]
         made_from.append([name, stage_params(stage, params), stage_code(stage, params)])
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"

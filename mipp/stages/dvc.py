@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from mipp.config import Params
+from mipp.config import Params, dump_params, load_params
+from mipp.errors import ConfigError
 from mipp.sources import files_of
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import Stage, stage_modules
+from mipp.yaml_values import read_yaml
 
 HEAD = "# The stages of a run, one DVC stage each; written by `mipp dvc`."
 MEASURED = ("manifest.json", "timing.json", "export")  # outputs of `evaluate` beside its metrics
@@ -22,16 +25,24 @@ CURVES = {"train": "Training", "finetune": "Fine-tuning"}
 TRACKING = "tasks.tracking"
 
 
-def dvc_pipeline(params: Params, workdir: str, config: str, inputs: Sequence[str]) -> str:
+def dvc_pipeline(workdir: str, config: str, inputs: Sequence[str]) -> str:
     """Text of a `dvc.yaml` for the current folder.
+
+    Of the built-in criteria, networks and data sets all are followed, whichever is named; of yours
+    those that are named.
 
     Parameters
     ----------
-    params : the modules of yours that they name are followed; of the built-in criteria, networks
-        and data sets all are, whichever is named.
-    workdir, config : as each stage's command gets them.
+    workdir : of the stages' commands.
+    config : the file of all parameters, too.
     inputs : files and folders that hold data or weights.
+
+    Raises
+    ------
+    ConfigError : the file does not spell out every parameter.
     """
+    params = load_params(config)
+    _require_all(config)
     lines = [HEAD, "stages:"]
     for name, stage in STAGES.items():
         lines += _stage(name, _command(f"mipp {name}", workdir, config))
@@ -45,6 +56,24 @@ def dvc_pipeline(params: Params, workdir: str, config: str, inputs: Sequence[str
         lines += _list("params", ("tracking",))
         lines += _list("deps", [*_sources([f"{TRACKING}.__main__"]), *made])
     return "\n".join([*lines, *_plots(workdir)]) + "\n"
+
+
+def _require_all(config: str) -> None:
+    stated = dict(_keys(read_yaml(Path(config))))
+    for key, _ in _keys(dump_params(Params())):
+        if key not in stated:
+            raise ConfigError(
+                f"parameter file {config} does not spell out {key}.\nExpected every parameter, of "
+                "which DVC sees only those in the file, got the default; write it with "
+                f"`mipp params --config {config}`, which prints them all."
+            )
+
+
+def _keys(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, value in values.items():
+        yield section, value
+        if isinstance(value, dict):
+            yield from ((f"{section}.{key}", inner) for key, inner in value.items())
 
 
 def _stage(name: str, command: str) -> list[str]:

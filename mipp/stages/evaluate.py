@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms
 from mipp.peak_memory import peak_rss_mb
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, read_json, write_json
+from mipp.stages.needed import is_needed, search_of
 from mipp.stages.networks import load_dense, load_network
 from mipp.stages.splits import load_splits
 from mipp.workdir import read_timing
@@ -29,7 +29,6 @@ NETWORKS = {
     "refit": "prune/refit",
     "finetuned": "finetune/model",
 }
-SEARCH = ("extract", "estimate", "choose")
 _DENSE_ACCURACY: dict[tuple[object, ...], float] = {}  # points of a sweep share dense networks
 PROGRAMS = "export"  # a folder, there whatever is exported: DVC wants each of its outputs
 
@@ -158,12 +157,15 @@ def _exports(final: Checkpoint, folder: Path, config: EvaluateConfig) -> dict[st
 
 
 def _cost(workdir: Path) -> dict[str, float]:
-    timings: Mapping[str, dict[str, Any]] = {
-        stage: read_timing(workdir, stage)
-        for stage in ("train", "extract", "estimate", "choose", "prune", "finetune")
+    """Seconds of each stage, none of one that the method did not need, and the highest memory."""
+    method = load_selection(workdir).method
+    seconds, peaks = {}, [peak_rss_mb()]
+    for stage in ("train", "extract", "estimate", "choose", "prune", "finetune"):
+        timing = read_timing(workdir, stage) if is_needed(stage, method) else {}
+        seconds[stage] = timing.get("seconds", 0.0)
+        peaks.append(timing.get("peak_rss_mb", 0.0))
+    return {
+        **{f"seconds_{stage}": value for stage, value in seconds.items()},
+        "seconds_search": sum(seconds[stage] for stage in search_of(method)),
+        "peak_rss_mb": max(peaks),
     }
-    known = {stage: timing for stage, timing in timings.items() if timing}
-    seconds = {f"seconds_{stage}": timing["seconds"] for stage, timing in known.items()}
-    search = sum(known[stage]["seconds"] for stage in SEARCH if stage in known)
-    peaks = [timing["peak_rss_mb"] for timing in known.values()]
-    return {**seconds, "seconds_search": search, "peak_rss_mb": max([*peaks, peak_rss_mb()])}

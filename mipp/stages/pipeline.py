@@ -19,6 +19,7 @@ from mipp.stages.estimate import estimate_pair, gather_estimates, pairs_to_estim
 from mipp.stages.evaluate import evaluate_networks
 from mipp.stages.extract import extract_activations
 from mipp.stages.finetune import finetune_pruned
+from mipp.stages.needed import is_needed
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
@@ -48,6 +49,7 @@ STAGES: Mapping[str, Stage] = {
                 "extract.rows",
                 "extract.batch_size",
                 "extract.inputs",
+                "choose.method",
             ),
             reads=("train",),
             names={**_IMAGES, **_NETWORK},
@@ -55,7 +57,7 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "estimate",
             gather_estimates,
-            params=("seed", "estimate", "choose.estimator"),
+            params=("seed", "estimate", "choose.estimator", "choose.method"),
             reads=("extract",),
             names={"choose.estimator": ESTIMATORS},
         ),
@@ -150,16 +152,16 @@ def run_one(name: str, workdir: Path, params: Params) -> None:
     WorkdirError : a stage that it builds on is missing or out of date.
     """
     preflight(workdir, params)
-    for earlier in _before(name):
+    for earlier in _before(name, params.choose.method):
         require_current(STAGES[earlier], workdir, params)
     run_stage(STAGES[name], workdir, params)
 
 
-def _before(name: str) -> list[str]:
-    """The stages that a stage depends on, directly or not, in order."""
+def _before(name: str, method: str) -> list[str]:
+    """The stages that a stage depends on with a method, directly or not, in order."""
     needed: set[str] = set()
     waiting = list(STAGES[name].reads)
     while waiting:
         needed.add(waiting.pop())
         waiting = [r for n in needed for r in STAGES[n].reads if r not in needed]
-    return [stage for stage in STAGES if stage in needed]
+    return [stage for stage in STAGES if stage in needed and is_needed(stage, method)]

@@ -15,6 +15,7 @@ from mipp.errors import WorkdirError, as_written
 from mipp.names import Table
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
+from mipp.stages.needed import is_needed
 from mipp.storage import fetch_stage, keep_stage
 from mipp.workdir import (
     MadeFrom,
@@ -53,21 +54,27 @@ def run_stage(
 ) -> Manifest:
     """Run a stage unless its folder is there, complete and made from the same things.
 
+    One that the method does not need leaves a folder with nothing but a manifest, or what is there.
+
     Raises
     ------
     WorkdirError : a stage that it reads is missing or was made with other parameters.
     """
     fetch_stage(workdir, stage.name)
-    made = made_from(stage, workdir, params)
     manifest = read_manifest(workdir, stage.name)
-    if manifest is not None and is_current(workdir, manifest, made):
+    if not is_needed(stage.name, params.choose.method):
+        logger.info("%s: not needed for %s", stage.name, params.choose.method)
+        if manifest is None:
+            with stage_folder(workdir, _made_from_nothing(stage, params)):
+                pass
+    elif manifest is not None and is_current(workdir, manifest, made_from(stage, workdir, params)):
         logger.info("%s: up to date", stage.name)
-        keep_stage(workdir, stage.name)
-        return manifest
-    logger.info("%s: running", stage.name)
-    keep_freed_memory()
-    with stage_folder(workdir, made) as out:
-        stage.body(Context(workdir, out, params, made.key(), on_epoch))
+    else:
+        logger.info("%s: running", stage.name)
+        keep_freed_memory()
+        made = made_from(stage, workdir, params)
+        with stage_folder(workdir, made) as out:
+            stage.body(Context(workdir, out, params, made.key(), on_epoch))
     keep_stage(workdir, stage.name)
     done = read_manifest(workdir, stage.name)
     assert done is not None
@@ -77,8 +84,9 @@ def run_stage(
 def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
     """Whether `run_stage` would do any work."""
     fetch_stage(workdir, stage.name)
-    made = made_from(stage, workdir, params)
-    return not is_current(workdir, read_manifest(workdir, stage.name), made)
+    return is_needed(stage.name, params.choose.method) and not is_current(
+        workdir, read_manifest(workdir, stage.name), made_from(stage, workdir, params)
+    )
 
 
 def require_current(stage: Stage, workdir: Path, params: Params) -> None:
@@ -108,10 +116,17 @@ def made_from(stage: Stage, workdir: Path, params: Params) -> MadeFrom:
     ------
     WorkdirError : a stage that it reads is missing.
     """
-    inputs = _inputs(stage, workdir)
     return MadeFrom(
-        stage.name, stage_params(stage, params), inputs, stage_code(stage, params), versions()
+        stage.name,
+        stage_params(stage, params),
+        _inputs(stage, workdir, params.choose.method),
+        stage_code(stage, params),
+        versions(),
     )
+
+
+def _made_from_nothing(stage: Stage, params: Params) -> MadeFrom:
+    return MadeFrom(stage.name, {"choose.method": params.choose.method}, {}, "", versions())
 
 
 def stage_code(stage: Stage, params: Params) -> str:
@@ -125,9 +140,9 @@ def stage_modules(stage: Stage, params: Params) -> list[str]:
     return [stage.body.__module__, *(module for module in named if module)]
 
 
-def _inputs(stage: Stage, workdir: Path) -> dict[str, str]:
+def _inputs(stage: Stage, workdir: Path, method: str) -> dict[str, str]:
     digests = {}
-    for name in stage.reads:
+    for name in (name for name in stage.reads if is_needed(name, method)):
         fetch_stage(workdir, name)
         manifest = read_manifest(workdir, name)
         if manifest is None:
