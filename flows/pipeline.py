@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from flows.runners import resources, task_runner
+from mipp.allocator import keep_freed_memory
 from mipp.config import Params, load_params, write_params
 from mipp.errors import InputError
 from mipp.report import result_table
@@ -67,6 +68,7 @@ def pipeline(
     hours : after which the run is stopped and fails; what is complete by then is kept.
     parent : MLflow run of the sweep that this run is a point of.
     """
+    keep_freed_memory()
     params = load_params(config, overrides or ())
     runner = task_runner(params.compute)
     folder = open_workdir(workdir)

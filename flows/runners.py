@@ -15,10 +15,11 @@ from typing import Any
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import mipp
+from mipp.allocator import keep_freed_memory
 from mipp.config import ComputeConfig
 from mipp.device import divided_threads, threads_each
 from mipp.errors import ConfigError
-from mipp.experiments.origin import commit
+from mipp.origin import commit
 
 LIVES = 3  # times that a task starts anew after a worker or its machine has died
 
@@ -86,5 +87,6 @@ def _begin_in(folder: str) -> Callable[[], None]:
     def begin() -> None:
         with suppress(OSError):  # a machine that lacks it says itself what it does not find
             os.chdir(folder)
+        keep_freed_memory()
 
     return begin

@@ -21,6 +21,8 @@ DECIDED = (
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for this process, instead of giving it back; whether it does.
 
+    For whoever owns the process: a command, a flow, a worker. No function of the library calls it.
+
     The tensors of a step are freed and asked for again in the next. What was given back in
     between, the kernel hands out page by page and fills with zeros first: an eighth to a sixth of
     the time of training ResNet-20 on a CPU (`python -m benchmarks.cost.allocator`). Other C

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params, load_params, require_one_machine, write_params
 from mipp.errors import InputError, MippError
 from mipp.experiments.command import add_sweep, sweep
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(message)s",
         stream=sys.stderr,
     )
+    keep_freed_memory()
     try:
         if options.command == "sweep":
             code, line = sweep(options)

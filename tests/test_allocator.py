@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,20 @@ def test_another_c_library_is_left_alone(monkeypatch):
     for name in DECIDED:
         monkeypatch.delenv(name, raising=False)
     assert keep_freed_memory.__wrapped__() is False
+
+
+OWNERS = {  # of a process
+    "flows/pipeline.py",
+    "flows/runners.py",
+    "mipp/cli.py",
+    "mipp/experiments/workers.py",
+}
+
+
+def test_only_who_owns_the_process_changes_it():
+    root = Path(__file__).parents[1]
+    files = [file for top in ("mipp", "tasks", "flows") for file in (root / top).rglob("*.py")]
+    callers = {
+        str(file.relative_to(root)) for file in files if "keep_freed_memory()" in file.read_text()
+    }
+    assert callers - {"mipp/allocator.py"} == OWNERS

@@ -63,6 +63,7 @@ budgets: ["macs:0.5"]
 seeds: [0]
 """
 INVERTED = ("mipp/criteria/l1.py", "weights.abs()", "-weights.abs()")
+OF_MIPP = ("extract", "estimate")
 AFTER = [*STAGES][[*STAGES].index("choose") :]
 
 
@@ -113,16 +114,16 @@ class Sources:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def out_of_date(self, names, *overrides):
+    def out_of_date(self, workdir, names, *overrides):
         """Stages that a comment more in a file makes run again, for each file."""
-        asked = ("work", json.dumps(names), *TINY, *overrides)
+        asked = (workdir, json.dumps(names), *TINY, *overrides)
         lines = self.python("-c", WOULD_RUN, *asked).splitlines()
         return dict(zip(names, map(json.loads, lines), strict=True))
 
-    def run(self, *overrides, door=("-m", "mipp", "run")):
+    def run(self, *overrides, door=("-m", "mipp", "run"), workdir="work"):
         """Stages that the door runs."""
         settings = [f"--set={text}" for text in (*TINY, *overrides)]
-        said = self.python(*door, "--workdir", "work", *settings)
+        said = self.python(*door, "--workdir", workdir, *settings)
         return [stage for stage in STAGES if f"{stage}: running" in said]
 
     def selection(self):
@@ -131,9 +132,10 @@ class Sources:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Sources with a finished run of `l1`, which no test changes."""
+    """Sources with a finished run of `l1`, and one of mipp beside it, which no test changes."""
     sources = Sources(tmp_path_factory.mktemp("sources") / "project")
-    assert sources.run("choose.method=l1") == [*STAGES]
+    assert sources.run("choose.method=l1") == [s for s in STAGES if s not in OF_MIPP]
+    assert sources.run(workdir="ours") == [*STAGES]
     return sources
 
 
@@ -142,8 +144,8 @@ def sources(finished, tmp_path):
     return finished.copy(tmp_path / "project")
 
 
-OF_IMAGES = ["train", "extract", "choose", "prune", "finetune", "evaluate"]
-EDITS = {
+OF_IMAGES = ["train", "choose", "prune", "finetune", "evaluate"]
+EDITS = {  # of a run of l1
     "mipp/report/page.py": ["report"],
     "mipp/criteria/l1.py": ["choose"],
     "mipp/criteria/l2.py": [],
@@ -157,10 +159,18 @@ EDITS = {
     "mipp/__init__.py": [],
     "flows/pipeline.py": [],
 }
+EDITS_OF_MIPP = {
+    "mipp/criteria/l1.py": [],
+    "mipp/models/lenet.py": ["train", "extract", *OF_IMAGES[1:]],
+    "mipp/stages/extract.py": ["extract"],
+    "mipp/stages/needed.py": ["evaluate"],
+    "mipp/stages/train.py": ["train", "finetune"],
+}
 
 
 def test_edit_makes_just_the_stages_out_of_date_that_import_it(finished):
-    assert finished.out_of_date(list(EDITS), "choose.method=l1") == EDITS
+    assert finished.out_of_date("work", list(EDITS), "choose.method=l1") == EDITS
+    assert finished.out_of_date("ours", list(EDITS_OF_MIPP)) == EDITS_OF_MIPP
 
 
 @pytest.mark.slow
@@ -190,9 +200,8 @@ def test_edit_that_changes_no_answer_ends_where_the_answers_are_the_same(sources
 
 @pytest.mark.slow
 def test_edit_of_another_criterion_leaves_mipp_alone(sources):
-    sources.run()
     sources.edit(*INVERTED)
-    assert sources.run() == []
+    assert sources.run(workdir="ours") == []
 
 
 def points(folder):
@@ -222,7 +231,7 @@ def test_parts_of_other_code_are_not_taken(sources):
         "from pathlib import Path; from mipp.config import load_params; "
         "from mipp.stages import pending_pairs, run_pair; "
         f"params = load_params(overrides={[*TINY, 'estimate.ridge=0.01']!r}); "
-        "work = Path('work'); run_pair(work, params, pending_pairs(work, params)[0]); "
+        "work = Path('ours'); run_pair(work, params, pending_pairs(work, params)[0]); "
         "print(*work.glob('.estimate.parts-*'))"
     )
     first = set(sources.python("-c", program).split())

@@ -18,6 +18,7 @@ LADDER = (
         "mipp.whole_files",
         "mipp.names",
         "mipp.no_effect",
+        "mipp.origin",
         "mipp.peak_memory",
         "mipp.settings",
         "mipp.sources",

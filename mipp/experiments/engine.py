@@ -12,10 +12,10 @@ import numpy as np
 
 from mipp.experiments.controls import WIDTHS, for_equal_compute
 from mipp.experiments.methods import searches
-from mipp.experiments.origin import commit
 from mipp.experiments.point_stages import ANEW, DRAWN_ANEW, RANDOM_CHOICE
 from mipp.experiments.points import Point
 from mipp.experiments.shared import lock_of, run_shared
+from mipp.origin import commit
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
 from mipp.stages.files import load_selection, read_json
 from mipp.stages.sharing import link_stages

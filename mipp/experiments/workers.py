@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from mipp.allocator import keep_freed_memory
 from mipp.device import threads_each
 
 
@@ -27,6 +28,7 @@ def start_workers(count: int) -> ProcessPoolExecutor:
 
 def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

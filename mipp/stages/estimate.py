@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
-from mipp.allocator import keep_freed_memory
 from mipp.config import WRITTEN, Params
 from mipp.device import divided_threads, resolve_device
 from mipp.errors import as_written
@@ -60,7 +59,6 @@ def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     part = folder_of_parts(workdir, "estimate", key) / f"{pair}.safetensors"
     if fetch_file(workdir, part.relative_to(workdir)):
         return
-    keep_freed_memory()
     part.parent.mkdir(parents=True, exist_ok=True)
     note_attempt(part)
     started = time.perf_counter()

@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mipp.activations.capture import Rows
-from mipp.allocator import keep_freed_memory
 from mipp.config import WRITTEN, ExtractConfig, Params
 from mipp.errors import ConfigError, as_written
 from mipp.progress import track
@@ -70,7 +69,6 @@ def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     folder = _folder(workdir, params, key, shard)
     if fetch_file(workdir, (folder / DONE).relative_to(workdir)):
         return
-    keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     note_attempt(folder)
     started = time.perf_counter()

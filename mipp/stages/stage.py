@@ -9,7 +9,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mipp.allocator import keep_freed_memory
 from mipp.config import WRITTEN, Params, dump_params
 from mipp.errors import WorkdirError, as_written
 from mipp.names import Table
@@ -71,7 +70,6 @@ def run_stage(
         logger.info("%s: up to date", stage.name)
     else:
         logger.info("%s: running", stage.name)
-        keep_freed_memory()
         made = made_from(stage, workdir, params)
         with stage_folder(workdir, made) as out:
             stage.body(Context(workdir, out, params, made.key(), on_epoch))

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
+
+from mipp.origin import commit
 
 
 def origin_tags(folder: Path) -> dict[str, str]:
-    """Tags `commit` and `dvc.lock`; each is left out where the folder has none."""
-    tags = {"commit": commit(folder), "dvc.lock": lock_digest(folder)}
+    """Tags `commit`, of the code, and `dvc.lock`, of a folder; each is left out without one."""
+    tags = {"commit": commit(), "dvc.lock": lock_digest(folder)}
     return {name: value for name, value in tags.items() if value}
-
-
-def commit(folder: Path) -> str:
-    """Commit that a folder's files are of, with `-dirty` after it where they differ."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        return ""
-    return done.stdout.strip()
 
 
 def lock_digest(folder: Path) -> str:

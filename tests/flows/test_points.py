@@ -3,7 +3,6 @@
 import pytest
 
 from mipp.config import load_params
-from mipp.experiments import origin
 from mipp.experiments.points import Point
 from tasks import points
 
@@ -33,10 +32,3 @@ def test_death_of_a_process_is_a_failure_like_another(result, reason, monkeypatc
     point = Point("l1", "ratio:0.5", 0, "trained", "", load_params())
     assert points.log_outcome(tmp_path, point, "parent", Ended(result)) == bool(reason)
     assert logged == [(tmp_path, point, "parent", reason)]
-
-
-def test_copy_of_the_source_is_told_its_revision(monkeypatch):
-    monkeypatch.setenv("MIPP_COMMIT", "abc-dirty")
-    assert origin.commit.__wrapped__() == "abc-dirty"
-    monkeypatch.delenv("MIPP_COMMIT")
-    assert origin.commit.__wrapped__() != "abc-dirty"

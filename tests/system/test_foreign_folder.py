@@ -185,7 +185,8 @@ def theirs(tmp_path_factory):
 def pruned(theirs):
     """Their folder after `mipp run`, by the command that the wheel installs."""
     said = theirs.call([theirs.bin / "mipp", "run", "--config", "params.yaml"])
-    assert [stage for stage in STAGES if f"{stage}: running" in said] == [*STAGES]
+    ran = [stage for stage in STAGES if f"{stage}: running" in said]
+    assert ran == [stage for stage in STAGES if stage not in ("extract", "estimate")]
     return theirs
 
 
@@ -249,7 +250,7 @@ def test_edit_of_a_file_beside_theirs_is_noticed(pruned):
     finally:
         norms.write_text(MY_NORMS)
     assert "choose: running" in said
-    assert "estimate: up to date" in said
+    assert "train: up to date" in said
 
 
 def test_file_that_is_gone_is_refused_with_where_it_was_looked_for(pruned):
