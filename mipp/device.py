@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
+from torch import nn
 
 from mipp.errors import DeviceError
 
@@ -34,6 +36,18 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         _require_gpu(name, device.index or 0)
     return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a network's tensors are; the CPU for one that has none."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """What a network computes in, by its first floating-point parameter; else float32."""
+    kinds = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(kinds, torch.float32)
 
 
 def synchronize(device: torch.device) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from mipp.device import dtype_of
 from mipp.errors import ConfigError, ExportError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ Answers = Mapping[int, tuple[Tensor, list[Tensor]]]
 def _answers(network: nn.Module, shape: Sequence[int]) -> Answers:
     """Batch size -> random inputs of that size and the network's outputs."""
     generator = torch.Generator().manual_seed(0)
-    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+    dtype = dtype_of(network)
     answers = {}
     for size in (TRACED, *OTHERS):
         inputs = torch.randn(size, *shape, generator=generator).to(dtype)

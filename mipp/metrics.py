@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from mipp.device import synchronize
+from mipp.device import device_of, dtype_of, synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, Shape, call, filled, zeros
@@ -110,9 +110,9 @@ def count_macs(model: nn.Module, shape: Shape) -> int:
     try:
         for layer in filter(None, map(layer_of, model.modules())):
             handles.append(layer.module.register_forward_hook(partial(count, layer)))
-        device = _device_of(model) or torch.device("cpu")
+        device = device_of(model)
         with _evaluating(model, device), torch.no_grad():
-            call(model, zeros(shape, device=device, dtype=_dtype_of(model)))
+            call(model, zeros(shape, device=device, dtype=dtype_of(model)))
     finally:
         for handle in handles:
             handle.remove()
@@ -158,7 +158,7 @@ def latencies_ms(
     warm_ups: int = WARM_UPS,
 ) -> list[float]:
     """`latency_ms` of several networks, timed in turns."""
-    images = filled(shape, batch, 0.5, dtype=_dtype_of(models[0]), device=device)
+    images = filled(shape, batch, 0.5, dtype=dtype_of(models[0]), device=device)
     times: list[list[float]] = [[] for _ in models]
     with ExitStack() as found, torch.inference_mode():
         for model in models:
@@ -181,18 +181,10 @@ def _time(model: nn.Module, images: Inputs, device: torch.device) -> float:
 
 @contextmanager
 def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    home = _device_of(model) or device
+    home = device_of(model)
     model.to(device)
     try:
         with evaluating(model):
             yield
     finally:
         model.to(home)
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _device_of(model: nn.Module) -> torch.device | None:
-    return next((parameter.device for parameter in model.parameters()), None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from mipp.device import resolve_device, synchronize
+from mipp.device import device_of, dtype_of, resolve_device, synchronize
 from mipp.errors import DeviceError
 
 
@@ -57,3 +58,12 @@ def test_synchronize_waits_for_the_gpu_only(monkeypatch: pytest.MonkeyPatch) -> 
     synchronize(torch.device("cpu"))
     synchronize(torch.device("cuda:1"))
     assert waited == [torch.device("cuda:1")]
+
+
+def test_device_and_dtype_are_those_of_a_network_s_tensors() -> None:
+    meta = torch.device("meta")
+    assert device_of(nn.Linear(2, 2, device=meta)) == meta
+    assert device_of(nn.BatchNorm1d(2, affine=False, device=meta)) == meta  # buffers alone
+    assert device_of(nn.ReLU()) == torch.device("cpu")
+    assert dtype_of(nn.Linear(2, 2).double()) == torch.float64
+    assert dtype_of(nn.ReLU()) == torch.float32

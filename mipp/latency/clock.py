@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 from torch import nn
 
 from mipp.cut import apply_selection
-from mipp.device import describe_device, synchronize
+from mipp.device import describe_device, dtype_of, synchronize
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable, WidthCurve, rising
@@ -50,7 +50,7 @@ class Clock:
 
     def measured(self, graph: ChannelGraph) -> ChannelGraph:
         """The graph with a measured table of times."""
-        images = filled(self.shape, self.batch, 0.5, dtype=_dtype(self.model), device=self.device)
+        images = filled(self.shape, self.batch, 0.5, dtype=dtype_of(self.model), device=self.device)
         parts = parts_of(self.model, graph, images)
         curves = build_curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
         kept = [_uniform(graph, share) for share in SHARES]
@@ -73,7 +73,7 @@ class Clock:
         return {"batch": self.batch, "device": describe_device(self.device)}
 
     def _pruned(self, selection: Selection) -> nn.Module:
-        dtype = _dtype(self.model)
+        dtype = dtype_of(self.model)
         example = zeros(self.shape, device=self.device, dtype=dtype)
         return apply_selection(self.model, selection, example)
 
@@ -165,7 +165,3 @@ def first_channels(graph: ChannelGraph, counts: Mapping[str, int]) -> Selection:
     """The first channels of every group: which they are does not matter for the time."""
     kept = {group: np.arange(count) for group, count in counts.items()}
     return Selection(kept, dict(graph.widths), "first")
-
-
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -8,13 +8,13 @@ from functools import cached_property, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-import torch
 from torch import nn
 
 from mipp.budget import Budget, parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
+from mipp.device import device_of
 from mipp.errors import ConfigError, option
 from mipp.graph import ChannelGraph, build_graph
 from mipp.inputs import shape_of
@@ -80,7 +80,7 @@ class Planner:
             if number < 1:
                 raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
         self.model, self.loss, self.seed = model, loss, seed
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         if not isinstance(calibration, Calibration):
             calibration = Held(calibration, images, device)
         self.calibration: Calibration = calibration

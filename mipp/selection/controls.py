@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mipp.device import device_of
 from mipp.errors import ModelError
 from mipp.selection.selection import Selection
 
@@ -35,7 +36,7 @@ def reinitialised(model: nn.Module, seed: int) -> nn.Module:
     ------
     ModelError : a module holds parameters and has no such method; names it.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     fresh = copy.deepcopy(model).cpu()  # every device then draws the same
     resets = []
     for name, module in fresh.named_modules():
