@@ -43,6 +43,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/search.md",
     ),
     _row(
+        "cost.plans",
+        "several budgets from one Pruner beside calls of mipp.prune",
+        "2 min",
+        "docs/search.md",
+    ),
+    _row(
         "cost.scaling",
         "how the closed form grows with a layer's width and with rows",
         "2 min",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ from benchmarks.shared.kept import RESULTS, read_json
 from benchmarks.shared.tables import brief, markdown_of, two_digits
 
 PAGE = Path("docs/search.md")
-SCALING = RESULTS / "scaling.json"
+SCALING, PLANS = RESULTS / "scaling.json", RESULTS / "plans.json"
 TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
 HEAD = """\
 # What a search costs on a CPU
 
-Written by `python -m benchmarks.cost.search --write` and
+Written by `python -m benchmarks.cost.search --write`, `python -m benchmarks.cost.plans --write` and
 `python -m benchmarks.cost.scaling --write`; on a GPU see [RESULTS.md](../benchmarks/RESULTS.md).
 
 *search* is extract (a forward pass, its rows in the store and their moments), estimate and choose;
@@ -50,14 +50,12 @@ def verdict(model: str, forwards: float, rivals: float) -> str:
 def write_page() -> None:
     """The page of all measurements that are kept."""
     found = [read_json(path) for path in sorted(RESULTS.glob("search-*.json"))]
-    scaling = read_json(SCALING) if SCALING.exists() else None
-    PAGE.write_text(page(found, scaling))
-
-
-def page(searches: Sequence[Mapping[str, Any]], scaling: Mapping[str, Any] | None) -> str:
-    """The page as Markdown."""
-    parts = [HEAD, *map(_search, searches)]
-    return "\n".join([*parts, _growth(scaling)] if scaling else parts)
+    others = [
+        section(read_json(file))
+        for file, section in ((PLANS, _plans), (SCALING, _growth))
+        if file.exists()
+    ]
+    PAGE.write_text("\n".join([HEAD, *map(_search, found), *others]))
 
 
 def _search(results: Mapping[str, Any]) -> str:
@@ -71,6 +69,25 @@ def _search(results: Mapping[str, Any]) -> str:
         *markdown_of(results["steps"], brief),
         "",
         f"A search costs {verdict(results['model'], forwards, rivals)}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plans(results: Mapping[str, Any]) -> str:
+    budgets = results["budgets"]
+    lines = [
+        "## Several budgets",
+        "",
+        f"`{results['command']}`: {results['model']}, {results['images']:,} images, "
+        f"{', '.join(f'`{budget}`' for budget in budgets)}, {results['repetitions']} repetitions. "
+        "*one Pruner* ranks once, plans and cuts for each budget; *calls* are as many of "
+        "`mipp.prune`; without repair, which is the same work in either. Both give the same "
+        "networks bit for bit. " + where(results),
+        "",
+        *markdown_of(results["steps"], brief),
+        "",
+        f"One `Pruner` takes {results['share']:.2f} times the seconds of {len(budgets)} calls.",
         "",
     ]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ ONE_EPOCH = ("--data", "digits", "--epochs", "1", "--seeds", "0")
 SMALLEST = {
     "accuracy.untrained": (*ONE_EPOCH, "--finetune", "1", "--ratios", "0.5", "--images", "64"),
     "cost.search": ("--images", "16", "--rows", "128", "--repetitions", "1"),
+    "cost.plans": ("--images", "64", "--budgets", "macs:0.5", "--repetitions", "1"),
     "cost.scaling": ("--widths", "8", "16", "--rows", "1024", "2048", "--repetitions", "1"),
     "cost.memory": ("--images", "8", "16", "--rows", "64"),
     "cost.allocator": ("--batch-size", "4", "--steps", "1", "--repetitions", "1"),
