@@ -48,7 +48,8 @@ def _check(model: nn.Module, selection: Selection) -> None:
     for name, width in selection.width.items():
         layer = layer_of(modules[name]) if name in modules else None
         found = layer.width if layer is not None else None
-        if not found or found % width:  # a channel may be several features
+        unknown = name not in modules if layer is None else not found or found % width
+        if unknown:  # a channel may be several features; one of heads bears any module's name
             raise _misfit(model, selection, name, found)
         kept = np.asarray(selection.kept[name])
         if kept.size == 0:

@@ -15,6 +15,7 @@ from mipp.graph.grouping import read_groups
 from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
 from mipp.graph.record import Record
+from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
@@ -35,7 +36,7 @@ def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
     """
     trail = run_once(model, example)
     record = _record(model, trail, example)
-    found, left_whole = _sound_groups(model, trail, record)
+    found, left_whole = _sound_groups(model, trail, record, example)
     for name, reason in find_unsound(model, found, example).items():
         left_whole.update({member.module: reason for member in found.pop(name).producers})
     if not found:
@@ -57,7 +58,7 @@ def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
     ModelError : the model cannot be traced.
     """
     trail = run_once(model, example)
-    return _sound_groups(model, trail, _record(model, trail, example))[0]
+    return _sound_groups(model, trail, _record(model, trail, example), example)[0]
 
 
 def _record(model: nn.Module, trail: Trail, example: Inputs) -> Record:
@@ -66,7 +67,7 @@ def _record(model: nn.Module, trail: Trail, example: Inputs) -> Record:
 
 
 def _sound_groups(
-    model: nn.Module, trail: Trail, record: Record
+    model: nn.Module, trail: Trail, record: Record, example: Inputs
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Groups by name, and the modules that stay whole with the reason."""
     found: dict[str, ChannelGroup] = {}
@@ -77,7 +78,7 @@ def _sound_groups(
                 left_whole.setdefault(member.module, reason)
         else:
             found[group.name] = group
-    return found, left_whole
+    return settle_sizes(model, found, example), left_whole
 
 
 def _assemble(

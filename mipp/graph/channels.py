@@ -55,6 +55,7 @@ class ChannelGroup:
     consumers: tuple[Member, ...]
     parameters: tuple[BareParameter, ...] = ()
     sizes: tuple[SizeAttribute, ...] = ()
+    choices: tuple[SizeAttribute, ...] = ()  # numbers that forward may lay it out by, or not
 
     def modules(self) -> list[str]:
         """Names of all modules that the group runs through."""

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import nn
+from torch import Tensor, nn
 
 from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute
 from mipp.graph.heads import head_groups
+from mipp.graph.layouts import decide_layouts, size_choices
 from mipp.graph.record import Record, Touch
 from mipp.layers import IntArray, layer_of
 
@@ -27,32 +28,43 @@ def read_groups(
     ----------
     calls : how often each module runs, in execution order.
     """
-    component = _components(record)
+    component = decide_layouts(record, _components)
     sides = _sides(record, component)
-    reasons = _reasons(record, component)
+    reasons = _reasons(record.fixed, component)
     bare = {name: component[labels.numpy()] for name, labels in record.parameters.items()}
     drafts = _drafts(sides, bare, record.count)
     order = {name: position for position, name in enumerate(calls)}
     modules = dict(model.named_modules())
     tied = _tied(model)
     sizes = _sizes(record, component)
+    attention = list(head_groups(model, calls, tied))
+    known = {member.module for group, _ in attention for member in group.producers}
+    scopes = _scopes(record, component)
+    joined = _reasons(record.joined, component)
     found = []
     for touched, components in drafts.items():
         makers = [name for role, name in touched if role == "producers"]
         roots = [name for name in makers if _names_groups(modules[name])]
-        if not roots:
+        if not roots or known.intersection(makers):
             continue
         root = min(roots, key=lambda name: order.get(name, len(order)))
         reason = next((reasons[one] for one in components if one in reasons), "")
         group, fault = _assemble(root, touched, components, sides, bare)
-        group = replace(group, sizes=_sizes_of(components, sizes))
+        group = replace(
+            group,
+            name=_name(root, components, scopes),
+            sizes=_sizes_of(components, sizes),
+            choices=size_choices(record.layouts, component, components, modules),
+        )
         reason = reason or fault or _unsound(group, modules, calls, sides, tied)
+        if group.width == 1:
+            reason = next((joined[one] for one in components if one in joined), reason)
         found.append((order.get(root, len(order)), group, reason))
     names: set[str] = set()
     for _, group, reason in sorted(found, key=lambda item: item[0]):
         yield group, reason or ("another group starts there" if group.name in names else "")
         names.add(group.name)
-    yield from head_groups(model, calls, tied)
+    yield from attention
 
 
 def _drafts(
@@ -94,10 +106,26 @@ def _sides(record: Record, component: IntArray) -> dict[tuple[str, str], IntArra
     return sides
 
 
-def _reasons(record: Record, component: IntArray) -> dict[int, str]:
-    """Component -> the first reason why it cannot go."""
+def _scopes(record: Record, component: IntArray) -> dict[int, str]:
+    """Component -> the module that attends by it, where one module does so with nothing else."""
+    found: dict[int, str] = {}
+    for scope, labels in record.heads:
+        for one in np.unique(component[labels[labels >= 0].numpy()]).tolist():
+            found.setdefault(one, scope)
+    return found
+
+
+def _name(root: str, components: list[int], scopes: Mapping[int, str]) -> str:
+    """A group's name: its first producer, of heads the module that attends by them alone."""
+    [scope, *others] = {scopes.get(one, "") for one in components}
+    shared = len([one for one, by in scopes.items() if by == scope]) > len(components)
+    return root if others or not scope or shared else scope
+
+
+def _reasons(listed: Sequence[tuple[Tensor, str]], component: IntArray) -> dict[int, str]:
+    """Component -> the first of the reasons that are listed."""
     reasons: dict[int, str] = {}
-    for labels, reason in record.fixed:
+    for labels, reason in listed:
         for one in np.unique(component[labels.numpy()]).tolist():
             reasons.setdefault(one, reason)
     return reasons
@@ -169,11 +197,14 @@ def _features(owners: IntArray, rank: Mapping[int, int]) -> IntArray | None:
 
 
 def _bare(name: str, owners: IntArray, rank: Mapping[int, int]) -> BareParameter | None:
-    """The axis of a bare parameter along which its channels lie."""
+    """The axis of a bare parameter along which its channels lie; what nothing reads may differ."""
+    alone = ~np.isin(owners, list(rank)) & (np.bincount(owners.ravel())[owners] == 1)
     for axis in range(owners.ndim):
         across = np.moveaxis(owners, axis, 0).reshape(owners.shape[axis], -1)
-        if (across == across[:, :1]).all():
-            features = _features(across[:, 0], rank)
+        unread = np.moveaxis(alone, axis, 0).reshape(owners.shape[axis], -1)
+        first = across[np.arange(len(across)), unread.argmin(1)][:, None]
+        if ((across == first) | unread).all():
+            features = _features(first[:, 0], rank)
             return None if features is None else BareParameter(name, axis, features)
     return None
 

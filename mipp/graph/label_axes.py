@@ -35,6 +35,15 @@ def _varies(labels: Labels, axis: int) -> bool:
     return bool(((labels != most) & (labels != NONE)).any())
 
 
+def compact(labels: Labels) -> Labels:
+    """Labels without the axes along which they are the same."""
+    varying = varying_axes(labels)
+    for axis in range(labels.ndim):
+        if axis not in varying:
+            labels = labels.amax(axis, keepdim=True)  # of equal ones, and of padding
+    return labels.reshape([labels.shape[axis] for axis in varying])
+
+
 def on_cpu(value: Any) -> Any:
     """The same nested value with its tensors where labels are."""
     if isinstance(value, Tensor):

@@ -19,8 +19,18 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mipp.graph import module_rules, operation_rules
-from mipp.graph.operations import AXES_OF, JOINS, KEEPS, MEANS, MOVES, NORMALISES, POINTWISE
+from mipp.graph import module_rules, operation_rules, product_rules
+from mipp.graph.operations import (
+    ATTENTION,
+    AXES_OF,
+    JOINS,
+    KEEPS,
+    MEANS,
+    MOVES,
+    NORMALISES,
+    POINTWISE,
+    PRODUCTS,
+)
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -141,8 +151,12 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             pass
         elif name in AXES_OF:
             operation_rules.pool(tracker, args[0], output, AXES_OF[name])
-        elif name in NORMALISES and tracker.is_constant(args[0], args[1]):
-            tracker.put(output, tracker.labels_of(args[0]))
+        elif name in NORMALISES and operation_rules.scale(tracker, args[0], args[1], output):
+            pass
+        elif name in PRODUCTS:
+            product_rules.multiply(tracker, args, PRODUCTS[name], output)
+        elif name.startswith(ATTENTION):
+            product_rules.attend(tracker, args, kwargs, output)
         elif name in POINTWISE or _pointwise(name):
             operation_rules.combine(tracker, operands, output)
         else:

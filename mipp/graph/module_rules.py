@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mipp.graph.label_axes import along
+from mipp.graph import operation_rules
+from mipp.graph.label_axes import along, varying_axes
 from mipp.graph.record import Labels, Touch
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -18,9 +19,15 @@ def follow_operator(tracker: Tracker, name: str, operands: list[Tensor], output:
     first = 1 if name == "addmm" else 0
     others = [tensor for i, tensor in enumerate(operands) if i != first]
     place = tracker.worker(name, others) if len(operands) > first else None
-    if place is None or any(tracker.labels_of(tensor) is not None for tensor in others):
+    if place is None:
+        return False
+    labelled = [tensor for tensor in others if tracker.labels_of(tensor) is not None]
+    made = tensors_in(output)[0]
+    if any(tensor.shape != made.shape[-1:] for tensor in labelled):
         return False
     follow_layer(tracker, place, operands[first], output)
+    for bias in labelled:  # one of another module, or made of several
+        operation_rules.combine(tracker, [made, bias], made)
     return True
 
 
@@ -53,6 +60,9 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     if labels is None:
         tracker.put(made, None)
         return
+    if layer.couples and _is_divided(tracker, labels, layer.inputs.axis):
+        tracker.put(made, operation_rules.normalise(tracker, labels, layer.inputs.axis))
+        return
     read = tracker.read(x, layer.inputs.axis)
     if read is None or (layer.couples and bool((read < 0).any())):
         tracker.fix([x], made, layer.kind)
@@ -63,6 +73,16 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     tracker.record.passengers.append(Touch(place.name, read.numpy()))
     same = made.shape == labels.shape
     tracker.put(made, labels if same else along(read, layer.outputs.axis, made))
+
+
+def _is_divided(tracker: Tracker, labels: Labels, axis: int) -> bool:
+    """Whether a norm runs over one of several axes that one layer's outputs are laid out in."""
+    varying = varying_axes(labels)
+    if len(varying) < 2 or axis % labels.ndim not in varying:
+        return False
+    ranges = [(touch.labels[0], touch.labels[-1]) for touch in tracker.record.producers]
+    low, high = int(labels[labels >= 0].min()), int(labels.max())
+    return any(first <= low and high <= last for first, last in ranges)
 
 
 def _regroup(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:

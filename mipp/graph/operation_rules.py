@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mipp.graph.label_axes import constant, on_cpu, varying_axes
-from mipp.graph.operations import VIEWS, WIDTHS
-from mipp.graph.record import NONE, Labels, Uncovered
+from mipp.graph.label_axes import compact, constant, on_cpu, varying_axes
+from mipp.graph.operations import SPLITS, VIEWS, WIDTHS
+from mipp.graph.record import NONE, Labels, Layout, Uncovered
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
 
@@ -28,11 +28,9 @@ def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> No
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout")}
     moved = _on_labels(func, labels.contiguous(), *on_cpu(args[1:]), **on_cpu(kwargs))
     if name in VIEWS:
-        varying = varying_axes(moved)
-        if len(varying) > len(varying_axes(labels)):  # its sizes may not follow a cut
-            tracker.record.fix(labels, f"{tracker.where(name)} splits its channels")
-        elif len(varying) == 1:
-            _note_sizes(tracker, moved, varying[0])
+        _note_view(tracker, labels, moved)
+    elif name in SPLITS or name == "slice":
+        _note_parts(tracker, labels, tensors_in(moved))
     for tensor, label in zip(tensors_in(output), tensors_in(moved), strict=True):
         if label.numel() != tensor.numel():
             raise Uncovered
@@ -74,20 +72,22 @@ def keep(tracker: Tracker, args: Any, output: Any) -> None:
 def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
     """A mean, maximum or the like, if no axis that it runs along tells labels apart."""
     dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if isinstance(dims, (float, Tensor)):
-        return False
     if len(args) > 2 and isinstance(args[2], (list, tuple)):  # norm(x, p, dims)
         dims = args[2]
+    if isinstance(dims, (float, Tensor)):
+        return False
     x = args[0]
     dims = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
     if not all(isinstance(d, int) and d < x.ndim for d in dims):
         raise Uncovered
     dims = [d % x.ndim for d in dims] or list(range(x.ndim))
     labels = tracker.labels_of(x)
-    if labels is None or not all(tracker.is_constant(x, d) for d in dims):
+    if labels is None:
+        return False
+    if not set(varying_axes(labels)) - set(dims) and not all(constant(labels, d) for d in dims):
         return False
     for d in dims:
-        labels = labels.narrow(d, 0, 1)
+        labels = normalise(tracker, labels, d).narrow(d, 0, 1)
     for tensor in tensors_in(output):
         if tensor.numel() != labels.numel():
             raise Uncovered
@@ -95,14 +95,32 @@ def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
     return True
 
 
+def scale(tracker: Tracker, x: Tensor, axis: int, output: Tensor) -> bool:
+    """A softmax, if it does not run over the one axis of channels."""
+    labels = tracker.labelled(x)
+    if varying_axes(labels) == [axis % x.ndim]:
+        return False
+    tracker.put(output, normalise(tracker, labels, axis))
+    return True
+
+
+def normalise(tracker: Tracker, labels: Labels, axis: int) -> Labels:
+    """A softmax, a norm or the like over an axis: what else than it tells apart stays apart."""
+    if constant(labels, axis):
+        return labels
+    reason = f"{tracker.where()} computes one value of all of its channels"
+    return tracker.record.join(labels, axis, reason).expand(labels.shape)
+
+
 def pool(tracker: Tracker, x: Tensor, output: Any, axes: int) -> None:
     """Pooling and resampling over the last axes."""
-    if not all(tracker.is_constant(x, -axis) for axis in range(1, axes + 1)):
+    labels = tracker.labelled(x)
+    over = [x.ndim - axis for axis in range(1, axes + 1)]
+    if not set(varying_axes(labels)) - set(over) and not all(constant(labels, a) for a in over):
         tracker.fix([x], output, "pooling")
         return
-    labels = tracker.labelled(x)
-    for axis in range(1, axes + 1):
-        labels = labels.narrow(-axis, 0, 1)
+    for axis in over:
+        labels = normalise(tracker, labels, axis).narrow(axis, 0, 1)
     pooled = tensors_in(output)[0]
     if pooled.shape[:-axes] != x.shape[:-axes]:
         raise Uncovered
@@ -160,6 +178,35 @@ def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
         return False
     own = holder.layer.outputs.tensors
     return any(getattr(holder.layer.module, name) is tensor for name in own)
+
+
+def _note_view(tracker: Tracker, labels: Labels, moved: Labels) -> None:
+    """A view that makes one axis of channels two, or one of two."""
+    before, after = len(varying_axes(labels)), varying_axes(moved)
+    if len(after) == 1:
+        _note_sizes(tracker, moved, after[0])
+    if len(after) != before:
+        _note_layout(tracker, compact(moved), divides=len(after) > before)
+
+
+def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:
+    """Equal parts of the one axis of channels; slices of it, until they make up the whole."""
+    own = compact(labels)
+    parts = [compact(part) for part in parts]
+    if own.ndim != 1 or any(part.ndim != 1 or len(part) != len(parts[0]) for part in parts):
+        return
+    if len(parts) == 1:
+        name = tracker.scope[-1].name if tracker.scope else ""
+        others = tracker.record.slices.setdefault((name, int(own[0]), len(own)), [])
+        others.append(parts[0])
+        parts = others
+    if torch.equal(torch.cat(sorted(parts, key=lambda part: int(part[0]))), own.sort().values):
+        _note_layout(tracker, torch.stack(parts), divides=True)
+
+
+def _note_layout(tracker: Tracker, labels: Labels, *, divides: bool) -> None:
+    module = tracker.scope[-1].name if tracker.scope else ""
+    tracker.record.layouts.append(Layout(module, labels, divides))
 
 
 def _note_sizes(tracker: Tracker, moved: Labels, axis: int) -> None:

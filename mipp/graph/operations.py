@@ -10,8 +10,10 @@ MOVES = {
     "gather", "diagonal", "rot90", "movedim", "_reshape_alias", "native_channel_shuffle",
 }  # fmt: skip
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias"}
+SPLITS = {"split", "split_with_sizes", "chunk"}
 JOINS = {"cat", "stack"}
-KEEPS = {"_to_copy", "dropout", "native_dropout", "bernoulli", "_conj"}
+KEEPS = {"_to_copy", "dropout", "native_dropout", "bernoulli", "_conj", "zeros_like", "ones_like",
+         "full_like", "empty_like", "rand_like", "randn_like"}  # fmt: skip
 MEANS = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "norm", "linalg_vector_norm",
          "prod", "logsumexp"}  # fmt: skip
 # Pooling, padding and resampling, by the number of last axes that they run over.
@@ -35,6 +37,8 @@ POOLED_AXES = {
     },
 }  # fmt: skip
 AXES_OF = {name: axes for axes, names in POOLED_AXES.items() for name in names}
+PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}  # operands before the two factors
+ATTENTION = "_scaled_dot_product"  # how operators begin that do all of it
 NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
 # Attributes of a module from which its forward may read the size of a stream.
 WIDTHS = ("channels", "d_model", "dim", "embed_dim", "features", "hidden_dim", "hidden_size",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,9 @@ TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
 
+Fault = Callable[[Mapping[str, ChannelGroup]], str | None]
+
+
 def find_unsound(
     model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs
 ) -> dict[str, str]:
@@ -37,20 +39,46 @@ def find_unsound(
     channels zero at the input of every consumer and each layer-norm's statistics taken over the
     other channels only. Tried on random weights and input.
     """
-    generator = torch.Generator().manual_seed(0)
-    trial = copy.deepcopy(model).double().cpu()
-    _shake(trial, generator)
-    inputs = each(example, lambda tensor: _random_like(tensor, generator))
-    found = _breaking(trial, groups, inputs)
+    probe = Probe(model, example)
+    fault = fails_on_shapes(probe.model, probe.inputs)
+    found = _apart(groups, fault) if fault is not None else {}
     left = {name: group for name, group in groups.items() if name not in found}
-    faulty = _apart(left, partial(_first_fault, trial, inputs=inputs))
+    faulty = _apart(left, probe.first_fault)
     if not found and not faulty:
         return {}
     found |= faulty
     sound = {name: group for name, group in groups.items() if name not in found}
-    if sound and _first_fault(trial, sound, inputs) is not None:
-        found |= _clashing(trial, sound, inputs)
+    if sound and probe.first_fault(sound) is not None:
+        found |= _clashing(probe, sound)
     return found
+
+
+class Probe:
+    """A copy of a network on the CPU, in double precision, with random weights and input."""
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.model = copy.deepcopy(model).double().cpu()
+        _shake(self.model, generator)
+        self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
+
+    def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> str | None:
+        """What is wrong with a random cut of half of the channels; None if nothing is."""
+        generator = np.random.default_rng(seed)
+        dropped = {
+            name: np.sort(generator.permutation(group.width)[: group.width // 2])
+            for name, group in groups.items()
+        }
+        return _fault(self.model, groups, dropped, self.inputs)
+
+    def first_fault(self, groups: Mapping[str, ChannelGroup]) -> str | None:
+        """That of several cuts: one alone could share the symmetry of a faulty operation."""
+        faults = (self.fault(groups, seed) for seed in range(TRIALS))
+        return next((fault for fault in faults if fault is not None), None)
+
+    def apart(self, groups: Mapping[str, ChannelGroup]) -> dict[str, str]:
+        """Groups that are wrong alone, with what is wrong with them."""
+        return _apart(groups, self.fault)
 
 
 def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
@@ -60,13 +88,15 @@ def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=torch.float64)
 
 
-def _breaking(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
-) -> dict[str, str]:
-    """Groups without which forward fails: shapes alone tell, which costs next to nothing."""
-    shapes, given = copy.deepcopy(model).to("meta"), each(inputs, lambda x: x.to("meta"))
+def fails_on_shapes(model: nn.Module, inputs: Inputs) -> Fault | None:
+    """What fails in forward when half of the channels of groups go: shapes alone tell.
 
-    def fails(some: Mapping[str, ChannelGroup]) -> str | None:
+    It costs next to nothing. None for a network that looks at its values, which does not run so.
+    """
+    shapes = copy.deepcopy(model).to("meta")
+    given = each(inputs, lambda x: x.to("meta").expand(2, *x.shape[1:]))
+
+    def fault(some: Mapping[str, ChannelGroup]) -> str | None:
         dropped = {name: np.arange(group.width // 2) for name, group in some.items()}
         try:
             cut = cut_channels(shapes, some, dropped)
@@ -76,14 +106,10 @@ def _breaking(
             return _cutting_fails(error)
         return None
 
-    # A network that looks at its values does not run on shapes; then nothing is known yet.
-    return {} if fails({}) else _apart(groups, fails)
+    return None if fault({}) else fault
 
 
-def _apart(
-    groups: Mapping[str, ChannelGroup],
-    fault_of: Callable[[Mapping[str, ChannelGroup]], str | None],
-) -> dict[str, str]:
+def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, str]:
     """Groups that are wrong alone, found by halving: a half without a fault is tried only once."""
     fault = fault_of(groups) if groups else None
     if fault is None:
@@ -95,35 +121,17 @@ def _apart(
     return {name: why for half in halves for name, why in _apart(half, fault_of).items()}
 
 
-def _clashing(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
-) -> dict[str, str]:
+def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, str]:
     """Groups that are right alone but not beside those before them."""
     kept: dict[str, ChannelGroup] = {}
     found = {}
     for name, group in groups.items():
-        fault = _first_fault(model, kept | {name: group}, inputs)
+        fault = probe.first_fault(kept | {name: group})
         if fault is None:
             kept[name] = group
         else:
             found[name] = f"beside other groups, {fault}"
     return found
-
-
-def _first_fault(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], inputs: Inputs
-) -> str | None:
-    """A fault of some random cut: one cut alone could share the symmetry of a faulty operation."""
-    for seed in range(TRIALS):
-        generator = np.random.default_rng(seed)
-        dropped = {
-            name: np.sort(generator.permutation(group.width)[: group.width // 2])
-            for name, group in groups.items()
-        }
-        fault = _fault(model, groups, dropped, inputs)
-        if fault is not None:
-            return fault
-    return None
 
 
 def _shake(model: nn.Module, generator: torch.Generator) -> None:

@@ -28,6 +28,24 @@ class Touch:
     labels: np.ndarray[Any, np.dtype[np.int64]]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Channels as a view, a split or slices lay them out, an axis for each that tells them apart.
+
+    (heads, features of a head)     what `x.view(n, t, heads, size)` makes of a linear's outputs
+    (parts, features of a part)     the halves of `x.chunk(2, 1)`
+    """
+
+    module: str  # that was running
+    labels: Labels
+    divides: bool  # it makes several axes of one
+
+    @property
+    def sizes(self) -> set[int]:
+        """Numbers that forward may have read to lay the channels out so."""
+        return {*self.labels.shape, self.labels.numel()}
+
+
 @dataclass
 class Record:
     """All that a forward pass showed about labels."""
@@ -37,8 +55,12 @@ class Record:
     consumers: list[Touch] = field(default_factory=list)
     parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
     sizes: dict[tuple[str, str], list[Labels]] = field(default_factory=dict)  # module, attribute
+    layouts: list[Layout] = field(default_factory=list)
+    slices: dict[tuple[str, int, int], list[Labels]] = field(default_factory=dict)  # of one axis
+    heads: list[tuple[str, Labels]] = field(default_factory=list)  # module, what it attends by
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    joined: list[tuple[Tensor, str]] = field(default_factory=list)  # why it may be a single unit
     outputs: Outputs = field(default_factory=Outputs)
     count: int = 0
 
@@ -54,6 +76,21 @@ class Record:
             found = torch.unique(labels[labels >= 0])
             if len(found):
                 self.fixed.append((found, reason))
+
+    def join(self, labels: Labels, axis: int, reason: str) -> Labels:
+        """All along an axis can only go together; one of each, (..., 1, ...)."""
+        first = labels.amax(axis, keepdim=True)  # `NONE` is less than any label
+        self.couple(first.expand(labels.shape), labels)
+        self.joined.append((torch.unique(first[first >= 0]), reason))
+        return first
+
+    def is_bare(self, labels: Labels) -> bool:
+        """Whether all of these are elements of bare parameters."""
+        held = labels[labels >= 0]
+        inside = torch.zeros(held.shape, dtype=torch.bool)
+        for own in self.parameters.values():
+            inside |= (held >= own.min()) & (held <= own.max())
+        return bool(inside.all())
 
     def couple(self, first: Labels, second: Labels) -> None:
         """Labels at the same place can only go together."""
