@@ -190,17 +190,18 @@ def _note_view(tracker: Tracker, labels: Labels, moved: Labels) -> None:
 
 
 def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:
-    """Equal parts of the one axis of channels; slices of it, until they make up the whole."""
+    """Equal parts of the one axis of channels; slices of it, once they make up the whole."""
     own = compact(labels)
     parts = [compact(part) for part in parts]
-    if own.ndim != 1 or any(part.ndim != 1 or len(part) != len(parts[0]) for part in parts):
+    if own.ndim != 1 or any(part.shape != parts[0].shape for part in parts):
         return
     if len(parts) == 1:
         name = tracker.scope[-1].name if tracker.scope else ""
-        others = tracker.record.slices.setdefault((name, int(own[0]), len(own)), [])
-        others.append(parts[0])
-        parts = others
-    if torch.equal(torch.cat(sorted(parts, key=lambda part: int(part[0]))), own.sort().values):
+        slices = tracker.record.slices.setdefault((name, int(own[0]), len(own)), {})
+        slices[int(parts[0].min())] = parts[0]
+        parts = [slices[start] for start in sorted(slices)]
+    equal = all(part.shape == parts[0].shape for part in parts)
+    if len(parts) > 1 and equal and torch.equal(torch.cat(parts), own):
         _note_layout(tracker, torch.stack(parts), divides=True)
 
 

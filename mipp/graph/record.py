@@ -40,11 +40,6 @@ class Layout:
     labels: Labels
     divides: bool  # it makes several axes of one
 
-    @property
-    def sizes(self) -> set[int]:
-        """Numbers that forward may have read to lay the channels out so."""
-        return {*self.labels.shape, self.labels.numel()}
-
 
 @dataclass
 class Record:
@@ -56,7 +51,8 @@ class Record:
     parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
     sizes: dict[tuple[str, str], list[Labels]] = field(default_factory=dict)  # module, attribute
     layouts: list[Layout] = field(default_factory=list)
-    slices: dict[tuple[str, int, int], list[Labels]] = field(default_factory=dict)  # of one axis
+    # of one axis of channels: module, first label and length -> slices by their least label
+    slices: dict[tuple[str, int, int], dict[int, Labels]] = field(default_factory=dict)
     heads: list[tuple[str, Labels]] = field(default_factory=list)  # module, what it attends by
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
