@@ -147,10 +147,10 @@ def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeyp
     run_shard(workdir, params, 0)
     written = []
 
-    def killed(workdir, file, rows):
+    def killed(file, rows):
         if written:
             raise KeyboardInterrupt
-        written.append(write(workdir, file, rows))
+        written.append(write(file, rows))
 
     write = shards._write
     with monkeypatch.context() as patched:

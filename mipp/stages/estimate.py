@@ -25,13 +25,12 @@ from mipp.information.protocols import Information, PairInformation, SampledInfo
 from mipp.progress import track
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
-from mipp.stages.parts import folder_of_parts, forget_parts, note_attempt
+from mipp.stages.parts import Parts
 from mipp.stages.values import estimator_settings
-from mipp.storage import fetch_file, fetch_stage, keep_file, location_of
-from mipp.whole_files import written_whole
+from mipp.storage import fetch_stage, location_of
 from mipp.workdir import TIMING
 
-SECONDS = ".seconds"
+STATE, SECONDS = ".safetensors", ".seconds"  # of a pair
 
 
 def pairs_to_estimate(workdir: Path) -> list[str]:
@@ -56,22 +55,19 @@ def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     """
     for stage in ("train", "extract"):
         fetch_stage(workdir, stage)
-    part = folder_of_parts(workdir, "estimate", key) / f"{pair}.safetensors"
-    if fetch_file(workdir, part.relative_to(workdir)):
+    parts, name = Parts(workdir, "estimate", key), f"{pair}{STATE}"
+    if parts.find(name):
         return
-    part.parent.mkdir(parents=True, exist_ok=True)
-    note_attempt(part)
+    parts.note_attempt(name)
     started = time.perf_counter()
     device = resolve_device(params.compute.device)
     data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
     settings = estimator_settings(params)
     state = estimator_of(settings)[1].prepare(data, settings, params.seed)
-    seconds = part.with_suffix(SECONDS)
-    with written_whole(part) as partial:
-        save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, partial)
-        seconds.write_text(str(time.perf_counter() - started))
-    for kept in (seconds, part):
-        keep_file(workdir, kept.relative_to(workdir))
+    with parts.making(f"{pair}{SECONDS}") as file:
+        file.write_text(str(time.perf_counter() - started))
+    with parts.making(name) as file:
+        save_file({n: t.cpu().contiguous() for n, t in state.tensors().items()}, file)
 
 
 def pair_data(
@@ -96,21 +92,22 @@ def gather_estimates(context: Context) -> None:
     """Estimate the pairs that no worker has, and move all states into the stage folder."""
     params, workdir = context.params, context.workdir
     pairs = pairs_to_estimate(workdir)
-    folder = folder_of_parts(workdir, "estimate", context.key)
-    for name in (f"{pair}{SECONDS}" for pair in pairs):
-        fetch_file(workdir, (folder / name).relative_to(workdir))
-    elsewhere = sum(float(file.read_text()) for file in folder.glob(f"*{SECONDS}"))
+    parts = Parts(workdir, "estimate", context.key)
+    done = [file for pair in pairs if (file := parts.find(f"{pair}{SECONDS}"))]
+    elsewhere = sum(float(file.read_text()) for file in done)
     compute = params.compute
     workers = compute.workers if compute.runner == "threads" else 1
     sharing = 1 if compute.runner == "serial" else compute.workers  # as on a cluster's workers
     with divided_threads(sharing), ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda pair: estimate_pair(workdir, params, context.key, pair), pairs)
-        for _ in track(done, total=len(pairs), label="estimate"):
+        states = pool.map(lambda pair: estimate_pair(workdir, params, context.key, pair), pairs)
+        for _ in track(states, total=len(pairs), label="estimate"):
             pass
     for pair in pairs:
-        shutil.copyfile(folder / f"{pair}.safetensors", context.out / f"{pair}.safetensors")
+        state = parts.find(f"{pair}{STATE}")
+        assert state is not None
+        shutil.copyfile(state, context.out / state.name)
     (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
-    forget_parts(workdir, "estimate")
+    parts.forget()
 
 
 def load_information(workdir: Path, params: Params, tested: bool) -> Information:

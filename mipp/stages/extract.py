@@ -15,7 +15,7 @@ from mipp.data import DataSplits
 from mipp.information.moments import MomentSums
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
-from mipp.stages.parts import forget_parts
+from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.stages.shards import extract_shard, rows_of_shards, seconds_of_shards
 from mipp.workdir import TIMING
@@ -40,7 +40,7 @@ def extract_activations(context: Context) -> None:
     else:
         rows = calibration_rows(found, range(count_batches(params.extract, found.images)))
     _write(context, found, rows)
-    forget_parts(workdir, "extract")
+    Parts(workdir, "extract", key).forget()
 
 
 def _write(context: Context, found: Calibration, rows: Iterable[Rows]) -> None:

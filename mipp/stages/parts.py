@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from mipp.storage import forget
+from mipp.storage import fetch_file, forget, keep_file
+from mipp.whole_files import written_whole
 
 ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the part
 
 
-def folder_of_parts(workdir: Path, stage: str, key: str) -> Path:
-    """Folder of the parts of a stage that has this key."""
-    return workdir / f"{_prefix(stage)}{key[:16]}"
+@dataclass(frozen=True)
+class Parts:
+    """Files of the parts of a stage that has this key, here or where the work directory is kept."""
 
+    workdir: Path
+    stage: str
+    key: str
 
-def note_attempt(part: Path) -> None:
-    """Leave a line beside a part that says who works on it: machine and process."""
-    with part.with_suffix(ATTEMPTS).open("a") as file:
-        file.write(f"{platform.node()} {os.getpid()}\n")
+    def find(self, name: str) -> Path | None:
+        """A file, brought here if it was made elsewhere; None while nobody has made it."""
+        return self._place(name) if fetch_file(self.workdir, self._within(name)) else None
 
+    @contextlib.contextmanager
+    def making(self, name: str) -> Iterator[Path]:
+        """A place for a file, which is there for everybody once the block ends."""
+        with written_whole(self._place(name)) as partial:
+            yield partial
+        keep_file(self.workdir, self._within(name))
 
-def forget_parts(workdir: Path, stage: str) -> None:
-    """Remove all parts of a stage, those of other parameters too."""
-    forget(workdir, _prefix(stage))
+    def note_attempt(self, name: str) -> None:
+        """Leave a line beside a part that says who works on it: machine and process."""
+        note = self._place(name).with_suffix(ATTEMPTS)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with note.open("a") as file:
+            file.write(f"{platform.node()} {os.getpid()}\n")
 
+    def forget(self) -> None:
+        """Remove all parts of the stage, those of other keys too."""
+        forget(self.workdir, self._prefix())
 
-def _prefix(stage: str) -> str:
-    return f".{stage}.parts-"
+    def _prefix(self) -> str:
+        return f".{self.stage}.parts-"
+
+    def _within(self, name: str) -> Path:
+        return Path(f"{self._prefix()}{self.key[:16]}", name)
+
+    def _place(self, name: str) -> Path:
+        return self.workdir / self._within(name)

@@ -22,11 +22,11 @@ from mipp.activations.capture import Rows
 from mipp.config import WRITTEN, ExtractConfig, Params
 from mipp.errors import ConfigError, as_written
 from mipp.progress import track
-from mipp.stages.parts import folder_of_parts, note_attempt
+from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
-from mipp.storage import fetch_file, fetch_stage, keep_file
-from mipp.whole_files import write_whole, written_whole
+from mipp.storage import fetch_stage
 
+ROWS = ".safetensors"  # of a batch
 DONE = "done.json"  # the last file of a shard to be written
 _ALONE = threading.RLock()  # for what changes torch as other threads of the process see it
 
@@ -66,63 +66,55 @@ def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     key : of the stage that the shard is a part of.
     """
     fetch_stage(workdir, "train")
-    folder = _folder(workdir, params, key, shard)
-    if fetch_file(workdir, (folder / DONE).relative_to(workdir)):
+    parts, name = Parts(workdir, "extract", key), _name(params.extract, shard)
+    if parts.find(f"{name}/{DONE}"):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    note_attempt(folder)
+    parts.note_attempt(name)
     started = time.perf_counter()
     with _ALONE:  # first weights are drawn from torch's one generator
         found = load_calibration(workdir, params)
     batches = batches_of(params.extract, found.images, shard)
     for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
-        _write(workdir, _file(folder, number), rows)
-    text = json.dumps({"batches": len(batches), "seconds": time.perf_counter() - started})
-    write_whole(folder / DONE, text)
-    keep_file(workdir, (folder / DONE).relative_to(workdir))
+        with parts.making(f"{name}/{number}{ROWS}") as file:
+            _write(file, rows)
+    with parts.making(f"{name}/{DONE}") as file:
+        seconds = time.perf_counter() - started
+        file.write_text(json.dumps({"batches": len(batches), "seconds": seconds}))
 
 
 def seconds_of_shards(workdir: Path, params: Params, key: str) -> float:
     """Seconds that the shards took which are done already, wherever that was."""
-    seconds = 0.0
-    for shard in range(params.extract.shards):
-        done = _folder(workdir, params, key, shard) / DONE
-        if fetch_file(workdir, done.relative_to(workdir)):
-            seconds += json.loads(done.read_text())["seconds"]
-    return seconds
+    parts, shards = Parts(workdir, "extract", key), range(params.extract.shards)
+    found = [parts.find(f"{_name(params.extract, shard)}/{DONE}") for shard in shards]
+    return sum(float(json.loads(done.read_text())["seconds"]) for done in found if done)
 
 
 def rows_of_shards(workdir: Path, params: Params, key: str, found: Calibration) -> Iterator[Rows]:
     """Rows of all shards, batch by batch in order, on the device; they have to be done."""
-    files = [
-        _file(_folder(workdir, params, key, shard), number)
+    parts = Parts(workdir, "extract", key)
+    names = [
+        f"{_name(params.extract, shard)}/{number}{ROWS}"
         for shard in range(params.extract.shards)
         for number in batches_of(params.extract, found.images, shard)
     ]
-    for file in track(files, total=len(files), label="merge"):
-        fetch_file(workdir, file.relative_to(workdir))
+    for name in track(names, total=len(names), label="merge"):
+        file = parts.find(name)
+        assert file is not None, name
         yield _read(file, found.device)
 
 
-def _folder(workdir: Path, params: Params, key: str, shard: int) -> Path:
-    parts = folder_of_parts(workdir, "extract", key)
-    return parts / f"{shard}-of-{params.extract.shards}"
+def _name(config: ExtractConfig, shard: int) -> str:
+    return f"{shard}-of-{config.shards}"
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number}.safetensors"
-
-
-def _write(workdir: Path, file: Path, rows: Rows) -> None:
-    """A batch's file, which appears complete; the order of the pairs is in its header."""
+def _write(file: Path, rows: Rows) -> None:
+    """A batch's file; the order of the pairs is in its header."""
     tensors = {
         f"{pair}/{side}": np.ascontiguousarray(values.cpu().numpy())
         for pair, sides in rows.items()
         for side, values in zip("xy", sides, strict=True)
     }
-    with written_whole(file) as partial:
-        save_file(tensors, partial, metadata={"pairs": json.dumps(list(rows))})
-    keep_file(workdir, file.relative_to(workdir))
+    save_file(tensors, file, metadata={"pairs": json.dumps(list(rows))})
 
 
 def _read(file: Path, device: torch.device) -> Rows:
