@@ -23,9 +23,9 @@ class Member:
 
 @dataclass(frozen=True)
 class BareParameter:
-    """A parameter that no layer owns, such as a scale per channel, cut along one axis."""
+    """A parameter or buffer that no layer owns, such as a scale per channel, cut along one axis."""
 
-    module: str  # the parameter's full name
+    module: str  # its full name
     axis: int
     features: IntArray  # (width, block)
 

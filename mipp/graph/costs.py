@@ -44,9 +44,12 @@ def count_costs(
 
 
 def _bare_costs(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> Iterator[LayerCost]:
+    parameters = dict(model.named_parameters())
     for group in groups.values():
         for bare in group.parameters:
-            shape = model.get_parameter(bare.module).shape
+            if bare.module not in parameters:  # a buffer
+                continue
+            shape = parameters[bare.module].shape
             outputs = shape[bare.axis]
             yield LayerCost(
                 module=bare.module,

@@ -47,8 +47,9 @@ def cut_channels(
         layer_at(cut, name).cut("outputs", np.concatenate(gone))
     for (name, axis), gone in slices.items():
         owner, _, key = name.rpartition(".")
-        kept = np.setdiff1d(np.arange(cut.get_parameter(name).shape[axis]), np.concatenate(gone))
-        keep_indices(cut.get_submodule(owner), key, kept, axis)
+        holder = cut.get_submodule(owner)
+        kept = np.setdiff1d(np.arange(getattr(holder, key).shape[axis]), np.concatenate(gone))
+        keep_indices(holder, key, kept, axis)
     for (name, attribute), features in shrunk.items():
         module = cut.get_submodule(name)
         setattr(module, attribute, getattr(module, attribute) - features)

@@ -30,6 +30,7 @@ from mipp.graph.operations import (
     NORMALISES,
     POINTWISE,
     PRODUCTS,
+    SAMPLES,
 )
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
@@ -150,7 +151,13 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif name in MEANS and operation_rules.reduce(tracker, args, kwargs, output):
             pass
         elif name in AXES_OF:
-            operation_rules.pool(tracker, args[0], output, AXES_OF[name])
+            operation_rules.pool(tracker, args, output, AXES_OF[name])
+        elif name in SAMPLES:
+            operation_rules.sample(tracker, operands, output, name)
+        elif name in ("im2col", "col2im"):
+            operation_rules.fold(tracker, args[0], output)
+        elif name == "glu":
+            operation_rules.halve(tracker, *args, **kwargs, output=output)
         elif name in NORMALISES and operation_rules.scale(tracker, args[0], args[1], output):
             pass
         elif name in PRODUCTS:

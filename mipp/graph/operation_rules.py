@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mipp.graph.label_axes import compact, constant, on_cpu, varying_axes
+from mipp.graph.label_axes import along, compact, constant, on_cpu, varying_axes
 from mipp.graph.operations import SPLITS, VIEWS, WIDTHS
 from mipp.graph.record import NONE, Labels, Layout, Uncovered
 from mipp.graph.tracker import Tracker
@@ -112,19 +112,56 @@ def normalise(tracker: Tracker, labels: Labels, axis: int) -> Labels:
     return tracker.record.join(labels, axis, reason).expand(labels.shape)
 
 
-def pool(tracker: Tracker, x: Tensor, output: Any, axes: int) -> None:
-    """Pooling and resampling over the last axes."""
+def pool(tracker: Tracker, args: Any, output: Any, axes: int) -> None:
+    """Pooling and resampling over the last axes, or back to the places that pooling noted."""
+    x = args[0]
     labels = tracker.labelled(x)
+    if len(args) > 1 and tracker.labels_of(args[1]) is not None:
+        labels = _couple(tracker, [labels, tracker.labelled(args[1])], set(), x.shape)
     over = [x.ndim - axis for axis in range(1, axes + 1)]
     if not set(varying_axes(labels)) - set(over) and not all(constant(labels, a) for a in over):
         tracker.fix([x], output, "pooling")
         return
     for axis in over:
         labels = normalise(tracker, labels, axis).narrow(axis, 0, 1)
-    pooled = tensors_in(output)[0]
-    if pooled.shape[:-axes] != x.shape[:-axes]:
+    for tensor in tensors_in(output):
+        if tensor.shape[:-axes] != x.shape[:-axes]:
+            raise Uncovered
+        tracker.put(tensor, labels.expand(tensor.shape))
+
+
+def sample(tracker: Tracker, operands: list[Tensor], output: Any, name: str) -> None:
+    """Maps read at places that other operands give: channels stay, the places cannot be cut."""
+    x, *places = operands
+    for tensor in places:
+        tracker.record.fix(tracker.labels_of(tensor), f"{tracker.where(name)} reads places from it")
+    made = tensors_in(output)[0]
+    labels = tracker.read(x, 1)
+    if labels is None or made.shape[1] != x.shape[1]:
+        tracker.fix([x], output, name)
+    else:
+        tracker.put(made, along(labels, 1, made))
+
+
+def fold(tracker: Tracker, x: Tensor, output: Tensor) -> None:
+    """Patches of maps laid out as channels, or put back: those of a channel are its own."""
+    batched = {x.ndim, output.ndim} == {3, 4}
+    labels = tracker.read(x, 1) if batched else None
+    if labels is None:
         raise Uncovered
-    tracker.put(pooled, labels.expand(pooled.shape))
+    before, after = x.shape[1], output.shape[1]
+    if after > before:
+        labels = labels.repeat_interleave(after // before)
+    else:
+        columns = list(labels.view(after, -1).unbind(1))
+        labels = _couple(tracker, columns, set(), torch.Size([after]))
+    tracker.put(output, along(labels, 1, output))
+
+
+def halve(tracker: Tracker, x: Tensor, dim: int = -1, *, output: Tensor) -> None:
+    """A half gates the other: index j of both is one channel."""
+    halves = list(tracker.labelled(x).chunk(2, dim))
+    tracker.put(output, _couple(tracker, halves, set(), output.shape))
 
 
 def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:

@@ -8,7 +8,7 @@ wrong without an error, so every group is tried before it is offered.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,8 @@ def find_unsound(
     channels zero at the input of every consumer and each layer-norm's statistics taken over the
     other channels only. Tried on random weights and input.
     """
-    probe = Probe(model, example)
+    bare = {parameter.module for group in groups.values() for parameter in group.parameters}
+    probe = Probe(model, example, bare)
     fault = fails_on_shapes(probe.model, probe.inputs)
     found = _apart(groups, fault) if fault is not None else {}
     left = {name: group for name, group in groups.items() if name not in found}
@@ -54,12 +55,17 @@ def find_unsound(
 
 
 class Probe:
-    """A copy of a network on the CPU, in double precision, with random weights and input."""
+    """A copy of a network on the CPU, in double precision, with random weights and input.
 
-    def __init__(self, model: nn.Module, example: Inputs) -> None:
+    Parameters
+    ----------
+    bare : buffers that are cut by name, and are random too.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs, bare: Container[str] = ()) -> None:
         generator = torch.Generator().manual_seed(0)
         self.model = copy.deepcopy(model).double().cpu()
-        _shake(self.model, generator)
+        _shake(self.model, generator, bare)
         self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
 
     def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> str | None:
@@ -134,7 +140,7 @@ def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, str
     return found
 
 
-def _shake(model: nn.Module, generator: torch.Generator) -> None:
+def _shake(model: nn.Module, generator: torch.Generator, bare: Container[str]) -> None:
     """Random weights that pass a signal on, so that neither a zero nor depth hides a fault."""
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
@@ -142,7 +148,8 @@ def _shake(model: nn.Module, generator: torch.Generator) -> None:
         mean, scale = (0.0, (2 / inputs) ** 0.5) if inputs else (0.7, 0.3)
         parameter.data.copy_(noise.mul_(scale).add_(mean))
     for name, buffer in model.named_buffers():
-        if buffer.is_floating_point() and name.endswith(("running_mean", "running_var")):
+        known = name.endswith(("running_mean", "running_var")) or name in bare
+        if buffer.is_floating_point() and known:
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
 
 

@@ -68,11 +68,16 @@ class Tracker:
                 self._owners.setdefault(id(tensor), (place, tensor))
             if place.known:
                 continue
-            for key, parameter in module.named_parameters(recurse=False):
-                self._bare[id(parameter)] = (f"{name}.{key}" if name else key, parameter)
+            constants = [
+                (key, buffer)
+                for key, buffer in module.named_buffers(recurse=False)
+                if buffer.is_floating_point() and buffer.numel() > 1
+            ]
+            for key, tensor in (*module.named_parameters(recurse=False), *constants):
+                self._bare[id(tensor)] = (f"{name}.{key}" if name else key, tensor)
 
     def labels_of(self, tensor: Any) -> Labels | None:
-        """The tensor's labels, None if it carries none; a bare parameter gets its own."""
+        """The tensor's labels, None if it carries none; a bare parameter or buffer gets its own."""
         if not isinstance(tensor, Tensor):
             return None
         found = self._labels.get(id(tensor))

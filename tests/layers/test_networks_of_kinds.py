@@ -16,6 +16,7 @@ from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.inputs import tensors_in
 from mipp.selection.selection import Selection
+from mipp.vision import torchvision
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,186 @@ def styled():
     )
 
 
+class Frozen(nn.Module):
+    """A batch-norm of constants, as detection backbones have."""
+
+    def __init__(self, channels):
+        super().__init__()
+        for name in ("weight", "bias", "mean", "var"):
+            self.register_buffer(name, torch.rand(channels) + 0.5)
+
+    def forward(self, x):
+        scale = self.weight * (self.var + 1e-5).rsqrt()
+        shift = self.bias - self.mean * scale
+        return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+
+class Standardised(nn.Module):
+    """Channels with means and deviations that are not saved, laid out for the map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        mean, std = torch.randn(1, channels, 1, 1), torch.rand(channels, 1, 1) + 0.5
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x):
+        return (x - self.mean) / self.std
+
+
+def frozen_stream():
+    """A residual stream with torchvision's frozen norms."""
+
+    def forward(net, x):
+        x = net.one(net.stem(x)).relu()
+        x = (x + net.three(net.second(net.two(net.first(x)).relu()))).relu()
+        return net.head(x.mean((2, 3)))
+
+    frozen = torchvision.ops.FrozenBatchNorm2d
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 3),
+        one=frozen(12),
+        first=nn.Conv2d(12, 12, 3, padding=1, bias=False),
+        two=frozen(12),
+        second=nn.Conv2d(12, 12, 3, padding=1, bias=False),
+        three=frozen(12),
+        head=nn.Linear(12, 5),
+    )
+    for buffer in net.buffers():
+        buffer.uniform_(0.5, 1.5)
+    return net
+
+
+def slopes():
+    """Slopes per channel, after a sum and over flattened features."""
+
+    def forward(net, x):
+        x = net.one(net.stem(x))
+        x = net.two(x + net.inner(x)).flatten(1)
+        return net.head(net.three(net.hidden(x)))
+
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 8, 3, 2),
+        one=nn.PReLU(8),
+        inner=nn.Conv2d(8, 8, 3, padding=1),
+        two=nn.PReLU(8),
+        hidden=nn.Linear(72, 12),
+        three=nn.PReLU(12),
+        head=nn.Linear(12, 3),
+    )
+    for name in ("one", "two", "three"):
+        nn.init.uniform_(net.get_submodule(name).weight, -0.5, 0.5)
+    return net
+
+
+def positions():
+    """Tokens with embeddings of their positions, in a table and in a buffer."""
+
+    def forward(net, x):
+        x = net.patch(x).flatten(2).transpose(1, 2)
+        x = x + net.table(torch.arange(9)) + net.waves
+        return net.head((x + net.back(net.wide(x).relu())).mean(1))
+
+    net = Net(
+        forward,
+        patch=nn.Conv2d(3, 12, 3, 3),
+        table=nn.Embedding(20, 12),
+        wide=nn.Linear(12, 24),
+        back=nn.Linear(24, 12),
+        head=nn.Linear(12, 4),
+    )
+    net.register_buffer("waves", torch.randn(1, 9, 12))
+    return net
+
+
+def classes():
+    """A shift of every channel by the class of a patch, from an embedding."""
+
+    def forward(net, x):
+        y = net.stem(x)
+        shift = net.table((x[:, :1] > 0).long()).squeeze(1).permute(0, 3, 1, 2)
+        return net.head(net.last((y + shift).relu()).mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 8, 3, padding=1),
+        table=nn.Embedding(2, 8),
+        last=nn.Conv2d(8, 8, 3),
+        head=nn.Linear(8, 3),
+    )
+
+
+def gated_halves():
+    """Gated linear units over channels and over tokens."""
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 3),
+        nn.BatchNorm2d(24),
+        nn.GLU(1),
+        nn.Conv2d(12, 8, 3),
+        nn.Flatten(2),
+        nn.GLU(1),
+        nn.Flatten(),
+        nn.Linear(16, 20),
+        nn.GLU(),
+        nn.Linear(10, 3),
+    )
+
+
+def warped():
+    """A map that is warped to where another layer says."""
+
+    def forward(net, x):
+        y = net.stem(x).relu()
+        places = net.where(y).permute(0, 2, 3, 1).tanh()
+        y = nn.functional.grid_sample(y, places, align_corners=False)
+        return net.head(net.last(y).relu().mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 3, padding=1),
+        where=nn.Conv2d(12, 2, 1),
+        last=nn.Conv2d(12, 12, 3, padding=1),
+        head=nn.Linear(12, 4),
+    )
+
+
+def patches():
+    """Patches laid out as channels and put back, and channels laid out as pixels."""
+
+    def forward(net, x):
+        y = nn.functional.unfold(net.stem(x), 2, stride=2)
+        y = net.norm(net.mix(y)).relu()
+        y = nn.functional.fold(y, (8, 8), 2, stride=2)
+        return net.out(nn.functional.pixel_shuffle(net.wide(y), 2).relu())
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 6, 3, padding=1),
+        mix=nn.Conv1d(24, 24, 1),
+        norm=nn.BatchNorm1d(24),
+        wide=nn.Conv2d(6, 16, 1),
+        out=nn.Conv2d(4, 2, 3),
+    )
+
+
+def noted_places():
+    """Pooling that notes its places, and is undone there."""
+
+    def forward(net, x):
+        y, places = nn.functional.max_pool2d(net.stem(x).relu(), 2, return_indices=True)
+        y = nn.functional.max_unpool2d(net.inner(y), places, 2)
+        return net.out(y)
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 8, 3, padding=1),
+        inner=nn.Conv2d(8, 8, 3, padding=1),
+        out=nn.Conv2d(8, 2, 3),
+    )
+
+
 KINDS = {
     "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
     "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
@@ -308,6 +489,24 @@ KINDS = {
         0.14,
     ),
     "synchronised batch norm": Kind(lambda: chain(nn.SyncBatchNorm), (3, 8, 8), 0.05),
+    "constants per channel": Kind(lambda: chain(Frozen), (3, 8, 8), 0.05),
+    "constants that are not saved": Kind(lambda: chain(Standardised), (3, 8, 8), 0.05),
+    "constants, stream": Kind(frozen_stream, (3, 8, 8), 0.05),
+    "prelu": Kind(slopes, (3, 8, 8), 0.1),
+    "prelu, one slope": Kind(lambda: chain(nn.BatchNorm2d, nn.PReLU), (3, 8, 8), 0.05),
+    "prelu 1d": Kind(
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 8, 3), nn.PReLU(8), nn.Conv1d(8, 8, 3), nn.PReLU(8), nn.Conv1d(8, 2, 3)
+        ),
+        (2, 12),
+        0.15,
+    ),
+    "positions": Kind(positions, (3, 9, 9), 0.1),
+    "classes": Kind(classes, (3, 6, 6), 0.15),
+    "gated linear units": Kind(gated_halves, (3, 6, 6), 0.15),
+    "warped": Kind(warped, (3, 8, 8), 0.15),
+    "patches": Kind(patches, (3, 8, 8), 0.3),
+    "noted places": Kind(noted_places, (3, 8, 8), 0.15),
 }
 
 
