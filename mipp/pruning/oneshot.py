@@ -127,6 +127,7 @@ def prune(
     if scored:
         scored.require_asked(name_of(way))
     plan = pruner.plan(asked, ranking, stay)
+    del ranking  # its estimates take more memory than all that follows
     pruned = pruner.cut(plan, REPAIRS[repair])
     seconds = time.perf_counter() - started
     return replace(pruned, report=replace(pruned.report, seconds=seconds))
