@@ -163,7 +163,7 @@ class ChooseConfig(Section):
 
 
 class PruneConfig(Section):
-    """What follows surgery without any training."""
+    """What follows the cut without any training."""
 
     refit: bool = True
     recalibrate: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from mipp.errors import SurgeryError, option
+from mipp.errors import CutError, option
 from mipp.graph import ChannelGroup
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
@@ -28,7 +28,7 @@ def apply_selection(model: nn.Module, selection: Selection, example: Inputs) -> 
 
     Raises
     ------
-    SurgeryError : a group is empty, or the selection was made for other widths.
+    CutError : a group is empty, or the selection was made for other widths.
     """
     _check(model, selection)
     groups = find_groups(model, example)
@@ -41,7 +41,7 @@ def _check(model: nn.Module, selection: Selection) -> None:
     modules = dict(model.named_modules())
     if selection.kept.keys() != selection.width.keys():
         odd = sorted(selection.kept.keys() ^ selection.width.keys())
-        raise SurgeryError(
+        raise CutError(
             f"selection by {selection.method!r} is malformed: groups {odd} have kept channels or "
             "a width, but not both.\nExpected both for every group; make the selection anew."
         )
@@ -53,14 +53,14 @@ def _check(model: nn.Module, selection: Selection) -> None:
             raise _misfit(model, selection, name, found)
         kept = np.asarray(selection.kept[name])
         if kept.size == 0:
-            raise SurgeryError(
+            raise CutError(
                 f"selection by {selection.method!r} empties group {name!r} of "
                 f"{type(model).__name__}: the layer has collapsed.\nExpected at least one of "
                 f"its {width} channels, got none; use a milder budget or "
                 f"{option('min_channels')}=1."
             )
         if kept.min() < 0 or kept.max() >= width or np.any(np.diff(kept) <= 0):
-            raise SurgeryError(
+            raise CutError(
                 f"selection by {selection.method!r} is malformed in group {name!r}.\nExpected "
                 f"sorted distinct channels in [0, {width}), got {kept.tolist()[:8]}."
             )
@@ -75,8 +75,8 @@ def _check_groups(
             raise _misfit(model, selection, name, found)
 
 
-def _misfit(model: nn.Module, selection: Selection, name: str, found: int | None) -> SurgeryError:
-    return SurgeryError(
+def _misfit(model: nn.Module, selection: Selection, name: str, found: int | None) -> CutError:
+    return CutError(
         f"selection by {selection.method!r} does not fit {type(model).__name__}.\n"
         f"Group {name!r}: expected {selection.width[name]} channels, got "
         f"{found or 'no such module'}; make the selection anew for this model."

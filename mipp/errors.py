@@ -80,7 +80,7 @@ class ContractError(MippError, AssertionError):
     """A part that someone brings does not do what such a part has to do; for tests."""
 
 
-class SurgeryError(MippError):
+class CutError(MippError):
     """A selection cannot be applied to this model."""
 
 

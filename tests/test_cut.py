@@ -1,4 +1,4 @@
-"""Surgery: the pruned network is the dense one with dropped channels zero where they are read."""
+"""The cut: the pruned network is the dense one with dropped channels zero where they are read."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from oracles import (
 from torch import nn
 
 from mipp.cut import apply_selection
-from mipp.errors import SurgeryError
+from mipp.errors import CutError
 from mipp.graph import build_graph
 from mipp.models import MODELS, ModelSpec, build_model
 from mipp.selection.selection import Selection, keep_all
@@ -25,7 +25,7 @@ from mipp.selection.selection import Selection, keep_all
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
 
 
-def assert_surgery_is_zeroing(model, graph, images, seed):
+def assert_cut_is_zeroing(model, graph, images, seed):
     selection = random_selection(graph, seed)
     pruned = apply_selection(model, selection, images[:1])
     with torch.no_grad(), dropped_channels_zeroed(model, graph, selection):
@@ -49,13 +49,13 @@ def cut(model, **kept):
 @pytest.mark.parametrize("name", MODELS)
 def test_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model = build_small(name, seed=seed)
-    assert_surgery_is_zeroing(model, graph_of(name), images_for(name, 2, seed), seed)
+    assert_cut_is_zeroing(model, graph_of(name), images_for(name, 2, seed), seed)
 
 
 @pytest.mark.parametrize("name", OWN_NETWORKS)
 def test_own_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model, images = build_own(name, seed), own_images(5, seed)
-    assert_surgery_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+    assert_cut_is_zeroing(model, build_graph(model, images[:1]), images, seed)
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_torchvision_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model = build_model(ModelSpec(f"torchvision/{name}", 10, 3, 64), seed=seed).double().eval()
     enliven_norms(model, seed)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    assert_surgery_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+    assert_cut_is_zeroing(model, build_graph(model, images[:1]), images, seed)
 
 
 def test_keeping_everything_changes_nothing():
@@ -123,26 +123,26 @@ def test_pruned_network_can_be_trained():
     assert all(parameter.grad.isfinite().all() for parameter in pruned.parameters())
 
 
-def test_surgery_refuses_an_empty_group():
-    with pytest.raises(SurgeryError, match=r"empties group 'fc1' (.|\n)*collapsed"):
+def test_cut_refuses_an_empty_group():
+    with pytest.raises(CutError, match=r"empties group 'fc1' (.|\n)*collapsed"):
         cut(build_small("lenet5"), fc1=[])
 
 
-def test_surgery_refuses_other_widths():
+def test_cut_refuses_other_widths():
     selection = Selection({"conv1": np.arange(6)}, {"conv1": 20}, "test")
-    with pytest.raises(SurgeryError, match="Group 'conv1': expected 20 channels, got 6"):
+    with pytest.raises(CutError, match="Group 'conv1': expected 20 channels, got 6"):
         apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
 
 
-def test_surgery_refuses_another_networks_groups():
+def test_cut_refuses_another_networks_groups():
     selection = keep_all(graph_of("resnet20").widths)
-    with pytest.raises(SurgeryError, match="no such module"):
+    with pytest.raises(CutError, match="no such module"):
         apply_selection(build_small("lenet5"), selection, images_for("lenet5", 1))
 
 
 @pytest.mark.parametrize("channels", [[3, 1], [2, 2], [0, 6], [-1, 3]])
-def test_surgery_refuses_malformed_channels(channels):
-    with pytest.raises(SurgeryError, match=r"malformed in group 'conv1'(.|\n)*sorted distinct"):
+def test_cut_refuses_malformed_channels(channels):
+    with pytest.raises(CutError, match=r"malformed in group 'conv1'(.|\n)*sorted distinct"):
         cut(build_small("lenet5"), conv1=channels)
 
 
@@ -155,7 +155,7 @@ def test_group_without_a_word_stays_whole():
 def test_group_without_a_width_is_refused():
     model = build_model(ModelSpec("lenet5", 10, 1, 28), seed=0)
     selection = Selection({"conv1": np.arange(3), "conv2": np.arange(2)}, {"conv1": 6}, "test")
-    with pytest.raises(SurgeryError, match=r"(?s)groups \['conv2'\].*Expected both"):
+    with pytest.raises(CutError, match=r"(?s)groups \['conv2'\].*Expected both"):
         apply_selection(model, selection, torch.zeros(1, 1, 28, 28))
 
 
@@ -165,7 +165,7 @@ def test_slopes_are_cut_with_the_channels_that_they_bend(seed):
     model, images = nn.Sequential(*layers).double().eval(), own_images(4, seed)
     nn.init.uniform_(model[1].weight)
     graph = build_graph(model, images[:1])
-    assert_surgery_is_zeroing(model, graph, images, seed)
+    assert_cut_is_zeroing(model, graph, images, seed)
     kept = {"0": np.array([1, 6]), "2": np.arange(4)}
     pruned = apply_selection(model, Selection(kept, dict(graph.widths), "test"), images[:1])
     assert pruned[1].num_parameters == 2

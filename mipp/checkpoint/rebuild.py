@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
-from mipp.errors import CheckpointError, ModelError, SurgeryError
+from mipp.errors import CheckpointError, CutError, ModelError
 from mipp.inputs import Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
         # versions of modules, which some (MNASNet) insist on and safetensors does not keep
         state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
         model.load_state_dict(state)
-    except (RuntimeError, SurgeryError) as error:
+    except (RuntimeError, CutError) as error:
         raise CheckpointError(
             f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"
             "Use the build function of the network that was saved."

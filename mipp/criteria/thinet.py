@@ -19,7 +19,7 @@ def score_thinet(given: CriterionInput) -> GroupScores:
     Source: arXiv:1707.06342v1 section 3.2, eq. (6) and algorithm 1. Departs: the paper samples
     one output channel per position, here all count, which has the same expectation; of a group
     that several layers read their errors are added up. The paper's least-squares scale of the
-    remaining channels is left to the refit after surgery.
+    remaining channels is left to the refit after the cut.
     """
     grams = contribution_grams(given)
     return {name: scores_of_order(leaving_order(gram)) for name, gram in grams.items()}

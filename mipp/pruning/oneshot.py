@@ -78,7 +78,7 @@ def prune(
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
         channels go; or `mi`, once each, the least informative alone first, as in the paper.
         `auto` is best-first, but for a confidence or for the paper's perceptrons.
-    repair : after surgery: `refit` the following layers by least squares, only `recalibrate`
+    repair : after the cut: `refit` the following layers by least squares, only `recalibrate`
         batch-norm statistics, or `none`.
     images : inputs used.
     min_channels : floor per channel group.

@@ -166,14 +166,14 @@ class Planner:
         return InformationRanking(Mipp(), self._estimates(Mipp()))
 
     def _estimates(self, method: Mipp) -> Estimates:
-        key = method.estimator, method.rows
+        key = type(method.estimator), repr(method.estimator), method.rows
         measure = partial(
             measure_information, self.model, self.graph, self.calibration, method, self.seed
         )
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = Estimates(lambda tested: measure(tested=tested))
-        return found
+        estimates = self._known.get(key)
+        if estimates is None:
+            estimates = self._known[key] = Estimates(lambda tested: measure(tested=tested))
+        return estimates
 
     def _by_scores(self, method: Criterion) -> ScoreRanking:
         name = name_of(method)

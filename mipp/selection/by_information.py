@@ -22,9 +22,9 @@ from mipp.selection.under_budget import Account, walk_under_budget
 from mipp.selection.verdict import Verdict
 from mipp.selection.visits import Order
 from mipp.selection.walk import (
+    Course,
     Passing,
     RuleOf,
-    Rules,
     Walk,
     decide_group,
     group_information,
@@ -112,16 +112,16 @@ def select_by_information(
     """
     floors = floors_of(graph, limits)
     check_reachable(graph, budget, floors)
-    rules = Rules(order_of(method, budget), floors, method.position_weight)
+    course = Course(order_of(method, budget), floors, method.position_weight)
     prices = prices_of(graph, method, budget)
     totals = total_information(graph, information, method.position_weight)
     threshold: float | None = None
     if budget.is_tested:
         rule_of = _confidence(method, budget.value)
-        found = walk_network(graph, information, rules, rule_of, totals)
+        found = walk_network(graph, information, course, rule_of, totals)
     else:
         account = Account(prices, method.worth == "share" and budget.kind != "nats")
-        threshold, found = walk_under_budget(graph, information, rules, account, totals, budget)
+        threshold, found = walk_under_budget(graph, information, course, account, totals, budget)
         rule_of = account.rule(threshold)
     found = _rounded(graph, found, floors, budget, limits)
     kept = found.kept()
@@ -133,9 +133,9 @@ def select_by_information(
     )
     decided: Sequence[Verdict] = ()
     if pixels:
-        whole = group_information(pixels, information, rules.position_weight, kept)
+        whole = group_information(pixels, information, course.position_weight, kept)
         rule = rule_of(PIXELS, Passing(whole, whole))
-        decided = decide_group(PIXELS, pixels, information, rules, rule, kept)
+        decided = decide_group(PIXELS, pixels, information, course, rule, kept)
     return Choice(selection, found, threshold, totals, decided)
 
 

@@ -1,4 +1,4 @@
-"""The one value that surgery takes: which channels of each group stay."""
+"""The one value that cutting takes: which channels of each group stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mipp.graph import IntArray
 class Selection:
     """Kept channels per group, from whatever method.
 
-    A group may be empty: layer collapse is a result, and only surgery refuses it.
+    A group may be empty: layer collapse is a result, and only cutting refuses it.
     """
 
     kept: Mapping[str, IntArray]  # group -> sorted kept channels, shape (k,)

@@ -14,7 +14,7 @@ from mipp.selection.limits import Floors
 from mipp.selection.rules import Threshold
 from mipp.selection.search import Probe, find_threshold
 from mipp.selection.spending import Candidate, allowance, fits, spare_channels, spent
-from mipp.selection.walk import RuleOf, Rules, Walk, walk_network
+from mipp.selection.walk import Course, RuleOf, Walk, walk_network
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Account:
 def walk_under_budget(
     graph: ChannelGraph,
     information: Information,
-    rules: Rules,
+    course: Course,
     account: Account,
     totals: Mapping[str, float],
     budget: Budget,
@@ -47,12 +47,12 @@ def walk_under_budget(
     """The level that the budget names, or the smallest found that meets it, and its walk."""
 
     def walk(level: float) -> Walk:
-        return walk_network(graph, information, rules, account.rule(level), totals)
+        return walk_network(graph, information, course, account.rule(level), totals)
 
     def probe(level: float) -> Probe[Walk]:
         found = walk(level)
         share = spent(graph, found.counts(), budget.kind)
-        return Probe(found, share, _suggest(graph, found, rules.floors, budget))
+        return Probe(found, share, _suggest(graph, found, course.floors, budget))
 
     if budget.kind == "nats":
         return budget.value, walk(budget.value)

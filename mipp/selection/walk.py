@@ -30,7 +30,7 @@ RuleOf = Callable[[str, Passing], StoppingRule]
 
 
 @dataclass(frozen=True)
-class Rules:
+class Course:
     """How a walk goes: its order, what stays of each group at least, what a map's nats count.
 
     A map of p positions counts p ** `position_weight` times the information of one position:
@@ -64,7 +64,7 @@ class Walk:
 def walk_network(
     graph: ChannelGraph,
     information: Information,
-    rules: Rules,
+    course: Course,
     rule_of: RuleOf,
     totals: Mapping[str, float],
 ) -> Walk:
@@ -84,9 +84,9 @@ def walk_network(
     cuts = Cuts(graph.lives, totals)
     for group in track(graph.groups, total=len(graph.groups), label="choose"):
         pairs = graph.pairs_of(group)
-        whole = group_information(pairs, information, rules.position_weight, kept)
+        whole = group_information(pairs, information, course.position_weight, kept)
         rule = rule_of(group, Passing(whole, cuts.narrowest(group, whole)))
-        decided = decide_group(group, pairs, information, rules, rule, kept)
+        decided = decide_group(group, pairs, information, course, rule, kept)
         verdicts[group] = decided
         kept[group] = sorted(v.channel for v in decided if v.kept)
         cuts.decide(group, whole - sum(v.conditional for v in decided if not v.kept))
@@ -97,7 +97,7 @@ def decide_group(
     group: str,
     pairs: Sequence[LayerPair],
     information: Information,
-    rules: Rules,
+    course: Course,
     rule: StoppingRule,
     kept: Mapping[str, Sequence[int]],
 ) -> list[Verdict]:
@@ -109,14 +109,14 @@ def decide_group(
     kept : channels of the groups that are decided.
     """
     targets = [kept_targets(pair, kept) for pair in pairs]
-    weights = [pair.positions**rules.position_weight for pair in pairs]
+    weights = [pair.positions**course.position_weight for pair in pairs]
     asked = [
         (information[pair.name], rows, weight)
         for pair, rows, weight in zip(pairs, targets, weights, strict=True)
     ]
     single = torch.stack([weight * i.single(rows).cpu() for i, rows, weight in asked]).sum(0)
-    floor = rules.floors.get(group, 1)
-    if rules.order == "mi":
+    floor = course.floors.get(group, 1)
+    if course.order == "mi":
         order = visiting_order(single)
         in_order = [Consumer(i.eliminate_in_order(rows, order), w) for i, rows, w in asked]
         return visit_once(in_order, single, rule, floor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mipp.settings import MIPP
 
-SEARCH = ("extract", "estimate", "choose")  # everything between training and surgery
+SEARCH = ("extract", "estimate", "choose")  # everything between training and the cut
 
 
 def is_needed(stage: str, method: str) -> bool:

@@ -8,7 +8,7 @@ from oracles import build_small, graph_of, images_for, states_of
 from mipp.budget import Budget, parse_budget
 from mipp.selection.by_information import order_of, select_by_information
 from mipp.selection.rules import Threshold
-from mipp.selection.walk import Rules, total_information, walk_network
+from mipp.selection.walk import Course, total_information, walk_network
 from mipp.settings import Gaussian, Mipp, Reconstruction
 
 
@@ -66,9 +66,9 @@ def walk_recorded(name, seed, *, threshold=None, order="mi", prices=None, floor=
     def rule_of(group, passing):
         return Threshold(threshold * prices[group])
 
-    rules = Rules(order, dict.fromkeys(graph.groups, floor), weight)
+    course = Course(order, dict.fromkeys(graph.groups, floor), weight)
     totals = dict.fromkeys(graph.groups, 1.0)
-    return graph, information, walk_network(graph, information, rules, rule_of, totals)
+    return graph, information, walk_network(graph, information, course, rule_of, totals)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])
@@ -177,9 +177,9 @@ def passing_of(name, seed, keep):
         told[group] = passing
         return Threshold(keep)
 
-    rules = Rules("mi", dict.fromkeys(graph.groups, 0))
+    course = Course("mi", dict.fromkeys(graph.groups, 0))
     totals = total_information(graph, information, 0.0)
-    return graph, totals, told, walk_network(graph, information, rules, rule_of, totals)
+    return graph, totals, told, walk_network(graph, information, course, rule_of, totals)
 
 
 def left(walk, group):

@@ -60,7 +60,7 @@ def gates_of(given: CriterionInput, alive: Alive) -> dict[str, Tensor]:
 def gated(model: nn.Module, graph: ChannelGraph, gates: Gates, tensors: Tensors) -> Tensors:
     """The tensors with every weight that reads a unit multiplied by the unit's gate.
 
-    A unit with gate 0 is then gone as surgery removes it: with its bias and what its batch norm
+    A unit with gate 0 is then gone as cutting removes it: with its bias and what its batch norm
     adds, and from a residual stream as a whole. Where layers between are homogeneous, such as
     ReLU and pooling, it is the same as to multiply the weights and biases that make the unit.
     """
