@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from benchmarks.catalogue import BENCHMARKS, PAGES
-from mipp.errors import InputError, did_you_mean
+from mipp.errors import did_you_mean
+from mipp.exit_codes import exit_code
 from mipp.progress import track
 
 EPILOG = """\
@@ -33,7 +34,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if found.command is None:
         print(f"{overview()}\n\n{EPILOG}", end="")
         return 0
-    return make_pages(found.names, pages)
+    return exit_code(lambda: make_pages(found.names, pages))
 
 
 def overview() -> str:
@@ -45,20 +46,15 @@ def overview() -> str:
     )
 
 
-def make_pages(names: Sequence[str], parser: argparse.ArgumentParser) -> int:
-    """Make the pages of these names; returns the exit code."""
+def make_pages(names: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Make the pages of these names."""
     modules = {page.stem: module for page, module in PAGES.items()}
     for name in names:
         if name not in modules:
             parser.error(f"unknown page {name!r}; {did_you_mean(name, modules)}")
     wanted = names or list(modules)
-    try:
-        for name in track(wanted, total=len(wanted), label="pages"):
-            import_module(f"benchmarks.{modules[name]}").write_page()
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
+    for name in track(wanted, total=len(wanted), label="pages"):
+        import_module(f"benchmarks.{modules[name]}").write_page()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from flows.runners import resources, task_runner
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, load_params, write_params
-from mipp.errors import InputError
+from mipp.exit_codes import exit_code
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
 from mipp.storage import address_of, keep_file, open_workdir
@@ -110,20 +110,19 @@ def main() -> int:
     parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
-    try:
-        params = load_params(options.config, options.set)
-        task_runner(params.compute)
-        workdir = open_workdir(options.workdir)
-        preflight(workdir, params)
-        pipeline(options.workdir, options.config, options.set)
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    params = load_params(options.config, options.set)
+    task_runner(params.compute)
+    workdir = open_workdir(options.workdir)
+    preflight(workdir, params)
+    pipeline(options.workdir, options.config, options.set)
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
     print(result_table(metrics, epochs_after_pruning(workdir)))
     print(f"report: {workdir / 'report/report.html'}")
-    return 0
 
 
 if __name__ == "__main__":

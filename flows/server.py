@@ -18,7 +18,8 @@ import torch
 from flows import services
 from flows.services import FOLDER
 from mipp.config import load_params
-from mipp.errors import InputError, ServiceError
+from mipp.errors import ServiceError
+from mipp.exit_codes import exit_code
 
 POOL = "mipp"
 SERVICES = ("worker", "mlflow", "prefect")  # in the order in which they are stopped
@@ -111,16 +112,14 @@ def main() -> int:
     parser.add_argument("--mlflow-port", type=int, default=5000, help="default: %(default)s")
     parser.add_argument("--config", default=None, help="its tracking.uri is what MLflow shows")
     options = parser.parse_args()
-    try:
-        if options.action == "stop":
-            print(stop())
-        else:
-            uri = load_params(options.config).tracking.uri or "sqlite:///mlflow.db"
-            print(start(options.port, options.mlflow_port, uri))
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
+    return exit_code(lambda: print(_act(options)))
+
+
+def _act(options: argparse.Namespace) -> str:
+    if options.action == "stop":
+        return stop()
+    uri = load_params(options.config).tracking.uri or "sqlite:///mlflow.db"
+    return start(options.port, options.mlflow_port, uri)
 
 
 if __name__ == "__main__":

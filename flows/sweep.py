@@ -19,7 +19,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.runners import resources, task_runner
 from mipp.config import ComputeConfig
-from mipp.errors import ConfigError, InputError
+from mipp.errors import ConfigError
+from mipp.exit_codes import exit_code
 from mipp.experiments.results import TABLE
 from mipp.experiments.sweep import Plan, plan_sweep, save_results
 from mipp.experiments.workers import start_workers
@@ -111,25 +112,17 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="COLUMN=VALUE")
     parser.add_argument("--workers", type=int, default=1, help="points at once (%(default)s)")
     options = parser.parse_args()
-    try:
-        plan = plan_sweep(
-            Path(options.experiment), options.scale, Path(options.root), options.set, options.only
-        )
-        runner_of_points(compute_of(plan), options.workers)
-        failed = sweep(
-            options.experiment,
-            options.scale,
-            options.root,
-            options.set,
-            options.only,
-            options.workers,
-        )
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    scale, root, chosen = options.scale, options.root, (options.set, options.only)
+    plan = plan_sweep(Path(options.experiment), scale, Path(root), *chosen)
+    runner_of_points(compute_of(plan), options.workers)
+    failed = sweep(options.experiment, scale, root, *chosen, options.workers)
     for name in failed:
         sys.stderr.write(f"failed: {name}\n")
-    print(f"results: {Path(options.root) / TABLE}")
+    print(f"results: {Path(root) / TABLE}")
     return 1 if failed else 0
 
 

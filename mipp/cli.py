@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params, load_params, require_one_machine, write_params
-from mipp.errors import InputError, MippError
+from mipp.exit_codes import exit_code
 from mipp.experiments.command import add_sweep, sweep
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
@@ -43,28 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     keep_freed_memory()
-    try:
-        if options.command == "sweep":
-            code, line = sweep(options)
-            print(line)
-            return code
-        if options.command == "dvc":
-            print(dvc_pipeline(options.workdir, options.config, options.inputs), end="")
-            return 0
-        if options.command == "params":
-            print(yaml_text(dump_params(load_params(options.config, options.set))), end="")
-            return 0
+    return exit_code(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int | None:
+    """The exit code of a command that has one of its own."""
+    if options.command == "sweep":
+        code, line = sweep(options)
+        print(line)
+        return code
+    if options.command == "dvc":
+        print(dvc_pipeline(options.workdir, options.config, options.inputs), end="")
+    elif options.command == "params":
+        print(yaml_text(dump_params(load_params(options.config, options.set))), end="")
+    else:
         _run(options)
-    except InputError as error:
-        return _fail(error, 2)
-    except MippError as error:
-        return _fail(error, 1)
-    return 0
-
-
-def _fail(error: MippError, code: int) -> int:
-    sys.stderr.write(f"{type(error).__name__}: {error}\n")
-    return code
+    return None
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -14,21 +14,10 @@ from pathlib import Path
 import pytest
 
 from mipp.stages import STAGES
+from tests.smallest_run import SMALLEST
 
 ROOT = Path(__file__).parents[1]
-TINY = (
-    "model.name=lenet-300-100",
-    "data.size=8",
-    "data.calibration=128",
-    "train.epochs=1",
-    "extract.rows=512",
-    "finetune.epochs=1",
-    "evaluate.latency_repeats=3",
-    "evaluate.latency_batch=8",
-    "evaluate.export=[]",
-    "compute.device=cpu",
-    "tracking.uri=null",
-)
+TINY = (*SMALLEST, "evaluate.latency_batch=8", "evaluate.export=[]", "tracking.uri=null")
 WOULD_RUN = """
 import json, os, sys
 from pathlib import Path

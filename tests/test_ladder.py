@@ -13,6 +13,7 @@ LADDER = (
     {
         "mipp.allocator",
         "mipp.errors",
+        "mipp.exit_codes",
         "mipp.yaml_values",
         "mipp.budget",
         "mipp.whole_files",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mipp.budget import parse_budget
 from mipp.config import Params, load_params
-from mipp.errors import InputError
+from mipp.exit_codes import exit_code
 from tasks.tracking import track
 from tasks.tracking.registry import register_best
 
@@ -19,16 +19,14 @@ from tasks.tracking.registry import register_best
 def main() -> int:
     """Log a finished work directory to MLflow, or register the best of the runs logged before."""
     options = _parser().parse_args()
-    try:
-        params = load_params(options.config, options.set)
-        if options.register:
-            print(_register(params, options.register, options.within))
-        else:
-            print(_track(params, options.workdir))
-    except InputError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
+    return exit_code(lambda: print(_answer(options)))
+
+
+def _answer(options: argparse.Namespace) -> str:
+    params = load_params(options.config, options.set)
+    if options.register:
+        return _register(params, options.register, options.within)
+    return _track(params, options.workdir)
 
 
 def _parser() -> argparse.ArgumentParser:
