@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.layers.answers import Cost, Heads, IntArray, LinearMap, Side, Statistics, Window
+from mipp.layers.weights import write_weight
 
 Role = Literal["makes", "carries", "both", "fixed", "parts"]
 SideName = Literal["inputs", "outputs"]
@@ -203,10 +204,9 @@ class Layer:
     def set_map(self, weight: Tensor, bias: Tensor) -> None:
         """Write a linear map into the module: weight (outputs, inputs), bias where it has one."""
         assert self.weight is not None
-        own = getattr(self.module, self.weight)
-        own.copy_(weight.reshape(own.shape))
+        write_weight(self.module, self.weight, weight)
         if self.bias is not None and getattr(self.module, self.bias) is not None:
-            getattr(self.module, self.bias).copy_(bias)
+            write_weight(self.module, self.bias, bias)
 
     @property
     def statistics(self) -> Statistics | None:

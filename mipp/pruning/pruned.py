@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from torch import nn
 
@@ -37,6 +38,7 @@ class PruneReport:
     macs_dense: int
     seconds: float
     latency: TimeReport | None = None  # where the budget or its price is time
+    unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
 
     def __str__(self) -> str:
         lines = [
@@ -54,6 +56,8 @@ class PruneReport:
         lines += [
             f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
         ]
+        for why, layers in groupby(self.unfitted, lambda layer: self.unfitted[layer]):
+            lines.append(f"  {', '.join(layers)}: {why}")
         return "\n".join(lines)
 
 

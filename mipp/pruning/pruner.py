@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from mipp.cut import apply_selection
 from mipp.pruning.plan import Plan
@@ -41,8 +42,8 @@ class Pruner(Planner):
         started = time.perf_counter()
         model = apply_selection(self.model, plan.selection, self.calibration.example())
         cut = Cut(model, self.model, self.graph, plan.selection)
-        mend(cut, repair or Refit(), self.calibration, self.seed)
+        fits = mend(cut, repair or Refit(), self.calibration, self.seed)
         seconds = time.perf_counter() - started
-        return Pruned(
-            model, plan.selection, report_on(plan, model, self.model, self.shape, seconds)
-        )
+        report = report_on(plan, model, self.model, self.shape, seconds)
+        unfitted = {fit.layer: fit.left for fit in fits if fit.left}
+        return Pruned(model, plan.selection, replace(report, unfitted=unfitted))

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from mipp.activations import Sampling
 from mipp.graph import ChannelGraph
+from mipp.inputs import count, each
 from mipp.pruning.calibration import Calibration
-from mipp.refit import LayerFit, RefitSettings, rebase, recalibrate, refit
+from mipp.refit import (
+    LayerFit,
+    RefitSettings,
+    output_error,
+    outputs_of,
+    rebase,
+    recalibrate,
+    refit,
+)
 from mipp.selection.selection import Selection
 from mipp.settings import NoRepair, Recalibrate, Refit, Repair
+
+JUDGED = 64  # inputs, at most, on which a network with a repair is compared with one without
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,24 @@ def mend(cut: Cut, repair: Repair, calibration: Calibration, seed: int) -> list[
 
 
 def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list[LayerFit]:
+    """The refit, unless the network's outputs are worse with it than without."""
     settings = RefitSettings(repair.ridge, Sampling(repair.rows, calibration.count(), seed))
+    judged = each(next(iter(calibration.inputs())), lambda tensor: tensor[:JUDGED])
+    wanted = outputs_of(cut.dense, judged)
+    state = {name: tensor.clone() for name, tensor in cut.model.state_dict().items()}
+    before = output_error(outputs_of(cut.model, judged), wanted)
     fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.at_once, settings)
     rebase(cut.model, calibration.inputs())
-    return fits
+    after = output_error(outputs_of(cut.model, judged), wanted)
+    if after <= before or not math.isfinite(before):
+        return fits
+    cut.model.load_state_dict(state)
+    why = (
+        "its weights were left as they are: with fitted ones the network's outputs err by "
+        f"{after:.3g} of their variance on {count(judged)} calibration inputs, without by "
+        f"{before:.3g}"
+    )
+    return [replace(fit, error_after=fit.error_before, left=why) for fit in fits]
 
 
 def _recalibrate(cut: Cut, _: Recalibrate, calibration: Calibration, seed: int) -> list[LayerFit]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mipp.information import moments
 from mipp.information.moments import Moments
-from mipp.layers import Layer, Statistics
+from mipp.layers import LinearMap, Statistics
 
 PART = 4096  # rows
 SOLUTIONS = 8  # where outputs have intervals; the error of later ones falls by little
@@ -19,11 +19,17 @@ SOLUTIONS = 8  # where outputs have intervals; the error of later ones falls by 
 
 @dataclass(frozen=True)
 class LayerFit:
-    """Mean squared error of one refitted layer, as a share of its targets' variance."""
+    """Mean squared error of one layer, as a share of its targets' variance.
+
+    Parameters
+    ----------
+    left : why its weights are what they were; empty where they were fitted.
+    """
 
     layer: str
     error_before: float
     error_after: float
+    left: str = ""
 
 
 class Rows(NamedTuple):
@@ -39,10 +45,16 @@ class Rows(NamedTuple):
     high: Tensor | None = None
 
     def parts(self) -> Iterator[Rows]:
-        """The same rows, few enough at a time for wider copies of them."""
-        split = [None if side is None else torch.split(side, PART) for side in self]
+        """The same rows, few enough at a time for wider copies of them; never in half precision."""
+        wide = [side.float() if side is not None and side.itemsize < 4 else side for side in self]
+        split = [None if side is None else torch.split(side, PART) for side in wide]
         for place in range(-(-len(self.x) // PART)):
             yield Rows(*(None if side is None else side[place] for side in split))  # type: ignore[arg-type]
+
+    def beside(self, rest: Tensor) -> Rows:
+        """The same rows for a map to whose outputs the rest is added."""
+        ends = (None if end is None else end - rest for end in (self.low, self.high))
+        return Rows(self.x, self.wanted - rest, *ends)
 
     def nearest(self, outputs: Tensor) -> Tensor:
         """The outputs that would do, next to these."""
@@ -61,9 +73,20 @@ class _Map:
         return torch.addmm(self.offset.to(x.dtype), x, self.weights.to(x.dtype))
 
 
+class Fitted(Protocol):
+    """What a map is read from and written to: a layer, or what of one is linear."""
+
+    @property
+    def map(self) -> LinearMap | None:
+        """The map that there is."""
+
+    def set_map(self, weight: Tensor, bias: Tensor) -> None:
+        """Write another; see `mipp.layers.Layer.set_map`."""
+
+
 def fit_layer(
     name: str,
-    layer: Layer,
+    layer: Fitted,
     norm: Statistics | None,
     rows: Sequence[Rows],
     *,
@@ -100,12 +123,25 @@ def fit_layer(
     variance = float(sums.yy.sum() / sums.n) or 1e-300
     first = _Map(old, had)
     before, after = (_error(rows, one) / variance for one in (first, found))
-    if after > before:
+    if not after <= before:  # nor one that is no number
         return LayerFit(name, before, before)
     layer.set_map(found.weights.T, found.offset)
     if linear.bias is None and norm is not None:
         norm.mean.sub_(found.offset.to(norm.mean.dtype))
     return LayerFit(name, before, after)
+
+
+def leave_layer(name: str, rows: Sequence[Rows], outputs: Sequence[Tensor], why: str) -> LayerFit:
+    """What a layer errs that stays as it is.
+
+    Parameters
+    ----------
+    outputs : of the layer, (n, m), for each of the rows' parts.
+    """
+    error = sum(_distance(part, made) for part, made in zip(rows, outputs, strict=True))
+    wanted = torch.cat([part.wanted for part in rows]).double()
+    variance = float((wanted - wanted.mean(0)).square().sum()) or 1e-300
+    return LayerFit(name, error / variance, error / variance, why)
 
 
 class _System:
@@ -145,6 +181,11 @@ def _error(rows: Sequence[Rows], found: _Map) -> float:
     """Mean over rows of the squared distance of a map's outputs from what would do."""
     error = 0.0
     for part in rows:
-        outputs = found.outputs(part.x.flatten(1).double())
-        error += float((outputs - part.nearest(outputs)).square().sum())
+        error += _distance(part, found.outputs(part.x.flatten(1).double()))
     return error / sum(len(part.x) for part in rows)
+
+
+def _distance(rows: Rows, outputs: Tensor) -> float:
+    """Sum of the squared distances of outputs from those that would do."""
+    outputs = outputs.double()
+    return float((outputs - rows.nearest(outputs)).square().sum())

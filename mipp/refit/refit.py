@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,18 @@ from mipp.inputs import Inputs, call, each
 from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
-from mipp.refit.least_squares import SOLUTIONS, LayerFit, fit_layer
+from mipp.refit.least_squares import SOLUTIONS, LayerFit, Rows, fit_layer, leave_layer
+from mipp.refit.linear_part import LinearPart, linear_part
 from mipp.refit.rectified import rows_to_fit
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
 
 Batches = Callable[[], Iterable[Inputs]]
+
+NOT_LINEAR = (
+    "its weights were left as they are: what it computes is no linear map of them, since its "
+    "forward does more than its kind of layer"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def refit(
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
     do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
     that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
-    follows; filters before one keep their length.
+    follows; filters before one keep their length. A layer that computes something else than a
+    linear map of its weights is left as it is, and its `LayerFit` says so.
 
     Parameters
     ----------
@@ -76,16 +83,18 @@ def refit(
     taps = {n: Tap(layer_at(dense, n), settings.sampling, i) for i, n in enumerate(names)}
     targets = _dense_targets(dense, graph, selection, taps, batches)
 
+    plain: set[str] = set()
+
     def fit(name: str, chunks: Iterable[_Seen]) -> LayerFit:
-        norm = _statistics_after(pruned, graph, name)
-        rows = [
-            rows_to_fit(x, output, norm, sides, rectified=name in graph.rectified)
-            for x, output, sides in chunks
-        ]
-        layer = layer_at(pruned, name)
-        return fit_layer(
-            name, layer, norm, rows, ridge=settings.ridge, solutions=settings.solutions
-        )
+        norm, rectified = _statistics_after(pruned, graph, name), name in graph.rectified
+        seen = list(chunks)
+        part = seen[0].part
+        rows = [_rows_to_fit(one, norm, rectified=rectified) for one in seen]
+        if part is None:
+            return leave_layer(name, rows, [one.now for one in seen], NOT_LINEAR)
+        if part.plain:
+            plain.add(name)
+        return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
     taps = {n: Tap(layer_at(pruned, n), settings.sampling, i) for i, n in enumerate(names)}
@@ -99,13 +108,47 @@ def refit(
                 for name in track(_in_order(targets), total=len(names), label="refit")
             ]
     if settings.lengths == "former":
+        lengths = {name: lengths[name] for name in lengths if name in plain}
         restore_lengths(pruned, lengths, graph.norm_after, _first(batches))
     return fits
 
 
-# rows of a layer's inputs, of the dense network's outputs, and of a sum's other side, then and now
-_Seen = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+class _Seen(NamedTuple):
+    """Sampled rows of a layer in the pruned network, and of what decides about its outputs."""
+
+    part: LinearPart | None  # what can be fitted of the layer
+    at: Tensor  # positions
+    x: Tensor  # of its inputs
+    now: Tensor  # of its outputs
+    rest: Tensor | None  # of what it puts out beside its linear map
+    output: Tensor  # of the dense network's outputs
+    sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
+
+
 Fit = Callable[[str, Iterable[_Seen]], LayerFit]
+
+
+def _see(tap: Tap, part: LinearPart | None, inputs: Tensor, made: Tensor, dense: Tensor) -> _Seen:
+    """Rows of one call of a layer in the pruned network.
+
+    Parameters
+    ----------
+    part : what is known of the layer by calls before; None at the first one.
+    """
+    at, layer = tap.draw(made), tap.layer
+    x, now = tap.inputs(inputs, at, made), tap.outputs(made, at)
+
+    def outputs() -> Tensor:
+        return tap.outputs(layer.module.forward(inputs), at)
+
+    part = part or linear_part(layer, x, now, outputs)
+    rest = part.rest(outputs) if part is not None else None
+    return _Seen(part, at, x, now, rest, dense)
+
+
+def _rows_to_fit(seen: _Seen, norm: Statistics | None, *, rectified: bool) -> Rows:
+    rows = rows_to_fit(seen.x, seen.output, norm, seen.sides, rectified=rectified)
+    return rows if seen.rest is None else rows.beside(seen.rest)
 
 
 def _first(batches: Batches) -> Inputs:
@@ -184,12 +227,19 @@ def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
 
 
 def _in_order(targets: Mapping[str, _Targets]) -> list[str]:
-    """Layers in the order of refitting: one that makes up for another comes after it."""
+    """Layers in the order of refitting.
+
+    One that makes up for another comes after it, and so does one that others are a part of.
+    """
     order = list(targets)
     for name, wanted in targets.items():
+        before = [other for other in targets if other.startswith(f"{name}.")]
         if wanted.other and wanted.partner in targets:
+            before.append(wanted.partner)
+        if before:
             order.remove(name)
-            order.insert(max(order.index(wanted.partner) + 1, list(targets).index(name)), name)
+            place = max(order.index(other) + 1 for other in before)
+            order.insert(max(place, list(targets).index(name)), name)
     return order
 
 
@@ -218,26 +268,26 @@ def _fit_in_one_pass(
     fit: Fit,
 ) -> list[LayerFit]:
     fits: dict[str, LayerFit] = {}
-    waiting: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # input, positions, rows of the input
+    waiting: dict[str, tuple[Tensor, _Seen]] = {}  # with the input
 
     def on_output(name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
-        at = taps[name].draw(output)
-        x = taps[name].inputs(arguments, at, output)
+        seen = _see(taps[name], None, arguments, output, targets[name].output[0])
         if targets[name].other:
-            waiting[name] = (arguments, at, x)
+            waiting[name] = (arguments, seen)
             return None
-        fits[name] = fit(name, [(x, targets[name].output[0], None)])
+        fits[name] = fit(name, [seen])
         layer = taps[name].layer
-        return None if layer.heads() else layer.module.forward(arguments)
+        return None if fits[name].left or layer.heads() else layer.module.forward(arguments)
 
-    def on_sum(name: str, other: Tensor) -> Tensor:
-        arguments, at, x = waiting.pop(name)
+    def on_sum(name: str, other: Tensor) -> Tensor | None:
+        arguments, seen = waiting.pop(name)
         norm = _norm_after(pruned, graph, name)
-        other_now = taps[name].outputs(other, at)
-        sides = (targets[name].other[0], other_now)
-        fits[name] = fit(name, [(x, targets[name].output[0], sides)])
-        output: Tensor = taps[name].layer.module.forward(arguments)
-        return output if norm is None else norm.module.forward(output)
+        sides = (targets[name].other[0], taps[name].outputs(other, seen.at))
+        fits[name] = fit(name, [seen._replace(sides=sides)])
+        if fits[name].left:
+            return None
+        made: Tensor = taps[name].layer.module.forward(arguments)
+        return made if norm is None else norm.module.forward(made)
 
     summed = [name for name in taps if targets[name].other]
     with Watcher(pruned, graph, taps, summed, on_output, on_sum):
@@ -259,19 +309,16 @@ def _rows_of(
 ) -> Iterator[_Seen]:
     """Rows of one layer and of what decides about its outputs, batch by batch."""
     rows: list[_Seen] = []
-    seen: list[tuple[Tensor, Tensor]] = []  # rows of the input, positions
+    part: LinearPart | None = None
 
     def on_output(_: str, arguments: Tensor, output: Tensor) -> None:
-        at = tap.draw(output)
-        x = tap.inputs(arguments, at, output)
+        rows.append(_see(tap, part, arguments, output, dense[0]))
         if not targets.other:
-            rows.append((x, dense[0], None))
             raise _Reached
-        seen.append((x, at))
 
     def on_sum(_: str, other: Tensor) -> None:
-        x, at = seen.pop()
-        rows.append((x, dense[0], (dense[1], tap.outputs(other, at))))
+        sides = (dense[1], tap.outputs(other, rows[0].at))
+        rows.append(rows.pop()._replace(sides=sides))
         raise _Reached
 
     others = targets.other or [torch.empty(0)] * len(targets.output)
@@ -282,4 +329,8 @@ def _rows_of(
             Watcher(pruned, graph, [name], [name] if targets.other else [], on_output, on_sum),
         ):
             call(pruned, inputs)
-        yield rows.pop()
+        seen = rows.pop()
+        part = seen.part
+        yield seen
+        if part is None:  # no other batch makes the layer a linear map
+            return

@@ -46,6 +46,7 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._model, self._norm_after = model, graph.norm_after
         self._layers, self._sums = list(layers), set(sums)
         self._on_output, self._on_sum = on_output, on_sum
+        self._asking = False
         self._made: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> layer, kept alive
 
     def __exit__(self, *error: Any) -> None:
@@ -66,7 +67,13 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _layer_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            changed = self._on_output(name, inputs[0], output)
+            if self._asking:  # a layer runs again, and with it others that it is made of
+                return None
+            self._asking = True
+            try:
+                changed = self._on_output(name, inputs[0], output)
+            finally:
+                self._asking = False
             output = output if changed is None else changed
             if name in self._sums and name not in self._norm_after:
                 self._made[id(output)] = (name, output)

@@ -128,6 +128,12 @@ def _repairs(run: Run) -> Iterator[Note]:
     worse = [f["layer"] for f in run.fits if f["error_after"] > f["error_before"]]
     if worse:
         yield Note("warning", f"Refit raised the reconstruction error of {_names(worse)}.")
+    left: dict[str, list[str]] = {}
+    for fit in run.fits:
+        left.setdefault(fit["left"], []).append(fit["layer"])
+    for why, layers in left.items():
+        if why:
+            yield Note("remark", f"Not fitted, {_names(layers)}: {why}.")
 
 
 def _finetuning(run: Run) -> Iterator[Note]:

@@ -56,7 +56,7 @@ class Workdir:
         self.values = dict(VALUES)
         self.floor = {}  # group -> units kept only by the floor
         self.left_whole = {"head": "no conv or linear layer reads it"}
-        self.fits = [{"layer": "fc1", "error_before": 0.5, "error_after": 0.1}]
+        self.fits = [{"layer": "fc1", "error_before": 0.5, "error_after": 0.1, "left": ""}]
         self.history = {"train": [epoch(1, 2.0), epoch(2, 0.5)], "finetune": [epoch(1, 0.4)]}
         self.kept_pixels = None  # rows of booleans, where selection went on to the input
 
