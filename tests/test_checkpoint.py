@@ -77,6 +77,34 @@ def test_own_network_comes_back_with_its_build_function(selection, tmp_path):
     assert torch.equal(read.model.eval()(torch.ones(2, 4)), model(torch.ones(2, 4)))
 
 
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("selection", [OWN_SELECTION, None])
+def test_every_tensor_comes_back_in_its_own_type(selection, half, tmp_path):
+    model = build_mine()
+    if selection is not None:
+        model = apply_selection(model, selection, torch.zeros(1, 4))
+    model.to(half)[1].float()  # norms of a half-precision network often are not
+    save_checkpoint(tmp_path / "m.safetensors", Checkpoint(model, None, selection, (4,)))
+    read = load_checkpoint(tmp_path / "m.safetensors", build=build_mine).model
+    assert_same_state(read, model)
+    types = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    assert {name: tensor.dtype for name, tensor in read.state_dict().items()} == types
+    assert set(types.values()) == {half, torch.float32, torch.int64}
+
+
+def test_tied_weights_of_another_type_stay_tied(tmp_path):
+    def build():
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+        model[2].weight = model[0].weight
+        return model
+
+    model = build().half()
+    save_checkpoint(tmp_path / "m.safetensors", Checkpoint(model, None, None, (4,)))
+    read = load_checkpoint(tmp_path / "m.safetensors", build=build).model
+    assert read[0].weight is read[2].weight
+    assert read[0].weight.dtype == torch.float16
+
+
 def test_two_saves_give_equal_bytes(tmp_path):
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for path in paths:

@@ -21,8 +21,8 @@ def network(seed):
 def error(model, dense, images):
     """Squared error of outputs as a share of their variance."""
     with torch.no_grad():
-        wanted = dense(images)
-        return float((model(images) - wanted).square().mean() / wanted.var(correction=0))
+        wanted = dense(images).double()
+        return float((model(images).double() - wanted).square().mean() / wanted.var(correction=0))
 
 
 def spoilt(model, *_, **__):
@@ -71,3 +71,29 @@ def test_refit_without_finite_outputs_is_undone(monkeypatch, factor):
     found = mipp.prune(dense, [images], "ratio:0.5")
     assert found.model(images).isfinite().all()
     assert list(found.report.unfitted) == ["3"]
+
+
+NORMS = {
+    "without statistics": lambda: nn.BatchNorm2d(8, track_running_stats=False),
+    "without factors": lambda: nn.BatchNorm2d(8, affine=False),
+    "with neither": lambda: nn.BatchNorm2d(8, affine=False, track_running_stats=False),
+    "in full precision": lambda: nn.BatchNorm2d(8),
+}
+
+
+@pytest.mark.parametrize("way", ["refit", "recalibrate"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NORMS)
+def test_odd_norms_and_types_are_repaired_and_keep_their_types(name, dtype, way):
+    torch.manual_seed(0)
+    dense = nn.Sequential(
+        nn.Conv2d(3, 8, 3), NORMS[name](), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten()
+    )
+    images = torch.randn(64, 3, 8, 8).to(dtype)
+    dense.to(dtype)[1].float()
+    found, bare = (mipp.prune(dense.eval(), [images], "ratio:0.5", repair=r) for r in (way, "none"))
+    if way == "refit":
+        assert error(found.model, dense, images) <= error(bare.model, dense, images)
+    types = {name: tensor.dtype for name, tensor in dense.state_dict().items()}
+    assert {name: tensor.dtype for name, tensor in found.model.state_dict().items()} == types
+    assert found.model.train()(images).isfinite().all()

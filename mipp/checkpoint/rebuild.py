@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
     selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
     try:
         if selection is not None:
-            dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
-            model = apply_selection(model.to(dtype), selection, zeros(shape, dtype=dtype))
+            dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+            model = apply_selection(model, selection, zeros(shape, dtype=dtype))
         state = OrderedDict(tensors)
         # versions of modules, which some (MNASNet) insist on and safetensors does not keep
         state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+        _take_types(model, tensors)
         model.load_state_dict(state)
     except (RuntimeError, CutError) as error:
         raise CheckpointError(
@@ -51,6 +52,13 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
             "Use the build function of the network that was saved."
         ) from error
     return Checkpoint(model, spec, selection, shape)
+
+
+def _take_types(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Let each tensor of a network have the type that it was saved with, tied ones included."""
+    for name, own in model.state_dict(keep_vars=True).items():
+        if name in tensors:
+            own.data = own.data.to(tensors[name].dtype)
 
 
 def _dense(path: Path, spec: ModelSpec | None) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mipp.inputs import Shape
 from mipp.models import ModelSpec
@@ -35,6 +35,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "selection": checkpoint.selection.to_json() if checkpoint.selection else None,
         "shape": checkpoint.shape,
     }
-    tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.model.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    held_at: set[int] = set()
+    for name, tensor in checkpoint.model.state_dict().items():
+        held = tensor.detach().cpu().contiguous()
+        tied = held.data_ptr() in held_at
+        held_at.add(held.data_ptr())
+        tensors[name] = held.clone() if tied else held  # safetensors refuses two of one place
     # one metadata key: several would be written in no fixed order
     save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
