@@ -28,9 +28,10 @@ examples:
   mipp run --workdir w --config params.yaml --json
   mipp run --workdir w2 --from w --set choose.budget=macs:0.3    shares what does not change
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
+  mipp run --set model.name=my_net:Net             a network of yours, in my_net.py
 
-A stage whose parameters and inputs have not changed is not run again, so a killed run goes on
-where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
+A stage whose parameters, inputs and code have not changed is not run again, so a killed run goes
+on where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
 """
 
 
@@ -43,31 +44,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     keep_freed_memory()
-    return exit_code(lambda: _answer(options))
+    commands = {"sweep": _sweep, "params": _print_params, "dvc": _print_dvc}
+    return exit_code(lambda: commands.get(options.command, _run)(options))
 
 
-def _answer(options: argparse.Namespace) -> int | None:
-    """The exit code of a command that has one of its own."""
-    if options.command == "sweep":
-        code, line = sweep(options)
-        print(line)
-        return code
-    if options.command == "dvc":
-        print(dvc_pipeline(options.workdir, options.config, options.inputs), end="")
-    elif options.command == "params":
-        print(yaml_text(dump_params(load_params(options.config, options.set))), end="")
-    else:
-        _run(options)
-    return None
+def _sweep(options: argparse.Namespace) -> int:
+    code, line = sweep(options)
+    print(line)
+    return code
 
 
-def _run(options: argparse.Namespace) -> None:
+def _print_params(options: argparse.Namespace) -> int:
+    print(yaml_text(dump_params(load_params(options.config, options.set))), end="")
+    return 0
+
+
+def _print_dvc(options: argparse.Namespace) -> int:
+    print(dvc_pipeline(options.workdir, options.config, options.inputs), end="")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
     workdir = open_workdir(options.workdir)
     params = load_params(_config(options, workdir), options.set)
     require_one_machine(params.compute)
     if options.command != "run":
         run_one(options.command, workdir, params)
-        return
+        return 0
     preflight(workdir, params)
     if options.other is not None:
         share_stages(workdir, open_workdir(options.other))
@@ -75,6 +78,7 @@ def _run(options: argparse.Namespace) -> None:
     keep_file(workdir, "params.yaml")
     run_all(workdir, params)
     _show(workdir, params, as_json=options.json)
+    return 0
 
 
 def _config(options: argparse.Namespace, workdir: Path) -> Path | None:

@@ -18,6 +18,7 @@ LADDER = (
         "mipp.budget",
         "mipp.whole_files",
         "mipp.names",
+        "mipp.needed_stages",
         "mipp.no_effect",
         "mipp.origin",
         "mipp.peak_memory",

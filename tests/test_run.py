@@ -408,9 +408,12 @@ def test_choice_of_a_rival_needs_the_dense_network_alone(work, finished):
     assert not (work / "extract").exists()
 
 
-def test_report_of_a_rival_says_what_its_stages_took(rival):
-    text = (rival[0] / "report/report.md").read_text()
-    assert "| extract | 0.0" in text
+def test_report_of_a_rival_lists_no_stage_that_it_did_not_need(rival, finished):
+    text, ours = ((run[0] / "report/report.md").read_text() for run in (rival, finished))
+    assert "| search (choose) |" in text
+    assert "| extract |" not in text
+    assert "| search (extract, estimate, choose) |" in ours
+    assert "| extract |" in ours
 
 
 @pytest.mark.parametrize(

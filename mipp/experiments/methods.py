@@ -7,8 +7,8 @@ from typing import Any
 
 from mipp.criteria import CRITERIA
 from mipp.errors import ConfigError, did_you_mean
+from mipp.needed_stages import search_of
 from mipp.settings import MIPP
-from mipp.stages.needed import search_of
 
 # Control -> what is set beside the experiment's own parameters. Each has the widths of mipp's
 # selection under the same parameters, but `dense`, which keeps every unit.

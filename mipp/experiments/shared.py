@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mipp.config import Params
+from mipp.needed_stages import is_needed
 from mipp.stages import STAGES, run_stage, stage_params
-from mipp.stages.needed import is_needed
 from mipp.stages.sharing import link_stages
 from mipp.stages.stage import stage_code
 from mipp.whole_files import locked

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from mipp.needed_stages import search_of
 from mipp.report.document import Table
 from mipp.report.run import Run
-
-SEARCH = ("extract", "estimate", "choose")
 
 
 def cost_table(run: Run) -> Table:
@@ -15,12 +14,13 @@ def cost_table(run: Run) -> Table:
         for stage, timing in run.timings.items()
     ]
     total = sum(timing["seconds"] for timing in run.timings.values())
+    search = f"search ({', '.join(search_of(run.selection.method))})"
     peak = f"{max((t['peak_rss_mb'] for t in run.timings.values()), default=0):,.0f}"
     return Table(
         ("stage", "seconds", "peak memory MB"),
         [
             *rows,
-            (f"search ({', '.join(SEARCH)})", _seconds(run.metrics["seconds_search"]), ""),
+            (search, _seconds(run.metrics["seconds_search"]), ""),
             ("all stages", _seconds(total), peak),
         ],
         "Wall-clock time of each stage's last run. Peak memory is the process's, up to the end of "

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from mipp.errors import WorkdirError
+from mipp.needed_stages import is_needed
 from mipp.selection.selection import Selection
 from mipp.workdir import Manifest, read_manifest, read_timing
 
@@ -50,7 +51,7 @@ class Run:
     units: Mapping[str, Sequence[Unit]]  # group -> units, groups from the inputs to the outputs
     fits: Sequence[Mapping[str, Any]]  # of the refit, per layer; empty without one
     history: Mapping[str, History]  # train, finetune -> epochs
-    timings: Mapping[str, Mapping[str, Any]]  # stage -> seconds, peak memory
+    timings: Mapping[str, Mapping[str, Any]]  # stage that the method needs -> seconds, peak memory
     manifests: Mapping[str, Manifest]
     pixels: Pixels | None = None  # where selection went on to the input
 
@@ -91,15 +92,17 @@ def read_run(workdir: Path) -> Run:
             )
     fits = workdir / "prune/fits.json"
     summary = _json(workdir / "choose/summary.json")
+    selection = Selection.from_json((workdir / "choose/selection.json").read_text())
+    ran = [stage for stage in STAGES if is_needed(stage, selection.method)]
     return Run(
         metrics=_json(workdir / "evaluate/metrics.json"),
         params=_sections(manifests),
-        selection=Selection.from_json((workdir / "choose/selection.json").read_text()),
+        selection=selection,
         summary=summary,
         units=_units(workdir / "choose/nodes.parquet"),
         fits=_json(fits) if fits.exists() else (),
         history={s: _json(workdir / s / "history.json") for s in ("train", "finetune")},
-        timings={s: t for s in STAGES if (t := read_timing(workdir, s))},
+        timings={stage: t for stage in ran if (t := read_timing(workdir, stage))},
         manifests=manifests,
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
     )

@@ -13,13 +13,13 @@ from mipp.errors import as_written
 from mipp.information.estimators import ESTIMATORS
 from mipp.models import MODELS
 from mipp.names import Table
+from mipp.needed_stages import is_needed
 from mipp.stages.choose import choose_units
 from mipp.stages.context import OnEpoch
 from mipp.stages.estimate import estimate_pair, gather_estimates, pairs_to_estimate
 from mipp.stages.evaluate import evaluate_networks
 from mipp.stages.extract import extract_activations
 from mipp.stages.finetune import finetune_pruned
-from mipp.stages.needed import is_needed
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report

@@ -12,9 +12,9 @@ from typing import Any
 from mipp.config import WRITTEN, Params, dump_params
 from mipp.errors import WorkdirError, as_written
 from mipp.names import Table
+from mipp.needed_stages import is_needed
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
-from mipp.stages.needed import is_needed
 from mipp.storage import fetch_stage, keep_stage
 from mipp.workdir import (
     MadeFrom,
