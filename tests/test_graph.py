@@ -157,7 +157,6 @@ def test_depthwise_convolution_travels_with_its_channels():
     [
         ("functional_shortcut", {"stem", "second"}, "only some channels of second"),
         ("tied_weights", {"3"}, "shares its weights"),
-        ("shared_module", {"stem", "twice"}, "twice runs more than once"),
         ("depthwise", {"7"}, "feeds the network's output"),
     ],
 )
@@ -166,6 +165,12 @@ def test_what_cannot_be_cut_soundly_is_left_whole(name, whole, reason):
     assert whole <= graph.left_whole.keys()
     assert not whole & graph.groups.keys()
     assert any(reason in graph.left_whole[module] for module in whole)
+
+
+def test_module_that_runs_twice_makes_and_reads_the_same_channels():
+    group = graph_of_own("shared_module").groups["stem"]
+    assert [member.module for member in group.producers] == ["stem", "twice"]
+    assert [member.module for member in group.consumers] == ["twice", "last"]
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

@@ -42,15 +42,13 @@ class Sampling:
 class _Positions:
     """Draws positions image by image; the batch size never changes what is drawn."""
 
-    def __init__(self, sampling: Sampling, stream: int) -> None:
-        self._sampling = sampling
-        self._bits = np.random.PCG64([sampling.seed, stream])
+    def __init__(self, sampling: Sampling, *stream: int) -> None:
+        self._bits = np.random.PCG64([sampling.seed, *stream])
         self._generator = np.random.Generator(self._bits)
         self._before = sampling.first
 
-    def draw(self, images: int, positions: int) -> Tensor:
-        """Flat position indices, shape (images, per image), ascending."""
-        count = self._sampling.per_image(positions)
+    def draw(self, images: int, positions: int, count: int) -> Tensor:
+        """Flat position indices, shape (images, count), ascending."""
         if count == positions:
             return torch.arange(positions).expand(images, -1)
         self._bits.advance(self._before * count)  # a number takes one step
@@ -60,16 +58,39 @@ class _Positions:
 
 
 class Tap:
-    """Reads sampled rows at one layer as it runs."""
+    """Reads sampled rows at one layer as it runs.
 
-    def __init__(self, layer: Layer, sampling: Sampling, stream: int) -> None:
+    Parameters
+    ----------
+    positions : of all calls in one pass, which share the rows; those of one call by default.
+    """
+
+    def __init__(
+        self, layer: Layer, sampling: Sampling, stream: int, positions: int | None = None
+    ) -> None:
         self.layer = layer
-        self._positions = _Positions(sampling, stream)
+        self._sampling, self._stream, self._positions = sampling, stream, positions
+        self._calls: list[_Positions] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """The next call is the first of a pass."""
+        self._call, self._before = 0, 0
 
     def draw(self, output: Tensor) -> Tensor:
         """Positions (images, per image) in the output map (or tokens) of one batch."""
-        count = self.layer.positions(output.shape)
-        return self._positions.draw(output.shape[0], count).to(output.device)
+        positions = self.layer.positions(output.shape)
+        total = self._positions or positions
+        rows = self._sampling.per_image(total)
+        if self._call == len(self._calls):
+            stream = (self._stream, self._call) if self._call else (self._stream,)
+            self._calls.append(_Positions(self._sampling, *stream))
+        until = self._before + positions
+        count = rows * until // total - rows * self._before // total
+        at = self._calls[self._call].draw(output.shape[0], positions, count)
+        if self._positions is not None:
+            self._call, self._before = self._call + 1, until
+        return at.to(output.device)
 
     def outputs(self, y: Tensor, at: Tensor) -> Tensor:
         """Target rows (n, targets)."""
@@ -97,19 +118,23 @@ def capture_rows(
     inner = [pair for pair in pairs if pair.kind != "pixels"]
     consumers = list(dict.fromkeys(pair.consumer for pair in inner))
     caught: dict[str, tuple[Tensor, Tensor]] = {}
+    positions = {pair.consumer: pair.positions for pair in inner}
     handles = []
     for pair in pairs:
         if pair.kind == "pixels":
             module = model.get_submodule(pair.consumer)
             handles.append(module.register_forward_hook(_catch_pixels(pair, caught)))
     taps = {
-        name: Tap(layer_at(model, name), sampling, stream) for stream, name in enumerate(consumers)
+        name: Tap(layer_at(model, name), sampling, stream, positions[name])
+        for stream, name in enumerate(consumers)
     }
     for name, tap in taps.items():
         handles.append(tap.layer.module.register_forward_hook(_catch(name, tap, caught)))
     try:
         for inputs in batches:
             caught.clear()
+            for tap in taps.values():
+                tap.restart()
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
                 rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
@@ -128,9 +153,18 @@ def _catch(
         at = tap.draw(made)
         x, y = tap.inputs(read, at, made), tap.outputs(made, at)
         require_finite(name, x, y)
+        images = len(at)
+        if name in caught:  # it runs more than once
+            x, y = (_beside(pair, images) for pair in zip(caught[name], (x, y), strict=True))
         caught[name] = (x, y)
 
     return hook
+
+
+def _beside(rows: tuple[Tensor, Tensor], images: int) -> Tensor:
+    """Rows of several calls, those of one image together."""
+    parts = [part.reshape(images, len(part) // images, *part.shape[1:]) for part in rows]
+    return torch.cat(parts, 1).flatten(0, 1)
 
 
 def _catch_pixels(

@@ -114,13 +114,14 @@ def _assemble(
         lives={name: lives[name] for name in groups},
         sums=record.outputs.sums,
         rectified=record.outputs.rectified,
+        repeated=trail.repeated,
     )
 
 
 def _life(group: ChannelGroup, trail: Trail) -> Life:
     return Life(
         min(trail.position(member.module) for member in group.producers),
-        max(trail.position(member.module) for member in group.consumers),
+        max(trail.ends[member.module] for member in group.consumers),
     )
 
 

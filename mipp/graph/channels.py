@@ -123,6 +123,7 @@ class ChannelGraph:
     lives: Mapping[str, Life] = field(default_factory=dict)
     sums: Mapping[str, str] = field(default_factory=dict)  # layer -> who makes the other side
     rectified: frozenset[str] = frozenset()  # layers whose outputs a ReLU alone reads
+    repeated: frozenset[str] = frozenset()  # modules that run more than once
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:

@@ -218,8 +218,6 @@ def _unsound(
 ) -> str:
     """Why cutting this group would not be exact; empty when it is."""
     for name in dict.fromkeys(group.modules()):
-        if calls.get(name, 0) > 1:
-            return f"{name} runs more than once"
         if calls.get(name, 0) < 1:
             return f"{name} is used without being called"
         if name in tied:

@@ -51,8 +51,8 @@ def _group(name: str, heads: Heads) -> ChannelGroup:
 
 def _unsound(group: ChannelGroup, calls: Mapping[str, int], tied: set[str]) -> str:
     modules = group.modules()
-    if any(calls.get(name, 0) != 1 for name in modules):
-        return f"{group.name} runs more than once"
+    if not all(calls.get(name, 0) for name in modules):
+        return f"a part of {group.name} is used without being called"
     if tied.intersection(modules):
         return f"{group.name} shares its weights with another module"
     return "it has a single head" if group.width == 1 else ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mipp.graph import operation_rules
 from mipp.graph.label_axes import along, varying_axes
-from mipp.graph.record import Labels, Touch
+from mipp.graph.record import NONE, Labels
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
 from mipp.layers import Layer
@@ -58,6 +59,7 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     """
     labels = tracker.labels_of(x)
     if labels is None:
+        tracker.record.touch("passengers", place.name, torch.full((layer.inputs.features,), NONE))
         tracker.put(made, None)
         return
     if layer.couples and _is_divided(tracker, labels, layer.inputs.axis):
@@ -70,7 +72,7 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     if layer.inputs.units is not None:
         units = read[layer.inputs.each()]
         tracker.record.couple(units, units[:, :1].expand(units.shape))
-    tracker.record.passengers.append(Touch(place.name, read.numpy()))
+    tracker.record.touch("passengers", place.name, read)
     same = made.shape == labels.shape
     tracker.put(made, labels if same else along(read, layer.outputs.axis, made))
 
@@ -97,18 +99,19 @@ def _regroup(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tens
     units = read[layer.inputs.each()]
     for labels in (units, fresh[layer.outputs.each()]):
         tracker.record.couple(labels, units[:, :1].expand(labels.shape))
-    tracker.record.passengers.append(Touch(place.name, fresh.numpy()))
+    tracker.record.touch("passengers", place.name, fresh)
     tracker.put(made, along(fresh, layer.outputs.axis, made))
 
 
 def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
     labels = tracker.labels_of(x)
     if labels is None:
+        tracker.record.touch("consumers", place.name, torch.full((layer.inputs.features,), NONE))
         return
     objection = layer.objection(tracker.arguments[-1] if tracker.arguments else ())
     read = tracker.read(x, layer.inputs.axis) if not objection else None
     if read is not None:
-        tracker.record.consumers.append(Touch(place.name, read.numpy()))
+        tracker.record.touch("consumers", place.name, read)
     elif objection:
         tracker.record.fix(labels, f"{place} reads it{objection}")
     else:
@@ -118,7 +121,7 @@ def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
 def _make(tracker: Tracker, place: Place, layer: Layer, made: Tensor, reason: str) -> None:
     axis = layer.outputs.axis
     fresh: Labels = tracker.record.fresh([made.shape[axis]])
-    tracker.record.producers.append(Touch(place.name, fresh.numpy()))
+    tracker.record.touch("producers", place.name, fresh)
     if reason:
         tracker.record.fix(fresh, reason)
     tracker.put(made, along(fresh, axis, made))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from mipp.graph.outputs import Outputs
 
 Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a channel's
 NONE = -1
+Role = Literal["producers", "passengers", "consumers"]
 
 
 class Uncovered(Exception):
@@ -59,6 +60,19 @@ class Record:
     joined: list[tuple[Tensor, str]] = field(default_factory=list)  # why it may be a single unit
     outputs: Outputs = field(default_factory=Outputs)
     count: int = 0
+
+    def touch(self, role: Role, module: str, labels: Labels) -> None:
+        """A call of a module has these labels on one side; later calls are coupled to the first."""
+        touches: list[Touch] = getattr(self, role)
+        first = next((touch for touch in touches if touch.module == module), None)
+        if first is None:
+            touches.append(Touch(module, labels.numpy()))
+            return
+        before = torch.from_numpy(first.labels)
+        self.couple(before, labels)
+        lost = (before < 0) != (labels < 0)
+        reason = f"{module} runs more than once, and not always on channels that can be cut"
+        self.fix(torch.maximum(before, labels)[lost], reason)
 
     def fresh(self, shape: Sequence[int]) -> Labels:
         """Labels that nothing has had yet."""

@@ -20,12 +20,18 @@ class Trail:
     """What one forward pass saw: calls per module in order, MACs, tensors' makers."""
 
     calls: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)  # module -> its position in its last call
     macs: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
     norm_after: dict[str, str] = field(default_factory=dict)
 
     def position(self, module: str) -> int:
         return list(self.calls).index(module)
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        """Modules that run more than once."""
+        return frozenset(name for name, calls in self.calls.items() if calls > 1)
 
 
 class _Recorder:
@@ -34,10 +40,12 @@ class _Recorder:
     def __init__(self) -> None:
         self.trail = Trail()
         self._makers: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> maker, kept alive
+        self._norms: dict[str, list[str]] = {}  # layer -> the norms that read its outputs
 
     def count(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Before a call."""
         self.trail.calls[name] = self.trail.calls.get(name, 0) + 1
+        self.trail.ends[name] = len(self.trail.calls) - 1
 
     def watch(
         self, name: str, layer: Layer, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -47,13 +55,22 @@ class _Recorder:
         if not inputs:
             return
         if layer.sampled:
-            trail.positions[name] = layer.positions(layer.made_shape(inputs, output))
+            positions = layer.positions(layer.made_shape(inputs, output))
+            trail.positions[name] = trail.positions.get(name, 0) + positions
         if macs := layer.macs(inputs, output):
             trail.macs[name] = trail.macs.get(name, 0) + macs
         if layer.filters is not None and isinstance(output, Tensor):
             self._makers[id(output)] = (name, output)
         if layer.statistics is not None and id(inputs[0]) in self._makers:
-            trail.norm_after[self._makers[id(inputs[0])][0]] = name
+            self._norms.setdefault(self._makers[id(inputs[0])][0], []).append(name)
+
+    def finish(self) -> Trail:
+        """What was seen; a norm follows a layer that runs several times if it does so each time."""
+        for layer, norms in self._norms.items():
+            calls = self.trail.calls[layer]
+            if calls == 1 or norms == norms[:1] * calls:
+                self.trail.norm_after[layer] = norms[-1]
+        return self.trail
 
 
 def run_once(model: nn.Module, example: Inputs) -> Trail:
@@ -89,4 +106,4 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     finally:
         for handle in handles:
             handle.remove()
-    return recorder.trail
+    return recorder.finish()

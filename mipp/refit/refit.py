@@ -170,6 +170,7 @@ def _consumers_to_refit(dense: nn.Module, graph: ChannelGraph, selection: Select
     consumers = {pair.consumer for pair in graph.pairs}
     linear = {name for name in consumers if layer_at(dense, name).filters is not None}
     lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
+    linear -= graph.repeated  # what suits one call need not suit another
     ordered = [cost.module for cost in graph.costs if cost.module in linear]
     first = next((i for i, name in enumerate(ordered) if name in lost), len(ordered))
     return ordered[first:]
