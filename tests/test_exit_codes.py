@@ -2,12 +2,12 @@
 
 import pytest
 
-from mipp.errors import BudgetError, SurgeryError
+from mipp.errors import BudgetError, ExportError
 from mipp.exit_codes import exit_code
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(BudgetError("too small"), 2), (SurgeryError("does not fit"), 1)]
+    ("error", "code"), [(BudgetError("too small"), 2), (ExportError("does not fit"), 1)]
 )
 def test_bad_input_is_2_and_every_other_error_of_ours_1(error, code, capsys):
     def command():
