@@ -116,7 +116,7 @@ def _used_of_mipp(method: Mipp, budget: Budget) -> dict[str, Any]:
     if name == "gaussian" and not budget.is_tested:
         del own["repeats"]
     used = {"estimator": name, **own, "order": order_of(method, budget)}
-    used["position_weight"] = method.position_weight
+    used |= {key: getattr(method, key) for key in ("rows", "position_weight")}
     if budget.is_tested:
         return used | {"margin": method.margin, "sure": method.sure}
     price = price_of(method, budget)

@@ -67,6 +67,7 @@ STAGES: Mapping[str, Stage] = {
             params=(
                 "seed",
                 "data",
+                "extract.rows",
                 "extract.inputs",
                 "estimate",
                 "choose",

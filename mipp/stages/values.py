@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from mipp.config import ChooseConfig, Params
+from mipp.config import ChooseConfig, EstimateConfig, Params
 from mipp.information.estimators import estimator_named
 from mipp.settings import MIPP, Criterion, Limits, Method, Mipp
 
@@ -29,7 +29,7 @@ def method_of(params: Params) -> Method:
 def estimator_settings(params: Params) -> Any:
     """The estimator's own settings, as far as section `estimate` has them."""
     kind = estimator_named(params.choose.estimator).settings
-    known = [f.name for f in fields(kind) if f.name in type(params.estimate).model_fields]
+    known = [f.name for f in fields(kind) if f.name in EstimateConfig.model_fields]
     return kind(**{name: getattr(params.estimate, name) for name in known})
 
 

@@ -258,7 +258,7 @@ def test_option_that_a_method_does_not_have_cannot_be_written(kind, option):
 @pytest.mark.parametrize(
     ("method", "budget", "used", "unused"),
     [
-        (Mipp(), "macs:0.5", {"resolution": "0.3", "price": "macs"}, {"margin", "param_weight"}),
+        (Mipp(), "macs:0.5", {"rows": "8192", "price": "macs"}, {"margin", "param_weight"}),
         (Mipp(), "ratio:0.5", {"param_weight": "0.2", "price": "unit"}, {"sure", "repeats"}),
         (Mipp(), "nats:0.1", {"order": "best-first"}, {"worth", "margin"}),
         (Mipp(), "confidence:95", {"margin": "0.001", "repeats": "5"}, {"worth", "price"}),
