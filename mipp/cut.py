@@ -20,7 +20,8 @@ def apply_selection(model: nn.Module, selection: Selection, example: Inputs) -> 
     """A smaller copy of the model without the dropped channels; weights of the rest as they were.
 
     The copy computes what the model computes when the dropped channels are zero at the input
-    of every consumer and each layer-norm takes its statistics over the kept channels alone.
+    of every consumer and each layer-norm takes its statistics over the kept channels alone, as
+    does every mean of channels, or the like, that forward computes.
 
     Parameters
     ----------

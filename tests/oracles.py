@@ -614,7 +614,6 @@ def own_images(n, seed=0):
 # What mixes a layer's 8 channels before the next one reads them: no channel can go alone.
 MIXERS = {
     "softmax": lambda x: x.softmax(1),
-    "centring": lambda x: x - x.mean(1, keepdim=True),
     "reversal": lambda x: x.flip(1),
     "swapped halves": lambda x: x.unflatten(1, (2, -1)).flip(1).flatten(1, 2),
     "paired softmax": lambda x: x.unflatten(1, (2, -1)).softmax(1).flatten(1, 2),

@@ -40,12 +40,26 @@ class SizeAttribute:
 
 
 @dataclass(frozen=True)
+class Statistic:
+    """One value that an operator of forward computes of many channels, such as their mean.
+
+    Once channels are gone, it is that of the others.
+    """
+
+    module: str  # that runs the operator itself
+    before: int  # reductions that the module has run by then
+    axis: int  # of the channels, from the last
+    features: IntArray  # (width, block)
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """Channels that can only be removed together.
 
     Producers make the channels (conv and linear outputs), passengers carry them (batch-norm,
     layer-norm, depthwise and grouped convolutions), consumers read them (conv and linear inputs,
-    an attention's in-projection). A layer-norm takes its statistics over the kept channels alone.
+    an attention's in-projection). A layer-norm takes its statistics over the kept channels alone,
+    as does what is written out in forward.
     """
 
     name: str
@@ -55,6 +69,7 @@ class ChannelGroup:
     consumers: tuple[Member, ...]
     parameters: tuple[BareParameter, ...] = ()
     sizes: tuple[SizeAttribute, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
     choices: tuple[SizeAttribute, ...] = ()  # numbers that forward may lay it out by, or not
 
     def modules(self) -> list[str]:

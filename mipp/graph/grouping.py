@@ -10,13 +10,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute
+from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute, Statistic
 from mipp.graph.heads import head_groups
 from mipp.graph.layouts import decide_layouts, size_choices
-from mipp.graph.record import Record, Touch
+from mipp.graph.record import Record, Reduction, Touch
 from mipp.layers import IntArray, layer_of
 
-ROLES = ("producers", "passengers", "consumers")
+ROLES = ("producers", "passengers", "consumers", "statistics")
 
 
 def read_groups(
@@ -49,7 +49,7 @@ def read_groups(
             continue
         root = min(roots, key=lambda name: order.get(name, len(order)))
         reason = next((reasons[one] for one in components if one in reasons), "")
-        group, fault = _assemble(root, touched, components, sides, bare)
+        group, fault = _assemble(root, touched, components, sides, bare, record.reductions)
         group = replace(
             group,
             name=_name(root, components, scopes),
@@ -158,6 +158,7 @@ def _assemble(
     components: list[int],
     sides: Mapping[tuple[str, str], IntArray],
     bare: Mapping[str, IntArray],
+    reductions: Mapping[str, Reduction],
 ) -> tuple[ChannelGroup, str]:
     """The group of these components, channels in the order of the root's features."""
     owners = sides["producers", root]
@@ -180,8 +181,17 @@ def _assemble(
             fault = fault or f"its channels do not map evenly onto {name}"
             features = np.zeros((len(rank), 0), np.int64)
         parts[role].append(Member(name, features))
-    producers, passengers, consumers = (tuple(parts[role]) for role in ROLES)
-    group = ChannelGroup(root, len(rank), producers, passengers, consumers, tuple(parameters))
+    producers, passengers, consumers, means = (tuple(parts[role]) for role in ROLES)
+    statistics = tuple(Statistic(*reductions[m.module], m.features) for m in means)
+    group = ChannelGroup(
+        root,
+        len(rank),
+        producers,
+        passengers,
+        consumers,
+        tuple(parameters),
+        statistics=statistics,
+    )
     return group, fault
 
 

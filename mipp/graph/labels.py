@@ -50,6 +50,9 @@ def record_labels(model: nn.Module, run: Any, norm_after: Mapping[str, str]) -> 
             output = run()
         for tensor in tensors_in(output):
             tracker.record.fix(tracker.labels_of(tensor), "feeds the network's output")
+            if id(tensor) in tracker.statistics:
+                _, labels = tracker.statistics[id(tensor)]
+                tracker.record.fix(labels, "one value of all of its channels is an output")
         tracker.record.outputs.spoil(tensors_in(output))
     return tracker.record
 
@@ -126,6 +129,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        if name in MEANS:
+            self.tracker.count()
         self.tracker.hand_on_owner(name, args, output)
         if not self.tracker.wholes:
             operands = tensors_in((args, kwargs))
@@ -148,7 +153,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation_rules.join(tracker, name, func, args, kwargs, output)
         elif name in KEEPS:
             operation_rules.keep(tracker, args, output)
-        elif name in MEANS and operation_rules.reduce(tracker, args, kwargs, output):
+        elif name in MEANS and operation_rules.reduce(tracker, name, args, kwargs, output):
             pass
         elif name in AXES_OF:
             operation_rules.pool(tracker, args, output, AXES_OF[name])

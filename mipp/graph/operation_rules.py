@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipp.graph.label_axes import along, compact, constant, on_cpu, varying_axes
 from mipp.graph.operations import SPLITS, VIEWS, WIDTHS
-from mipp.graph.record import NONE, Labels, Layout, Uncovered
+from mipp.graph.record import NONE, Labels, Layout, Reduction, Touch, Uncovered
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
 
@@ -69,11 +69,10 @@ def keep(tracker: Tracker, args: Any, output: Any) -> None:
         tracker.put(tensor, tracker.labels_of(args[0]) if same else None)
 
 
-def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
-    """A mean, maximum or the like, if no axis that it runs along tells labels apart."""
-    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if len(args) > 2 and isinstance(args[2], (list, tuple)):  # norm(x, p, dims)
-        dims = args[2]
+def reduce(tracker: Tracker, name: str, args: Any, kwargs: Any, output: Any) -> bool:
+    """A mean, maximum or the like; along the one axis of channels, it is that of the kept ones."""
+    place = 2 if name in ("norm", "linalg_vector_norm") else 1  # after the order of the norm
+    dims = kwargs.get("dim", args[place] if len(args) > place else None)
     if isinstance(dims, (float, Tensor)):
         return False
     x = args[0]
@@ -85,13 +84,36 @@ def reduce(tracker: Tracker, args: Any, kwargs: Any, output: Any) -> bool:
     if labels is None:
         return False
     if not set(varying_axes(labels)) - set(dims) and not all(constant(labels, d) for d in dims):
-        return False
+        return not _of_one_less(name, args, kwargs) and _note_statistic(tracker, x, output)
     for d in dims:
         labels = normalise(tracker, labels, d).narrow(d, 0, 1)
     for tensor in tensors_in(output):
         if tensor.numel() != labels.numel():
             raise Uncovered
         tracker.put(tensor, labels.reshape(tensor.shape))
+    return True
+
+
+def _of_one_less(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a variance divides by one less than there are: a single channel would have none."""
+    given = args[2] if len(args) > 2 else kwargs.get("unbiased", kwargs.get("correction", 1))
+    return name in ("var", "std", "var_mean", "std_mean") and bool(given is None or given)
+
+
+def _note_statistic(tracker: Tracker, x: Tensor, output: Any) -> bool:
+    """One value of all channels along an axis, none of which is without a label."""
+    axes = varying_axes(tracker.labelled(x))
+    read = tracker.read(x, axes[0]) if len(axes) == 1 else None
+    if read is None or bool((read < 0).any()):
+        return False
+    module = tracker.scope[-1].name if tracker.scope else ""
+    found = Reduction(module, tracker.reductions[module] - 1, axes[0] - x.ndim)
+    key = f"{module}#{found.before}"
+    tracker.record.reductions[key] = found
+    tracker.record.statistics.append(Touch(key, read.numpy()))
+    for tensor in tensors_in(output):
+        tracker.put(tensor, None)
+        tracker.statistics[id(tensor)] = (tensor, read)
     return True
 
 
@@ -175,7 +197,11 @@ def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
     for tensor in operands:
         if _is_cut_with_its_layer(tracker, tensor):
             continue
-        labels = tracker.labelled(tensor)
+        labels = tracker.labels_of(tensor)
+        if labels is None:  # one value, expanded, meets as many as there are
+            labels = torch.full(tensor.shape, NONE)
+            for axis, stride in enumerate(tensor.stride()):
+                labels = labels if stride else labels.narrow(axis, 0, 1)
         if tensor.numel() > 1 or tracker.labels_of(tensor) is not None:
             sides.append(labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
     varying = [{a for a in range(rank) if s.shape[a] > 1 and not constant(s, a)} for s in sides]

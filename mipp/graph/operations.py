@@ -16,7 +16,7 @@ KEEPS = {"_to_copy", "dropout", "native_dropout", "bernoulli", "_conj", "zeros_l
          "full_like", "empty_like", "rand_like", "randn_like", "log_sigmoid_forward",
          "rrelu_with_noise"}  # fmt: skip
 MEANS = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "norm", "linalg_vector_norm",
-         "prod", "logsumexp"}  # fmt: skip
+         "prod", "logsumexp", "var_mean", "std_mean"}  # fmt: skip
 # Pooling, padding and resampling, by the number of last axes that they run over.
 POOLED_AXES = {
     1: {

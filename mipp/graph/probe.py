@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
-from mipp.graph.kept_statistics import KeptStatistics
+from mipp.graph.kept_statistics import KeptReductions, KeptStatistics
+from mipp.graph.record import Reduction
 from mipp.inputs import Inputs, call, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
@@ -27,6 +28,7 @@ TRIALS = 3  # cuts of half of the channels, at random
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
 
+Key = TypeVar("Key")
 Fault = Callable[[Mapping[str, ChannelGroup]], str | None]
 
 
@@ -36,8 +38,8 @@ def find_unsound(
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
     A cut is right when the smaller network computes what the whole one computes with the cut
-    channels zero at the input of every consumer and each layer-norm's statistics taken over the
-    other channels only. Tried on random weights and input.
+    channels zero at the input of every consumer and each layer-norm's statistics, or mean of
+    channels in forward, taken over the other channels only. Tried on random weights and input.
     """
     bare = {parameter.module for group in groups.values() for parameter in group.parameters}
     probe = Probe(model, example, bare)
@@ -185,10 +187,11 @@ def _zeroed(
 ) -> Iterator[None]:
     """Within the block, dropped channels are zero at every consumer's input.
 
-    Nor do they count in the statistics of any layer-norm.
+    Nor do they count in the statistics of any layer-norm, nor in those written in forward.
     """
     handles = []
     gone: dict[str, list[IntArray]] = {}
+    means: dict[Reduction, list[IntArray]] = {}
     for name, group in groups.items():
         for member in group.consumers:
             layer = layer_at(model, member.module)
@@ -208,12 +211,22 @@ def _zeroed(
             if layer_at(model, member.module).couples:
                 left_out = member.features[dropped[name]].ravel()
                 gone.setdefault(member.module, []).append(left_out)
+        for one in group.statistics:
+            left_out = one.features[dropped[name]].ravel()
+            means.setdefault(Reduction(one.module, one.before, one.axis), []).append(left_out)
     try:
-        with KeptStatistics(model, {name: np.concatenate(parts) for name, parts in gone.items()}):
+        with ExitStack() as modes:
+            modes.enter_context(KeptStatistics(model, _joined(gone)))
+            if means:
+                modes.enter_context(KeptReductions(model, _joined(means)))
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _joined(parts: Mapping[Key, list[IntArray]]) -> dict[Key, IntArray]:
+    return {key: np.concatenate(some) for key, some in parts.items()}
 
 
 def _flat(output: Any) -> Tensor:

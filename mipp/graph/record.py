@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ class Layout:
     divides: bool  # it makes several axes of one
 
 
+class Reduction(NamedTuple):
+    """An operator that computes one value of many channels, such as their mean."""
+
+    module: str  # that runs it itself
+    before: int  # reductions that the module has run by then
+    axis: int  # of the channels, from the last
+
+
 @dataclass
 class Record:
     """All that a forward pass showed about labels."""
@@ -49,6 +57,8 @@ class Record:
     producers: list[Touch] = field(default_factory=list)
     passengers: list[Touch] = field(default_factory=list)
     consumers: list[Touch] = field(default_factory=list)
+    statistics: list[Touch] = field(default_factory=list)  # by key of the reductions
+    reductions: dict[str, Reduction] = field(default_factory=dict)
     parameters: dict[str, Labels] = field(default_factory=dict)  # bare ones, label per element
     sizes: dict[tuple[str, str], list[Labels]] = field(default_factory=dict)  # module, attribute
     layouts: list[Layout] = field(default_factory=list)

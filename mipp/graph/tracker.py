@@ -58,6 +58,8 @@ class Tracker:
         }
         self.scope: list[Place] = []
         self.arguments: list[tuple[Any, ...]] = []  # per module in scope
+        self.reductions: dict[str, int] = {}  # that each module has run itself
+        self.statistics: dict[int, tuple[Tensor, Labels]] = {}  # one of channels
         self.wholes = 0  # running modules that are followed as a whole: nothing inside them is
         self._labels: dict[int, tuple[Tensor, Labels]] = {}  # the tensor is kept alive
         self._owners: dict[int, tuple[Place, Tensor]] = {}
@@ -134,6 +136,11 @@ class Tracker:
                 return None
             self.record.couple(first.expand(table.shape), table)
         return first.reshape(-1)
+
+    def count(self) -> None:
+        """The module in scope runs a reduction."""
+        name = self.scope[-1].name if self.scope else ""
+        self.reductions[name] = self.reductions.get(name, 0) + 1
 
     def holder(self, weight: Any) -> Place | None:
         """The module that holds a weight, if one does."""

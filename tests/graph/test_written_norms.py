@@ -1,0 +1,138 @@
+"""Norms over channels that are written out in forward: cut, they are norms of the kept channels."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mipp
+from mipp.cut import apply_selection
+from mipp.graph import build_graph
+from mipp.selection.selection import Selection
+
+WIDTH = 12
+
+
+class Norm(nn.Module):
+    """Factors per channel around a function; axis 1 of maps, the last of tokens."""
+
+    def __init__(self, width, function, last):
+        super().__init__()
+        self.function, self.last = function, last
+        self.scale = nn.Parameter(torch.rand(width) + 0.5)
+        self.shift = nn.Parameter(torch.randn(width))
+
+    def forward(self, x):
+        if self.last:
+            x = x.permute(0, 2, 3, 1)
+            return self.function(x, self.scale, self.shift).permute(0, 3, 1, 2)
+        return self.function(x, self.scale[:, None, None], self.shift[:, None, None])
+
+
+def channels_first(x, scale, shift):
+    mean = x.mean(1, keepdim=True)
+    spread = (x - mean).pow(2).mean(1, keepdim=True)
+    return (x - mean) / torch.sqrt(spread + 1e-6) * scale + shift
+
+
+def by_variance(x, scale, shift):
+    variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + 1e-6) * scale + shift
+
+
+def root_mean_square(x, scale, shift):
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * scale + shift
+
+
+def unit_length(x, scale, shift):
+    return F.normalize(x, dim=-1) * scale + shift
+
+
+def response(x, scale, shift):
+    """Global response normalisation, of ConvNeXt v2."""
+    lengths = torch.norm(x, p=2, dim=(1, 2), keepdim=True)
+    shares = lengths / (lengths.mean(-1, keepdim=True) + 1e-6)
+    return scale * (x * shares) + shift + x
+
+
+def over_all(x, scale, shift):
+    return (x - x.mean((1, 2, 3), keepdim=True)) * scale + shift
+
+
+def whole_length(x, scale, shift):
+    return x / torch.linalg.vector_norm(x, 1) * scale + shift
+
+
+def attended(x, scale, shift):
+    """Places by the mean and the largest of all channels, as in CBAM."""
+    places = (x.mean(1, keepdim=True) + x.max(1, keepdim=True)[0]).sigmoid()
+    return x * places * scale + shift
+
+
+NORMS = {
+    "channels first": (channels_first, False),
+    "by variance": (by_variance, False),
+    "root mean square": (root_mean_square, True),
+    "unit length": (unit_length, True),
+    "response": (response, True),
+    "over all": (over_all, False),
+    "whole length": (whole_length, True),
+    "attended": (attended, False),
+}
+
+
+def network(name, width=WIDTH, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(3, width, 3), Norm(width, *NORMS[name]), nn.ReLU()
+        return nn.Sequential(*layers, nn.Conv2d(width, 4, 3)).double().eval()
+
+
+def images():
+    return torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_cut_norm_is_the_norm_of_the_kept_channels(name, seed):
+    model, x = network(name, seed=seed), images()
+    assert build_graph(model, x[:1]).widths == {"0": WIDTH}
+    kept = np.sort(np.random.default_rng(seed).permutation(WIDTH)[: 1 + 4 * seed])
+    cut = apply_selection(model, Selection({"0": kept}, {"0": WIDTH}, "random"), x[:1])
+    small = network(name, len(kept))  # from scratch, with those channels' weights
+    for (key, own), whole in zip(small.named_parameters(), model.parameters(), strict=True):
+        for axis, size in enumerate(whole.shape):
+            whole = whole.index_select(axis, torch.from_numpy(kept)) if size == WIDTH else whole
+        small.get_parameter(key).data = whole.detach()
+        assert own.shape == whole.shape
+    with torch.no_grad():
+        torch.testing.assert_close(cut(x), small(x))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_default_method_and_repair_meet_the_budget(name):
+    model, x = network(name), images()
+    found = mipp.prune(model, [x], "macs:0.5", images=32).model
+
+    def flops(net):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net.eval()(x)
+        return counter.get_total_flops()
+
+    assert flops(found) <= 0.5 * flops(model)
+    found.train()(x).square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in found.parameters())
+
+
+def test_variance_of_one_less_keeps_channels_whole():
+    class Spread(nn.Module):
+        def forward(self, x):
+            return x / x.std(1, keepdim=True)
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), Spread(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    )
+    graph = build_graph(model, torch.randn(1, 3, 4, 4))
+    assert list(graph.groups) == ["2"]
+    assert "0" in graph.left_whole
