@@ -6,19 +6,17 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from mipp.device import device_of, dtype_of, synchronize
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, Shape, call, filled, zeros
-from mipp.layers import Layer, layer_of
+from mipp.multiplying import Multiplications
 from mipp.progress import track
 
 WARM_UPS = 3
@@ -89,34 +87,21 @@ def count_params(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, shape: Shape) -> int:
-    """Multiply-accumulates of convolutions, linear layers and attention's projections for an input.
+    """Multiply-accumulates of one input: of all operators that multiply matrices or convolve.
 
-    Nothing else is counted: no bias, norm, activation, pooling or attention product, and no
-    weight that `forward` uses without calling its module. A module called twice counts twice,
-    a linear module once per token.
+    They are those of torch's own counter, which takes each for two operations, and of a few that
+    it does not know. No bias, norm, activation or pooling is counted.
 
     Parameters
     ----------
     shape : one input without the batch axis, such as (c, h, w); a tuple of such, or a mapping,
         where forward takes several.
     """
-    macs = 0
-
-    def count(layer: Layer, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        nonlocal macs
-        macs += layer.macs(inputs, output)
-
-    handles: list[RemovableHandle] = []
-    try:
-        for layer in filter(None, map(layer_of, model.modules())):
-            handles.append(layer.module.register_forward_hook(partial(count, layer)))
-        device = device_of(model)
-        with _evaluating(model, device), torch.no_grad():
-            call(model, zeros(shape, device=device, dtype=dtype_of(model)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return macs
+    device = device_of(model)
+    counted = Multiplications()
+    with _evaluating(model, device), torch.no_grad(), counted:
+        call(model, zeros(shape, device=device, dtype=dtype_of(model)))
+    return counted.macs
 
 
 def latency_ms(

@@ -34,6 +34,7 @@ LADDER = (
         "mipp.evaluation",
         "mipp.hooked_mode",
         "mipp.inputs",
+        "mipp.multiplying",
         "mipp.storage",
     },
     {"mipp.data", "mipp.models"},

@@ -8,6 +8,8 @@ import time
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from mipp.errors import DataError
 from mipp.metrics import (
@@ -36,6 +38,42 @@ class Sleeper(nn.Module):
         self.log.append(self.name)
         time.sleep(self.seconds)
         return images
+
+
+class Bare(nn.Module):
+    """A linear layer whose module is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.linear.weight, self.linear.bias)
+
+
+class Attends(nn.Module):
+    """Two heads of attention without projections."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self.style = style
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x.view(*x.shape[:2], 2, -1).transpose(1, 2)
+        if self.style == "fused":
+            return functional.scaled_dot_product_attention(q, q, q)
+        if self.style == "einsum":
+            shares = torch.einsum("nhqd,nhkd->nhqk", q, q).softmax(-1)
+            return torch.einsum("nhqk,nhkd->nhqd", shares, q)
+        return (q @ q.transpose(-2, -1)).softmax(-1) @ q
+
+
+class SelfAttention(nn.MultiheadAttention):
+    def __init__(self) -> None:
+        super().__init__(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, x, x, need_weights=False)[0]
 
 
 def lenet_300_100() -> nn.Module:
@@ -108,10 +146,35 @@ def test_params_leave_out_buffers_and_count_shared_ones_once() -> None:
         (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), (4, 3, 3), 4 * 3 * 3 * 3 * 2 * 2),
         (nn.Linear(8, 5), (7, 8), 7 * 8 * 5),  # 7 tokens
         (nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(3)), (4, 9, 9), 0),
+        # 4 gates of 5 units, each of 3 inputs and 5 states, at 7 steps, in both directions
+        (nn.LSTM(3, 5, batch_first=True, bidirectional=True), (7, 3), 2 * 7 * 4 * 5 * (3 + 5)),
+        (nn.GRU(3, 5, 2, batch_first=True), (7, 3), 7 * 3 * 5 * ((3 + 5) + (5 + 5))),
+        (Bare(), (6, 4), 6 * 4 * 5),
+        (Attends("fused"), (6, 4), 2 * 6 * 6 * 4),  # queries with keys, shares with values
+        (Attends("written out"), (6, 4), 2 * 6 * 6 * 4),
+        (Attends("einsum"), (6, 4), 2 * 6 * 6 * 4),
+        # three projections and one back, and the products of its heads
+        (SelfAttention(), (6, 4), 6 * 4 * 3 * 4 + 6 * 4 * 4 + 2 * 6 * 6 * 4),
     ],
 )
 def test_macs_match_a_hand_count(layer: nn.Module, shape: tuple[int, ...], macs: int) -> None:
     assert count_macs(layer, shape) == macs
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(6, 4, (3, 5), (2, 1), (0, 2), (2, 1)), (6, 11, 9)),
+        (nn.ConvTranspose1d(6, 4, 3, 2), (6, 9)),
+        (nn.Conv3d(6, 4, 3, padding=1, groups=2), (6, 4, 5, 6)),
+        (nn.GRU(3, 5, batch_first=True), (7, 3)),
+        (Attends("written out"), (6, 4)),
+    ],
+)
+def test_macs_are_half_of_torchs_own_count(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer.eval()(torch.zeros(1, *shape))
+    assert 2 * count_macs(layer, shape) == counter.get_total_flops()
 
 
 def test_macs_count_every_call_of_a_shared_module() -> None:

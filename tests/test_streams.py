@@ -297,8 +297,9 @@ def test_watched_attention_gives_the_same_weights(masked, average):
 @pytest.mark.parametrize(
     ("name", "left", "saved"),
     [
-        # 16 tokens: 12 inputs to three projections of a head of 3, and back to 12
-        ("attention", 1, 16 * 3 * (12 * 9 + 3 * 12)),
+        # 16 tokens: 12 inputs to three projections of a head of 3, and back to 12; 16 tokens meet
+        # 16 in two products of a head
+        ("attention", 1, 16 * 3 * (12 * 9 + 3 * 12) + 2 * 16 * 16 * 3 * 3),
         # 16 tokens: a channel is made from 3 colours of 4 pixels and read by 36 projections
         ("stem", 5, 16 * 7 * (12 + 36)),
     ],

@@ -138,13 +138,15 @@ def enliven(model: nn.Module) -> None:
 
 def describe(graph: ChannelGraph) -> dict[str, Any]:
     """Groups, the share of MACs that they touch, the least share, and what is left whole."""
-    touched = sum(c.macs for c in graph.costs if c.inputs or c.outputs)
-    least = graph.macs(dict.fromkeys(graph.widths, 1)) / graph.macs(graph.widths)
+    touched = sum(cost.macs for cost in graph.costs if cost.inputs or cost.outputs)
+    touched += sum(product.macs for product in graph.products if product.factors)
+    full = graph.macs(graph.widths)
+    least = graph.macs(dict.fromkeys(graph.widths, 1)) / full
     whole = {m: r for m, r in graph.left_whole.items() if "network's output" not in r}
     reasons = Counter(re.sub(r"\S*\d\S*", "...", reason) for reason in whole.values())
     return {
         "groups": len(graph.groups),
-        "touched": touched / max(sum(c.macs for c in graph.costs), 1),
+        "touched": touched / max(full, 1),
         "least": least,
         "whole": len(whole),
         "reasons": dict(reasons.most_common()),

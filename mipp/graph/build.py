@@ -11,9 +11,10 @@ from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Member
 from mipp.graph.costs import count_costs
-from mipp.graph.grouping import read_groups
+from mipp.graph.grouping import components_of, read_groups
 from mipp.graph.labels import record_labels
 from mipp.graph.probe import find_unsound
+from mipp.graph.products import count_products
 from mipp.graph.record import Record
 from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
@@ -101,7 +102,8 @@ def _assemble(
         for name, group in groups.items()
         for member in sorted(group.consumers, key=lambda m: trail.position(m.module))
     ]
-    costs = count_costs(modules, trail, groups)
+    costs = count_costs(modules, trail, record.macs, groups)
+    called = {cost.module for cost in costs}
     counted = sum(cost.weights + cost.per_output * cost.out_features for cost in costs)
     return ChannelGraph(
         groups=groups,
@@ -115,6 +117,7 @@ def _assemble(
         sums=record.outputs.sums,
         rectified=record.outputs.rectified,
         repeated=trail.repeated,
+        products=count_products(record, components_of(record), groups, called),
     )
 
 

@@ -114,6 +114,17 @@ class LayerCost:
     outputs: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Product:
+    """Multiply-accumulates of operators beside the layers, such as queries with keys.
+
+    Each factor shrinks by itself: it names its groups with the share that one channel has of it.
+    """
+
+    macs: int
+    factors: tuple[Mapping[str, float], ...] = ()
+
+
 class Life(NamedTuple):
     """When a group is alive: from the first layer that writes it to the last that reads it.
 
@@ -139,6 +150,7 @@ class ChannelGraph:
     sums: Mapping[str, str] = field(default_factory=dict)  # layer -> who makes the other side
     rectified: frozenset[str] = frozenset()  # layers whose outputs a ReLU alone reads
     repeated: frozenset[str] = frozenset()  # modules that run more than once
+    products: tuple[Product, ...] = ()
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:
@@ -151,7 +163,8 @@ class ChannelGraph:
 
     def macs(self, kept: Mapping[str, int]) -> int:
         """Multiply-accumulates of one input when each group keeps that many channels."""
-        return round(sum(cost.macs * _share(cost, self, kept) for cost in self.costs))
+        layers = sum(cost.macs * _share(cost, self, kept) for cost in self.costs)
+        return round(layers + sum(_product(product, self, kept) for product in self.products))
 
     def features(self, kept: Mapping[str, int]) -> Widths:
         """Input and output features of every module when each group keeps that many channels."""
@@ -179,6 +192,13 @@ def _share(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> flo
     inputs = _kept_features(cost.in_features, cost.inputs, graph, kept)
     outputs = _kept_features(cost.out_features, cost.outputs, graph, kept)
     return inputs * outputs / (cost.in_features * cost.out_features)
+
+
+def _product(product: Product, graph: ChannelGraph, kept: Mapping[str, int]) -> float:
+    macs = float(product.macs)
+    for factor in product.factors:
+        macs *= 1 - sum((graph.widths[g] - kept[g]) * share for g, share in factor.items())
+    return macs
 
 
 def _params(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> float:

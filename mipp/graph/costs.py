@@ -12,9 +12,17 @@ from mipp.layers import Layer, layer_of
 
 
 def count_costs(
-    modules: Mapping[str, nn.Module], trail: Trail, groups: Mapping[str, ChannelGroup]
+    modules: Mapping[str, nn.Module],
+    trail: Trail,
+    macs: Mapping[str, int],
+    groups: Mapping[str, ChannelGroup],
 ) -> tuple[LayerCost, ...]:
-    """Costs of every module with parameters that some group touches, and of all convs."""
+    """Costs of every module with parameters that some group touches, and of all convs.
+
+    Parameters
+    ----------
+    macs : of the layers, each of all its calls.
+    """
     reads: dict[str, dict[str, int]] = {}
     makes: dict[str, dict[str, int]] = {}
     for name, group in groups.items():
@@ -33,7 +41,7 @@ def count_costs(
                 module=name,
                 weights=cost.weights,
                 per_output=cost.per_output,
-                macs=trail.macs.get(name, 0),
+                macs=macs.get(name, 0),
                 in_features=cost.in_features,
                 out_features=cost.out_features,
                 inputs=reads.get(name, {}),

@@ -28,7 +28,7 @@ def read_groups(
     ----------
     calls : how often each module runs, in execution order.
     """
-    component = decide_layouts(record, _components)
+    component = decide_layouts(record, components_of)
     sides = _sides(record, component)
     reasons = _reasons(record.fixed, component)
     bare = {name: component[labels.numpy()] for name, labels in record.parameters.items()}
@@ -85,7 +85,7 @@ def _drafts(
     return drafts
 
 
-def _components(record: Record) -> IntArray:
+def components_of(record: Record) -> IntArray:
     """Component of each label."""
     if not record.edges:
         return np.arange(record.count)

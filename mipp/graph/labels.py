@@ -32,6 +32,7 @@ from mipp.graph.operations import (
     PRODUCTS,
     SAMPLES,
 )
+from mipp.graph.products import count_operator
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -127,6 +128,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
+        count_operator(self.tracker, func, args, kwargs, output)
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         if name in MEANS:

@@ -50,6 +50,20 @@ class Reduction(NamedTuple):
     axis: int  # of the channels, from the last
 
 
+@dataclass(frozen=True)
+class Multiplied:
+    """Multiply-accumulates of an operator, with the labels of its two factors where it has such.
+
+    `left` is (..., rows, summed) and `right` (..., summed, columns), of 1 where labels are the
+    same all along an axis; `heads` is the running module whose heads are known as its channels.
+    """
+
+    macs: int
+    left: Labels | None = None
+    right: Labels | None = None
+    heads: str | None = None
+
+
 @dataclass
 class Record:
     """All that a forward pass showed about labels."""
@@ -68,6 +82,8 @@ class Record:
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
     joined: list[tuple[Tensor, str]] = field(default_factory=list)  # why it may be a single unit
+    macs: dict[str, int] = field(default_factory=dict)  # of layers
+    multiplied: list[Multiplied] = field(default_factory=list)  # beside them
     outputs: Outputs = field(default_factory=Outputs)
     count: int = 0
 

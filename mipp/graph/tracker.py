@@ -93,6 +93,11 @@ class Tracker:
             return labels
         return None
 
+    def known_labels(self, tensor: Any) -> Labels | None:
+        """The labels that the tensor carries by now; a bare parameter may have none yet."""
+        found = self._labels.get(id(tensor))
+        return None if found is None else found[1]
+
     def put(self, tensor: Any, labels: Labels | None) -> None:
         """From here on the tensor carries these labels."""
         if isinstance(tensor, Tensor):

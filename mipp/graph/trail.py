@@ -1,4 +1,4 @@
-"""What one forward pass shows of a network's layers: their order, positions and costs."""
+"""What one forward pass shows of a network's layers: their order and positions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from mipp.layers import Layer, layer_of
 
 @dataclass
 class Trail:
-    """What one forward pass saw: calls per module in order, MACs, tensors' makers."""
+    """What one forward pass saw: calls per module in order, tensors' makers."""
 
     calls: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)  # module -> its position in its last call
-    macs: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
     norm_after: dict[str, str] = field(default_factory=dict)
 
@@ -57,8 +56,6 @@ class _Recorder:
         if layer.sampled:
             positions = layer.positions(layer.made_shape(inputs, output))
             trail.positions[name] = trail.positions.get(name, 0) + positions
-        if macs := layer.macs(inputs, output):
-            trail.macs[name] = trail.macs.get(name, 0) + macs
         if layer.filters is not None and isinstance(output, Tensor):
             self._makers[id(output)] = (name, output)
         if layer.statistics is not None and id(inputs[0]) in self._makers:

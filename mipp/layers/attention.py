@@ -156,10 +156,6 @@ class Attention(Layer):
         super().cut(side, gone)
         _become_pruned(self.module)
 
-    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
-        tokens = inputs[0].numel() // inputs[0].shape[-1]
-        return int(tokens) * int(self.module.in_proj_weight.numel())
-
     def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
         tokens = tokens_of(self.module, inputs[0])
         weight, bias = self.module.in_proj_weight, self.module.in_proj_bias

@@ -118,13 +118,6 @@ class Layer:
         has_bias = self.bias is not None and getattr(self.module, self.bias) is not None
         return Cost(inputs, outputs, weight.numel(), int(has_bias))
 
-    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
-        """Multiply-accumulates of one call, of the filters alone."""
-        if self.filters is None:
-            return 0
-        filters = getattr(self.module, self.filters)
-        return int(output.numel()) * int(filters.numel()) // self.outputs.features
-
     # One call
 
     def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:

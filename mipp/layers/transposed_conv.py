@@ -43,10 +43,6 @@ class TransposedConv(Layer):
         module = self.module
         return Window(module.kernel_size, module.stride, module.dilation, module.padding)
 
-    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
-        """It spreads each element of its input, where a convolution gathers each of its output."""
-        return int(inputs[0].numel()) * int(self.module.weight[0].numel())
-
     def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
         return kernel_rows(x, *spread_pixels(at, x, self.window, made))
 
@@ -95,9 +91,6 @@ class GroupedTransposedConv(Layer):
         rows = self.inputs.each()[left].ravel()
         super().cut(side, gone)
         keep_indices(self.module, "weight", rows, 0)
-
-    def macs(self, inputs: tuple[Any, ...], output: Any) -> int:
-        return int(inputs[0].numel()) * int(self.module.weight[0].numel())
 
     def by_output(self, values: Tensor) -> Tensor:
         groups, inputs, outputs = self.module.groups, *values.shape[:2]

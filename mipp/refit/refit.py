@@ -203,7 +203,7 @@ def _dense_targets(
         for inputs in batches():
             with Watcher(dense, graph, taps, partners, on_output, on_sum):
                 call(dense, inputs)
-    return found
+    return {name: found[name] for name in drawn}  # in the order in which they make something
 
 
 def _summed(dense: nn.Module, graph: ChannelGraph, names: Collection[str]) -> dict[str, str]:
@@ -228,19 +228,12 @@ def _fan_in(model: nn.Module, name: str) -> tuple[int, str]:
 
 
 def _in_order(targets: Mapping[str, _Targets]) -> list[str]:
-    """Layers in the order of refitting.
-
-    One that makes up for another comes after it, and so does one that others are a part of.
-    """
+    """Layers in the order of refitting: one that makes up for another comes after it."""
     order = list(targets)
     for name, wanted in targets.items():
-        before = [other for other in targets if other.startswith(f"{name}.")]
         if wanted.other and wanted.partner in targets:
-            before.append(wanted.partner)
-        if before:
             order.remove(name)
-            place = max(order.index(other) + 1 for other in before)
-            order.insert(max(place, list(targets).index(name)), name)
+            order.insert(max(order.index(wanted.partner) + 1, list(targets).index(name)), name)
     return order
 
 
