@@ -244,12 +244,12 @@ def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
 
 
 def _note_view(tracker: Tracker, labels: Labels, moved: Labels) -> None:
-    """A view that makes one axis of channels two, or one of two."""
-    before, after = len(varying_axes(labels)), varying_axes(moved)
-    if len(after) == 1:
-        _note_sizes(tracker, moved, after[0])
-    if len(after) != before:
-        _note_layout(tracker, compact(moved), divides=len(after) > before)
+    """A view that makes one axis of channels two, one of two, or one of another length."""
+    before, after = compact(labels), compact(moved)
+    if after.ndim == 1:
+        _note_sizes(tracker, moved, varying_axes(moved)[0])
+    if after.shape != before.shape:
+        _note_layout(tracker, after, divides=after.ndim > before.ndim)
 
 
 def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:

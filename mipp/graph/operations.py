@@ -42,7 +42,7 @@ AXES_OF = {name: axes for axes, names in POOLED_AXES.items() for name in names}
 SAMPLES = {"grid_sampler_2d", "grid_sampler_3d", "roi_align", "roi_pool"}
 PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}  # operands before the two factors
 ATTENTION = "_scaled_dot_product"  # how operators begin that do all of it
-NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax"}
+NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax"}
 # Attributes of a module from which its forward may read the size of a stream.
 WIDTHS = ("channels", "d_model", "dim", "embed_dim", "features", "hidden_dim", "hidden_size",
           "width")  # fmt: skip

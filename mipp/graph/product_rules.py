@@ -64,13 +64,10 @@ def _product(tracker: Tracker, left: Found, right: Found) -> Found:
     rows, columns = _summed(tracker, left, -1, where), _summed(tracker, right, -2, where)
     if rows is None or columns is None:
         return rows if columns is None else columns
-    own = f"{where} multiplies it with several heads"
-    if _is_shared(tracker, columns, rows):
-        tracker.record.fix(columns, own)
-        return rows
-    if _is_shared(tracker, rows, columns):
-        tracker.record.fix(rows, own)
-        return columns
+    shared = _shared(tracker, rows, columns)
+    if shared is not None:
+        tracker.record.fix(shared, f"{where} multiplies it with several heads")
+        return rows if shared is columns else columns
     met = rows.amax(-2, keepdim=True)  # in a batch, every row meets every column
     tracker.record.couple(rows, met.expand(rows.shape))
     tracker.record.couple(columns, met.expand(columns.shape))
@@ -95,25 +92,28 @@ def _note_heads(tracker: Tracker, labels: Labels) -> None:
     tracker.record.heads.append((scope, torch.unique(labels[labels >= 0])))
 
 
-def _is_shared(tracker: Tracker, mine: Labels, other: Labels) -> bool:
-    """Whether one side of a product is the same for units of the other that can go alone."""
+def _shared(tracker: Tracker, rows: Labels, columns: Labels) -> Labels | None:
+    """The side of a product that is the same for units of the other, which can go without it."""
 
     def apart(labels: Labels) -> bool:
         return any(not constant(labels, axis) for axis in range(labels.ndim - 2))
 
-    if apart(other) != apart(mine):
-        return apart(other)
-    if not varying_axes(other):
-        return False
-    if not varying_axes(mine):
-        return True
-    if tracker.record.is_bare(mine):
-        shape = np.broadcast_shapes(mine.shape, other.shape)
-        pairs = torch.stack([mine.expand(shape), other.expand(shape)], -1).reshape(-1, 2)
-        pairs = torch.unique(pairs, dim=0)
-        return len(torch.unique(pairs[:, 0])) < len(pairs)
+    for mine, other in ((columns, rows), (rows, columns)):
+        if tracker.record.is_bare(mine) and _meets_several(mine, other):
+            return mine
+    if apart(rows) != apart(columns):
+        return columns if apart(rows) else rows
     # without batches it is the right side that all rows read: (heads and tokens, k) @ (k, size)
-    return not apart(other) and mine.shape[-2] == 1
+    several = varying_axes(rows) and varying_axes(columns)
+    return columns if several and not apart(rows) else None
+
+
+def _meets_several(mine: Labels, other: Labels) -> bool:
+    """Whether an element of one side meets different labels of the other."""
+    shape = np.broadcast_shapes(mine.shape, other.shape)
+    pairs = torch.stack([mine.expand(shape), other.expand(shape)], -1).reshape(-1, 2)
+    pairs = torch.unique(pairs, dim=0)
+    return len(torch.unique(pairs[:, 0])) < len(pairs)
 
 
 def _plus(tracker: Tracker, labels: Found, other: Tensor, made: Tensor) -> Found:

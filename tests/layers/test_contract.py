@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from oracles import unfolded_rows
 from torch import nn
 
@@ -17,22 +16,6 @@ from mipp.layers.padded_shortcut import PaddedShortcut
 from mipp.vision import torchvision
 
 swin = torchvision.models.swin_transformer
-
-
-class Fused(nn.Module):
-    """An attention as timm writes it."""
-
-    def __init__(self, dim, heads):
-        super().__init__()
-        self.num_heads, self.head_dim, self.attn_dim = heads, dim // heads, dim
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-
-    def forward(self, x):
-        n, tokens, _ = x.shape
-        parts = self.qkv(x).reshape(n, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return self.proj(mixed.reshape(n, tokens, self.attn_dim))
 
 
 @dataclass(frozen=True)
@@ -130,7 +113,6 @@ ROWS = {
     "attention that adds a key": Row(
         "attention", lambda: nn.MultiheadAttention(12, 3, add_zero_attn=True), (5, 2, 12)
     ),
-    "fused attention": Row("fused attention", lambda: Fused(12, 3), (2, 5, 12)),
     "window attention": Row(
         "window attention",
         lambda: swin.ShiftedWindowAttention(12, [4, 4], [2, 2], 3),
