@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -11,12 +11,14 @@ from mipp.errors import CutError, option
 from mipp.graph import ChannelGroup
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
-from mipp.inputs import Inputs
+from mipp.inputs import Call, Inputs
 from mipp.layers import layer_of
 from mipp.selection.selection import Selection
 
 
-def apply_selection(model: nn.Module, selection: Selection, example: Inputs) -> nn.Module:
+def apply_selection(
+    model: nn.Module, selection: Selection, example: Inputs, calls: Sequence[Call] = ()
+) -> nn.Module:
     """A smaller copy of the model without the dropped channels; weights of the rest as they were.
 
     The copy computes what the model computes when the dropped channels are zero at the input
@@ -26,13 +28,14 @@ def apply_selection(model: nn.Module, selection: Selection, example: Inputs) -> 
     Parameters
     ----------
     example : one input, shape (1, ...), on the model's device, as `build_graph` takes it.
+    calls : those that the selection was made with.
 
     Raises
     ------
     CutError : a group is empty, or the selection was made for other widths.
     """
     _check(model, selection)
-    groups = find_groups(model, example)
+    groups = find_groups(model, example, calls)
     dropped = {name: selection.dropped(name) for name in selection.kept}
     _check_groups(model, selection, groups)
     return cut_channels(model, groups, dropped)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+Call = str | Callable[[nn.Module, Inputs], Any]  # a method's name, or what calls a network
 Shape = Any  # of one input: (c, h, w), a tuple of such or a mapping to such, as the inputs are
 
 
-def call(model: nn.Module, inputs: Inputs) -> Any:
+def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     """The model's outputs; a tuple's tensors are its arguments, a mapping's its keywords."""
     if isinstance(inputs, Tensor):
         return model(inputs)

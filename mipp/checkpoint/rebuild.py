@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import CheckpointError, CutError, ModelError
-from mipp.inputs import Shape, zeros
+from mipp.inputs import Call, Shape, zeros
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 
 
-def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, build: Callable[[], nn.Module] | None = None, calls: Sequence[Call] = ()
+) -> Checkpoint:
     """The network that `save_checkpoint` wrote, rebuilt by replaying its selection.
 
     Parameters
     ----------
     build : makes the dense network, for one that `mipp.prune` was given without a name.
+    calls : those that it was pruned with.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
     try:
         if selection is not None:
             dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-            model = apply_selection(model, selection, zeros(shape, dtype=dtype))
+            model = apply_selection(model, selection, zeros(shape, dtype=dtype), calls)
         state = OrderedDict(tensors)
         # versions of modules, which some (MNASNet) insist on and safetensors does not keep
         state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
@@ -49,7 +52,8 @@ def load_checkpoint(path: Path, build: Callable[[], nn.Module] | None = None) ->
     except (RuntimeError, CutError) as error:
         raise CheckpointError(
             f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"
-            "Use the build function of the network that was saved."
+            "Use the build function of the network that was saved, and the calls= that it was "
+            "pruned with."
         ) from error
     return Checkpoint(model, spec, selection, shape)
 

@@ -1,10 +1,11 @@
 """What can be pruned in a network: channel groups, who reads them, what they cost.
 
-`build` puts it together. `trail` sees which layers run, in what order and at what cost; `labels`
-follows every channel through one pass (`tracker` knows the labels of tensors, `module_rules` what
-layers do to them, `operation_rules` and `operations` what operators do, `record` keeps what was
-seen, `outputs` the sums and ReLUs that layers' outputs meet). `grouping` and `heads` make groups of
-it, `probe` proves each by `cutting` it, `costs` and `latency` price them. `pixels` adds the input.
+`build` puts it together. `trail` sees which layers run, in what order and at what cost; `passes`
+finds the calls that differ, such as train mode; `labels` follows every channel through them
+(`tracker` knows the labels of tensors, `module_rules` what layers do to them, `operation_rules` and
+`operations` what operators do, `record` keeps what was seen, `outputs` the sums and ReLUs that
+layers' outputs meet). `grouping` and `heads` make groups of it, `probe` proves each by `cutting`
+it, `costs` and `latency` price them. `pixels` adds the input.
 """
 
 from mipp.graph.build import build_graph

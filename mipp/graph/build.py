@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -13,16 +15,19 @@ from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Mem
 from mipp.graph.costs import count_costs
 from mipp.graph.grouping import components_of, read_groups
 from mipp.graph.labels import record_labels
+from mipp.graph.passes import Followed, follow_calls
 from mipp.graph.probe import find_unsound
 from mipp.graph.products import count_products
 from mipp.graph.record import Record
 from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
-from mipp.inputs import Inputs, call
+from mipp.inputs import Call, Inputs, call
 from mipp.layers import Layer, layer_at
 
 
-def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
+def build_graph(
+    model: nn.Module, example: Inputs, calls: Sequence[Call] = (), others: Sequence[Inputs] = ()
+) -> ChannelGraph:
     """Prunable channel groups of a network with their layer pairs and costs.
 
     Parameters
@@ -30,15 +35,17 @@ def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
     model : any module that maps tensors to a tensor, or to tuples or dicts of them; left as found.
     example : one input, shape (1, ...), on the model's device; a tuple or mapping of such where
         forward takes several.
+    calls, others : as for `follow_calls`.
 
     Raises
     ------
     ModelError : the model cannot be traced, or nothing in it can be pruned.
     """
     trail = run_once(model, example)
-    record = _record(model, trail, example)
-    found, left_whole = _sound_groups(model, trail, record, example)
-    for name, reason in find_unsound(model, found, example).items():
+    followed = follow_calls(model, example, calls, others)
+    record = _record(model, trail, example, followed)
+    found, left_whole = _sound_groups(model, trail, record, example, followed)
+    for name, reason in find_unsound(model, found, example, followed.passes).items():
         left_whole.update({member.module: reason for member in found.pop(name).producers})
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_whole.items())
@@ -48,10 +55,13 @@ def build_graph(model: nn.Module, example: Inputs) -> ChannelGraph:
         )
     cut = {member.module for group in found.values() for member in group.producers}
     left_whole = {name: reason for name, reason in left_whole.items() if name not in cut}
-    return _assemble(model, trail, record, found, left_whole)
+    graph = _assemble(model, trail, record, found, left_whole)
+    return replace(graph, unreached=followed.unreached)
 
 
-def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
+def find_groups(
+    model: nn.Module, example: Inputs, calls: Sequence[Call] = ()
+) -> dict[str, ChannelGroup]:
     """The groups of `build_graph`, and perhaps some that it found to be unsound; much faster.
 
     Raises
@@ -59,27 +69,55 @@ def find_groups(model: nn.Module, example: Inputs) -> dict[str, ChannelGroup]:
     ModelError : the model cannot be traced.
     """
     trail = run_once(model, example)
-    return _sound_groups(model, trail, _record(model, trail, example), example)[0]
+    followed = follow_calls(model, example, calls)
+    record = _record(model, trail, example, followed)
+    return _sound_groups(model, trail, record, example, followed)[0]
 
 
-def _record(model: nn.Module, trail: Trail, example: Inputs) -> Record:
+def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed) -> Record:
+    runs = [partial(way.run, model, example) for way in followed.passes]
+    runs += [partial(call, model, inputs) for inputs in followed.detours]
     with evaluating(model):
-        return record_labels(model, lambda: call(model, example), trail.norm_after)
+        return record_labels(model, runs, trail.norm_after)
 
 
 def _sound_groups(
-    model: nn.Module, trail: Trail, record: Record, example: Inputs
+    model: nn.Module, trail: Trail, record: Record, example: Inputs, followed: Followed
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Groups by name, and the modules that stay whole with the reason."""
     found: dict[str, ChannelGroup] = {}
     left_whole: dict[str, str] = {}
-    for group, reason in read_groups(model, record, trail.calls):
+    for every, reason in read_groups(model, record, _reached(trail, followed)):
+        group, reason = _of_eval(every, reason, trail, followed)
         if reason:
             for member in group.producers:
                 left_whole.setdefault(member.module, reason)
         else:
             found[group.name] = group
     return settle_sizes(model, found, example), left_whole
+
+
+def _reached(trail: Trail, followed: Followed) -> dict[str, int]:
+    """How often each module runs, in order; those that only other calls reach come last."""
+    return trail.calls | {n: runs for n, runs in followed.runs.items() if n not in trail.calls}
+
+
+def _of_eval(
+    group: ChannelGroup, reason: str, trail: Trail, followed: Followed
+) -> tuple[ChannelGroup, str]:
+    """A group whose consumers are those of the first call, and why it stays whole."""
+    parts = [*group.modules(), *(bare.module for bare in group.parameters)]
+    varying = next((name for name in parts if name in followed.varying), None)
+    makers = [m.module for m in group.producers if m.module not in trail.calls]
+    read = tuple(member for member in group.consumers if member.module in trail.calls)
+    if not reason and varying is not None:
+        reason = f"{varying} runs for some inputs only"
+    elif not reason and (makers or not read):
+        reason = f"{makers[0] if makers else group.consumers[0].module} runs in other calls only"
+    if reason:
+        return group, reason
+    apart = tuple(member for member in group.consumers if member not in read)
+    return replace(group, consumers=read, other_consumers=apart), ""
 
 
 def _assemble(

@@ -59,7 +59,8 @@ class ChannelGroup:
     Producers make the channels (conv and linear outputs), passengers carry them (batch-norm,
     layer-norm, depthwise and grouped convolutions), consumers read them (conv and linear inputs,
     an attention's in-projection). A layer-norm takes its statistics over the kept channels alone,
-    as does what is written out in forward.
+    as does what is written out in forward. What reads them in train mode only, such as an
+    auxiliary head, is cut with them, no more.
     """
 
     name: str
@@ -71,10 +72,16 @@ class ChannelGroup:
     sizes: tuple[SizeAttribute, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     choices: tuple[SizeAttribute, ...] = ()  # numbers that forward may lay it out by, or not
+    other_consumers: tuple[Member, ...] = ()  # of calls that no rows are sampled from
 
     def modules(self) -> list[str]:
         """Names of all modules that the group runs through."""
-        return [m.module for m in (*self.producers, *self.passengers, *self.consumers)]
+        return [m.module for m in (*self.producers, *self.passengers, *self.readers)]
+
+    @property
+    def readers(self) -> tuple[Member, ...]:
+        """Who reads it in any call."""
+        return (*self.consumers, *self.other_consumers)
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,7 @@ class ChannelGraph:
     rectified: frozenset[str] = frozenset()  # layers whose outputs a ReLU alone reads
     repeated: frozenset[str] = frozenset()  # modules that run more than once
     products: tuple[Product, ...] = ()
+    unreached: Mapping[str, str] = field(default_factory=dict)  # modules no call ran -> reason
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:

@@ -26,12 +26,12 @@ def count_costs(
     reads: dict[str, dict[str, int]] = {}
     makes: dict[str, dict[str, int]] = {}
     for name, group in groups.items():
-        for member in group.consumers:
+        for member in group.readers:
             reads.setdefault(member.module, {})[name] = member.features.shape[1]
         for member in (*group.producers, *group.passengers):
             makes.setdefault(member.module, {})[name] = member.features.shape[1]
     costs = []
-    for name in trail.calls:
+    for name in dict.fromkeys((*trail.calls, *reads, *makes)):
         layer = layer_of(modules[name])
         if layer is None or not _counts(layer, name in makes):
             continue

@@ -32,7 +32,7 @@ def cut_channels(
         group = groups[name]
         for member in (*group.producers, *group.passengers):
             outputs.setdefault(member.module, []).append(member.features[channels].ravel())
-        for member in group.consumers:
+        for member in group.readers:
             inputs.setdefault(member.module, []).append(member.features[channels].ravel())
         for bare in group.parameters:
             slices.setdefault((bare.module, bare.axis), []).append(bare.features[channels].ravel())

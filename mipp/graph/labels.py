@@ -9,7 +9,7 @@ new ones. What mixes labels in any other way fixes them: those channels stay who
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -32,29 +32,39 @@ from mipp.graph.operations import (
     PRODUCTS,
     SAMPLES,
 )
+from mipp.graph.outputs import Outputs
 from mipp.graph.products import count_operator
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
 
 
-def record_labels(model: nn.Module, run: Any, norm_after: Mapping[str, str]) -> Record:
-    """What `run()`, a forward pass of the model, does with channels and with layers' outputs.
+def record_labels(
+    model: nn.Module, runs: Sequence[Callable[[], Any]], norm_after: Mapping[str, str]
+) -> Record:
+    """What calls of the model do with channels, and the first of them with layers' outputs.
 
     Parameters
     ----------
+    runs : a forward pass of the model, and other calls of it.
     norm_after : layer -> the batch-norm that reads its output.
     """
     tracker = Tracker(model, norm_after)
-    with _scopes(tracker), torch.no_grad():
-        with _Functions(tracker), _Operators(tracker):
-            output = run()
-        for tensor in tensors_in(output):
-            tracker.record.fix(tracker.labels_of(tensor), "feeds the network's output")
-            if id(tensor) in tracker.statistics:
-                _, labels = tracker.statistics[id(tensor)]
-                tracker.record.fix(labels, "one value of all of its channels is an output")
-        tracker.record.outputs.spoil(tensors_in(output))
+    record = tracker.record
+    first = record.outputs, record.macs, record.multiplied  # no other call counts there
+    for run in runs:
+        with _scopes(tracker), torch.no_grad():
+            with _Functions(tracker), _Operators(tracker):
+                output = run()
+            for tensor in tensors_in(output):
+                record.fix(tracker.labels_of(tensor), "feeds the network's output")
+                if id(tensor) in tracker.statistics:
+                    _, labels = tracker.statistics[id(tensor)]
+                    record.fix(labels, "one value of all of its channels is an output")
+            record.outputs.spoil(tensors_in(output))
+        first[0].spoil_as(record.outputs)
+        record.outputs, record.macs, record.multiplied = Outputs(), {}, []
+    record.outputs, record.macs, record.multiplied = first
     return tracker.record
 
 

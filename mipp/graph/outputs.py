@@ -49,6 +49,10 @@ class Outputs:
         for tensor in tensors:
             self._spoilt |= self._layers(tensor)
 
+    def spoil_as(self, other: Outputs) -> None:
+        """Something else than a ReLU reads what it reads in another call."""
+        self._spoilt |= other._spoilt
+
     def follow(self, function: Any, args: Any, kwargs: Any, output: Any) -> None:
         """An operator has read and made tensors."""
         operands = tensors_in((args, kwargs))

@@ -8,7 +8,7 @@ wrong without an error, so every group is tried before it is offered.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kept_statistics import KeptReductions, KeptStatistics
+from mipp.graph.passes import IN_EVAL, Pass
 from mipp.graph.record import Reduction
-from mipp.inputs import Inputs, call, each, tensors_in
+from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
 TRIALS = 3  # cuts of half of the channels, at random
@@ -33,17 +34,21 @@ Fault = Callable[[Mapping[str, ChannelGroup]], str | None]
 
 
 def find_unsound(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs
+    model: nn.Module,
+    groups: Mapping[str, ChannelGroup],
+    example: Inputs,
+    passes: Sequence[Pass] = (IN_EVAL,),
 ) -> dict[str, str]:
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
     A cut is right when the smaller network computes what the whole one computes with the cut
     channels zero at the input of every consumer and each layer-norm's statistics, or mean of
-    channels in forward, taken over the other channels only. Tried on random weights and input.
+    channels in forward, taken over the other channels only. Tried on random weights and input, in
+    every pass.
     """
     bare = {parameter.module for group in groups.values() for parameter in group.parameters}
-    probe = Probe(model, example, bare)
-    fault = fails_on_shapes(probe.model, probe.inputs)
+    probe = Probe(model, example, bare, passes)
+    fault = fails_on_shapes(probe.model, probe.inputs, passes)
     found = _apart(groups, fault) if fault is not None else {}
     left = {name: group for name, group in groups.items() if name not in found}
     faulty = _apart(left, probe.first_fault)
@@ -62,11 +67,18 @@ class Probe:
     Parameters
     ----------
     bare : buffers that are cut by name, and are random too.
+    passes : that a cut is tried in.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, bare: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Inputs,
+        bare: Container[str] = (),
+        passes: Sequence[Pass] = (IN_EVAL,),
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.model = copy.deepcopy(model).double().cpu()
+        self.model, self.passes = copy.deepcopy(model).double().cpu(), passes
         _shake(self.model, generator, bare)
         self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
 
@@ -77,7 +89,7 @@ class Probe:
             name: np.sort(generator.permutation(group.width)[: group.width // 2])
             for name, group in groups.items()
         }
-        return _fault(self.model, groups, dropped, self.inputs)
+        return _fault(self, groups, dropped)
 
     def first_fault(self, groups: Mapping[str, ChannelGroup]) -> str | None:
         """That of several cuts: one alone could share the symmetry of a faulty operation."""
@@ -96,7 +108,9 @@ def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=torch.float64)
 
 
-def fails_on_shapes(model: nn.Module, inputs: Inputs) -> Fault | None:
+def fails_on_shapes(
+    model: nn.Module, inputs: Inputs, passes: Sequence[Pass] = (IN_EVAL,)
+) -> Fault | None:
     """What fails in forward when half of the channels of groups go: shapes alone tell.
 
     It costs next to nothing. None for a network that looks at its values, which does not run so.
@@ -109,7 +123,8 @@ def fails_on_shapes(model: nn.Module, inputs: Inputs) -> Fault | None:
         try:
             cut = cut_channels(shapes, some, dropped)
             with torch.no_grad(), evaluating(cut):
-                call(cut, given)
+                for way in passes:
+                    way.run(cut, given)
         except Exception as error:
             return _cutting_fails(error)
         return None
@@ -156,17 +171,16 @@ def _shake(model: nn.Module, generator: torch.Generator, bare: Container[str]) -
 
 
 def _fault(
-    model: nn.Module,
-    groups: Mapping[str, ChannelGroup],
-    dropped: Mapping[str, IntArray],
-    inputs: Inputs,
+    probe: Probe, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
 ) -> str | None:
+    model, inputs = probe.model, probe.inputs
     try:
         cut = cut_channels(model, groups, dropped)
         with torch.no_grad(), evaluating(cut), evaluating(model):
-            got = _flat(call(cut, inputs))  # first: where it fails it mostly does so early
+            # first: where it fails it mostly does so early
+            got = _flat([way.run(cut, inputs) for way in probe.passes])
             with _zeroed(model, groups, dropped):
-                expected = _flat(call(model, inputs))
+                expected = _flat([way.run(model, inputs) for way in probe.passes])
     except Exception as error:
         return _cutting_fails(error)
     if got.shape != expected.shape or not bool(
@@ -193,7 +207,7 @@ def _zeroed(
     gone: dict[str, list[IntArray]] = {}
     means: dict[Reduction, list[IntArray]] = {}
     for name, group in groups.items():
-        for member in group.consumers:
+        for member in group.readers:
             layer = layer_at(model, member.module)
             features = torch.from_numpy(member.features[dropped[name]].ravel())
 

@@ -18,7 +18,7 @@ from mipp.device import describe_device, dtype_of, synchronize
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable, WidthCurve, rising
-from mipp.inputs import Shape, filled, zeros
+from mipp.inputs import Call, Shape, filled, zeros
 from mipp.latency.widths import Part, parts_of, typical
 from mipp.metrics import WARM_UPS, latencies_ms
 from mipp.progress import track
@@ -47,6 +47,7 @@ class Clock:
     shape: Shape
     batch: int
     device: torch.device
+    calls: Sequence[Call] = ()  # those that the graph was made with
 
     def measured(self, graph: ChannelGraph) -> ChannelGraph:
         """The graph with a measured table of times."""
@@ -75,7 +76,7 @@ class Clock:
     def _pruned(self, selection: Selection) -> nn.Module:
         dtype = dtype_of(self.model)
         example = zeros(self.shape, device=self.device, dtype=dtype)
-        return apply_selection(self.model, selection, example)
+        return apply_selection(self.model, selection, example, self.calls)
 
     def _in_turns(self, networks: Sequence[nn.Module]) -> list[float]:
         """Milliseconds of each, with as many turns as fit into the time for it."""

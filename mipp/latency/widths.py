@@ -132,7 +132,11 @@ def parts_of(model: nn.Module, graph: ChannelGraph, images: Inputs) -> dict[str,
     finally:
         for handle in handles:
             handle.remove()
-    return {name: Part(modules[name], cost, tuple(calls[name])) for name, cost in costs.items()}
+    return {
+        name: Part(modules[name], cost, tuple(calls[name]))
+        for name, cost in costs.items()
+        if calls[name]
+    }
 
 
 def _widths(full: int, step: int, shares: tuple[float, ...]) -> tuple[int, ...]:

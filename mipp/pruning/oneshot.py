@@ -14,6 +14,7 @@ from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import AskedLoss
 from mipp.errors import ConfigError, did_you_mean
 from mipp.information.estimators import estimator_named
+from mipp.inputs import Call
 from mipp.names import address_of
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
@@ -57,6 +58,7 @@ def prune(
     keep_outputs: Sequence[str] = (),
     keep_inputs: Sequence[str] = (),
     latency_batch: int = LATENCY_BATCH,
+    calls: Sequence[Call] = (),
     loss: Loss | None = None,
     seed: int = 0,
 ) -> Pruned:
@@ -88,6 +90,9 @@ def prune(
         stay, on both sides or on one.
     latency_batch : inputs at once when time is measured, for a budget of `latency`; what is
         measured varies, so that two calls may differ.
+    calls : more calls of the network than its forward, whose layers are cut with the others: names
+        of methods that take the inputs, such as "project", or functions of (model, inputs). Train
+        mode, with its auxiliary heads, is followed without being asked for.
     loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
         in place of cross entropy.
     seed : of the sampled positions and of the random criterion.
@@ -120,7 +125,13 @@ def prune(
         raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
     scored = AskedLoss(loss) if loss else None
     pruner = Pruner(
-        model, calibration, images=images, loss=scored, seed=seed, latency_batch=latency_batch
+        model,
+        calibration,
+        images=images,
+        loss=scored,
+        seed=seed,
+        latency_batch=latency_batch,
+        calls=calls,
     )
     pruner.require_reachable(asked, stay)
     ranking = pruner.rank(way, asked)

@@ -55,6 +55,11 @@ class Plan:
         """Modules whose channels nobody may take, and why."""
         return self.graph.left_whole
 
+    @property
+    def unreached(self) -> Mapping[str, str]:
+        """Modules with parameters that no call of the network ran, which are as they were."""
+        return self.graph.unreached
+
     def units(self) -> list[dict[str, object]]:
         """One row per unit: its group and channel, what it was judged by, whether it stays, why.
 

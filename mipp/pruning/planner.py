@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,7 +18,7 @@ from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of
 from mipp.errors import ConfigError, option
 from mipp.graph import ChannelGraph, build_graph
-from mipp.inputs import shape_of
+from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.pruning.calibration import Calibration, Held
 from mipp.pruning.estimates import Estimates, measure_information
@@ -50,6 +51,8 @@ class Planner:
         in place of cross entropy.
     seed : of the sampled positions and of the random criterion.
     latency_batch : inputs at once when time is measured, for a budget of `latency`.
+    calls : more calls of the network than its forward, whose layers are cut with the others: names
+        of methods that take the inputs, or functions of (model, inputs).
 
     Raises
     ------
@@ -75,23 +78,26 @@ class Planner:
         loss: Loss | None = None,
         seed: int = 0,
         latency_batch: int = LATENCY_BATCH,
+        calls: Sequence[Call] = (),
     ) -> None:
         for name, number in (("images", images), ("latency_batch", latency_batch)):
             if number < 1:
                 raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
-        self.model, self.loss, self.seed = model, loss, seed
+        self.model, self.loss, self.seed, self.calls = model, loss, seed, tuple(calls)
         device = device_of(model)
         if not isinstance(calibration, Calibration):
             calibration = Held(calibration, images, device)
         self.calibration: Calibration = calibration
         self.shape = shape_of(calibration.example())
-        self._clock = Clock(model, self.shape, latency_batch, device)
+        self._clock = Clock(model, self.shape, latency_batch, device, calls=self.calls)
         self._known: WeakValueDictionary[Any, Estimates] = WeakValueDictionary()
 
     @cached_property
     def graph(self) -> ChannelGraph:
         """The network's channel groups and who reads them."""
-        return build_graph(self.model, self.calibration.example())
+        batch = next(iter(self.calibration.inputs()))
+        others = [each(batch, itemgetter(slice(i, i + 1))) for i in range(1, min(4, count(batch)))]
+        return build_graph(self.model, self.calibration.example(), self.calls, others)
 
     def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
         """What a method says of the units; pays for all plans made of it.

@@ -37,6 +37,7 @@ class PruneReport:
     macs: int
     macs_dense: int
     seconds: float
+    unreached: Mapping[str, str] = field(default_factory=dict)
     latency: TimeReport | None = None  # where the budget or its price is time
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
 
@@ -53,6 +54,9 @@ class PruneReport:
             lines.append(f"latency {100 * best.measured:.1f} % of the dense network's, {where}")
         lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
         lines += [f"  {name} left whole: {why}" for name, why in self.left_whole.items()]
+        lines += [f"  {name} left as it is: {why}" for name, why in self.unreached.items()]
+        if self.unreached:
+            lines.append("  whoever calls these needs calls=, with the call that runs them")
         lines += [
             f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
         ]
@@ -92,5 +96,6 @@ def report_on(
         macs=count_macs(model, shape),
         macs_dense=count_macs(dense, shape),
         seconds=seconds,
+        unreached=plan.unreached,
         latency=plan.times,
     )

@@ -40,7 +40,8 @@ class Pruner(Planner):
         repair : what mends it: `Refit()`, which is the default, `Recalibrate()` or `NoRepair()`.
         """
         started = time.perf_counter()
-        model = apply_selection(self.model, plan.selection, self.calibration.example())
+        example = self.calibration.example()
+        model = apply_selection(self.model, plan.selection, example, self.calls)
         cut = Cut(model, self.model, self.graph, plan.selection)
         fits = mend(cut, repair or Refit(), self.calibration, self.seed)
         seconds = time.perf_counter() - started

@@ -25,7 +25,7 @@ def layers():
 
 def outputs_of(forward):
     net = Net(forward, **layers()).eval()
-    return record_labels(net, lambda: net(torch.randn(2, 3, 6, 6)), NORMS).outputs
+    return record_labels(net, [lambda: net(torch.randn(2, 3, 6, 6))], NORMS).outputs
 
 
 def head(net, x):
