@@ -126,19 +126,19 @@ class Twice(nn.Module):
         return (self.head(x), x.mean()) if self.averaged else (self.head(x), len(x))
 
 
-def test_network_with_a_shared_module_is_pruned_where_it_can_be():
+def test_network_with_a_shared_module_is_pruned_as_a_whole():
     torch.manual_seed(0)
     model, (images, _) = Twice().eval(), images_pair(64)
     found = mipp.prune(model, images, "ratio:0.25")
-    assert found.selection.counts() == {"last": 6}
-    assert found.report.left_whole["twice"] == "twice runs more than once"
+    assert sum(found.selection.counts().values()) <= 0.75 * (6 + 8)
+    assert found.model.twice.in_channels == found.selection.counts()["stem"]
     logits, count = found.model(images)
     assert (logits.shape, count) == ((64, 3), 64)
 
 
 def test_channels_that_are_averaged_into_an_output_are_left_whole():
-    with pytest.raises(ModelError, match="last: mean in forward mixes its channels"):
-        build_graph(Twice(averaged=True).eval(), torch.zeros(1, 3, 8, 8))
+    graph = build_graph(Twice(averaged=True).eval(), torch.zeros(1, 3, 8, 8))
+    assert graph.left_whole["last"] == "one value of all of its channels is an output"
 
 
 def test_criterion_with_a_loss_takes_two_inputs():
