@@ -77,4 +77,5 @@ def _counts(layer: Layer, in_a_group: bool) -> bool:
         return in_a_group
     if layer.role == "fixed":
         return True
-    return layer.role != "parts" and any(True for _ in layer.module.parameters(recurse=False))
+    own = layer.filters is not None or any(True for _ in layer.module.parameters(recurse=False))
+    return layer.role != "parts" and own

@@ -68,7 +68,7 @@ class Tracker:
             module = place.module
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._owners.setdefault(id(tensor), (place, tensor))
-            if place.known:
+            if place.known or self._computes(name):
                 continue
             constants = [
                 (key, buffer)
@@ -77,6 +77,11 @@ class Tracker:
             ]
             for key, tensor in (*module.named_parameters(recurse=False), *constants):
                 self._bare[id(tensor)] = (f"{name}.{key}" if name else key, tensor)
+
+    def _computes(self, name: str) -> bool:
+        """Whether a module is a parametrization, which computes a weight of a known layer."""
+        holder, inside, _ = f".{name}".partition(".parametrizations.")
+        return bool(inside) and self.places[holder.removeprefix(".")].known is not None
 
     def labels_of(self, tensor: Any) -> Labels | None:
         """The tensor's labels, None if it carries none; a bare parameter or buffer gets its own."""

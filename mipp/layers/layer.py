@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.layers.answers import Cost, Heads, IntArray, LinearMap, Side, Statistics, Window
-from mipp.layers.weights import write_weight
+from mipp.layers.weights import make_plain, replace_weight, write_weight
 
 Role = Literal["makes", "carries", "both", "fixed", "parts"]
 SideName = Literal["inputs", "outputs"]
@@ -238,11 +238,8 @@ class Layer:
 
 def keep_indices(module: nn.Module, name: str, kept: IntArray, axis: int) -> None:
     """Cut a parameter or a buffer to these indices along an axis; one that is None stays so."""
+    make_plain(module, name)
     old = getattr(module, name, None)
-    if not isinstance(old, Tensor):
-        return
-    new = old.detach().index_select(axis, torch.from_numpy(kept).to(old.device))
-    if isinstance(old, nn.Parameter):
-        setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad))
-    else:
-        setattr(module, name, new)
+    if isinstance(old, Tensor):
+        new = old.detach().index_select(axis, torch.from_numpy(kept).to(old.device))
+        replace_weight(module, name, new)

@@ -20,6 +20,7 @@ from mipp.errors import ConfigError, option
 from mipp.graph import ChannelGraph, build_graph
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
+from mipp.layers.weights import plain
 from mipp.pruning.calibration import Calibration, Held
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.plan import Plan
@@ -186,7 +187,7 @@ class Planner:
         score = CRITERIA.resolve(name) if isinstance(method.method, str) else method.method
         data = self.calibration
         given = CriterionInput(
-            self.model, self.graph, data.labelled, self.seed, data.inputs, self.loss
+            plain(self.model), self.graph, data.labelled, self.seed, data.inputs, self.loss
         )
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)

@@ -1,6 +1,7 @@
 """Small networks of each kind of layer, pruned as a user gets it by default."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -451,6 +452,38 @@ def noted_places():
     )
 
 
+def computed(of_conv, of_linear):
+    """Layers whose weights are computed from others, in a stream and in a perceptron."""
+
+    def forward(net, x):
+        x = net.stem(x).relu()
+        x = x + net.back(net.inner(x).relu())
+        return net.head(net.hidden(net.up(x).relu().mean((2, 3))).relu())
+
+    return Net(
+        forward,
+        stem=of_conv(nn.Conv2d(3, 12, 3)),
+        inner=of_conv(nn.Conv2d(12, 8, 3, padding=1, bias=False)),
+        back=of_conv(nn.Conv2d(8, 12, 1)),
+        up=of_conv(nn.ConvTranspose2d(12, 8, 2, 2)),
+        hidden=of_linear(nn.Linear(8, 8)),
+        head=nn.Linear(8, 3),
+    )
+
+
+def old_weight_norm(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer)
+
+
+weight_norm, spectral_norm, orthogonal = (
+    nn.utils.parametrizations.weight_norm,
+    nn.utils.parametrizations.spectral_norm,
+    nn.utils.parametrizations.orthogonal,
+)
+
+
 KINDS = {
     "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
     "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
@@ -506,6 +539,13 @@ KINDS = {
     "gated linear units": Kind(gated_halves, (3, 6, 6), 0.15),
     "warped": Kind(warped, (3, 8, 8), 0.15),
     "patches": Kind(patches, (3, 8, 8), 0.3),
+    "weight norm": Kind(lambda: computed(weight_norm, weight_norm), (3, 6, 6), 0.1),
+    "weight norm, old": Kind(lambda: computed(old_weight_norm, old_weight_norm), (3, 6, 6), 0.1),
+    "spectral norm": Kind(lambda: computed(spectral_norm, spectral_norm), (3, 6, 6), 0.1),
+    "spectral norm, old": Kind(
+        lambda: computed(nn.utils.spectral_norm, nn.utils.spectral_norm), (3, 6, 6), 0.1
+    ),
+    "orthogonal": Kind(lambda: computed(weight_norm, orthogonal), (3, 6, 6), 0.1),
     "noted places": Kind(noted_places, (3, 8, 8), 0.15),
 }
 

@@ -20,7 +20,7 @@ def filters_of(module: nn.Module) -> Tensor | None:
     layer = layer_of(module)
     if layer is None or layer.filters is None:
         return None
-    return layer.by_output(module.get_parameter(layer.filters).detach())
+    return layer.by_output(getattr(module, layer.filters).detach())
 
 
 def weight_names(model: nn.Module) -> dict[str, str]:
