@@ -308,7 +308,8 @@ def dropped_channels_zeroed(model, graph, selection):
         for member in group.consumers:
             gone = torch.from_numpy(member.features[selection.dropped(name)].ravel())
             module = model.get_submodule(member.module)
-            axis = -1 if isinstance(module, (nn.Linear, nn.MultiheadAttention)) else 1
+            last = (nn.Linear, nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
+            axis = -1 if isinstance(module, last) else 1
 
             def zero(module, inputs, gone=gone, axis=axis):
                 filled = inputs[0].index_fill(axis, gone, 0.0)

@@ -35,13 +35,16 @@ def count_costs(
         layer = layer_of(modules[name])
         if layer is None or not _counts(layer, name in makes):
             continue
-        cost = layer.cost
+        cost, multiplied = layer.cost, macs.get(name, 0)
+        grows = round(multiplied * cost.part)
+        if multiplied > grows:
+            costs.append(_constant(name, multiplied - grows))
         costs.append(
             LayerCost(
                 module=name,
                 weights=cost.weights,
                 per_output=cost.per_output,
-                macs=macs.get(name, 0),
+                macs=grows,
                 in_features=cost.in_features,
                 out_features=cost.out_features,
                 inputs=reads.get(name, {}),
@@ -49,6 +52,11 @@ def count_costs(
             )
         )
     return (*costs, *_bare_costs(modules[""], groups))
+
+
+def _constant(module: str, macs: int) -> LayerCost:
+    """What a module multiplies however many features it reads."""
+    return LayerCost(f"{module}, the rest", 0, 0, macs, 1, 1, {}, {})
 
 
 def _bare_costs(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> Iterator[LayerCost]:

@@ -45,10 +45,10 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
         _regroup(tracker, place, layer, x, made)
     else:
         _consume(tracker, place, layer, x)
-        if layer.heads() is None:
-            _make(tracker, place, layer, made, "")
-        else:
+        if layer.heads() is not None:
             tracker.put(made, None)
+        else:
+            _make(tracker, place, layer, made, f"{place} keeps them" if layer.inner else "")
 
 
 def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:

@@ -42,7 +42,7 @@ def _source(name: str, layer: Layer | None, norm_after: Mapping[str, str]) -> st
     if layer is None or layer.activates:
         return ""
     normalised = {norm: maker for maker, norm in norm_after.items()}
-    makes = layer.filters is not None and layer.heads() is None and name not in norm_after
+    makes = layer.filters is not None and not layer.inner and name not in norm_after
     return name if makes else normalised.get(name, "")
 
 

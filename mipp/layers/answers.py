@@ -43,6 +43,7 @@ class Cost:
     out_features: int
     weights: int = 0  # in proportion to inputs times outputs
     per_output: int = 0
+    part: float = 1.0  # of what it multiplies, that grows with inputs times outputs
 
 
 @dataclass(frozen=True)

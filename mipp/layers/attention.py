@@ -135,7 +135,7 @@ class Attention(Layer):
 
     types, kind, role, operators = (nn.MultiheadAttention,), "attention", "makes", OPERATORS
     weight, bias, filters = "in_proj_weight", "in_proj_bias", "in_proj_weight"
-    sampled = True
+    inner, sampled = True, True
 
     @classmethod
     def fits(cls, module: Any) -> bool:

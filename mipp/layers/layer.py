@@ -51,6 +51,7 @@ class Layer:
     weight: ClassVar[str | None] = None  # of the linear map
     bias: ClassVar[str | None] = None
     filters: ClassVar[str | None] = None  # what makes the outputs and is trained
+    inner: ClassVar[bool] = False  # its map is inside of it: its outputs are not the map's
     names_groups: ClassVar[bool] = True  # whether a group may bear its name
 
     def __init__(self, module: Any) -> None:

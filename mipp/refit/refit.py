@@ -271,7 +271,7 @@ def _fit_in_one_pass(
             return None
         fits[name] = fit(name, [seen])
         layer = taps[name].layer
-        return None if fits[name].left or layer.heads() else layer.module.forward(arguments)
+        return None if fits[name].left or layer.inner else layer.module.forward(arguments)
 
     def on_sum(name: str, other: Tensor) -> Tensor | None:
         arguments, seen = waiting.pop(name)

@@ -56,8 +56,8 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
     def hooks(self) -> Iterator[Any]:
         for name in self._layers:
             layer = layer_at(self._model, name)
-            if layer.heads() is not None:
-                hook = self._attention_hook(name, layer)
+            if layer.inner:
+                hook = self._inner_hook(name, layer)
                 yield layer.module.register_forward_pre_hook(hook)
                 continue
             yield layer.module.register_forward_hook(self._layer_hook(name))
@@ -81,8 +81,8 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return hook
 
-    def _attention_hook(self, name: str, layer: Layer) -> Any:
-        """Before an attention runs, since its in-projection is not called as a module."""
+    def _inner_hook(self, name: str, layer: Layer) -> Any:
+        """Before it runs, since what it does with its inputs first is not called as a module."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self._on_output(name, *layer.sides(inputs, None))

@@ -484,6 +484,25 @@ weight_norm, spectral_norm, orthogonal = (
 )
 
 
+def recurrent(layer):
+    """Maps of which a recurrent layer reads the columns, one after the other."""
+
+    def forward(net, x):
+        columns = net.second(net.first(x).relu()).relu().mean(2)
+        columns = columns.transpose(1, 2) if net.layer.batch_first else columns.permute(2, 0, 1)
+        steps = net.layer(columns)[0]
+        return net.head(steps.mean(1 if net.layer.batch_first else 0))
+
+    width = layer.hidden_size * (2 if layer.bidirectional else 1)
+    return Net(
+        forward,
+        first=nn.Conv2d(3, 12, 3, padding=1),
+        second=nn.Conv2d(12, 10, 3, padding=1),
+        layer=layer,
+        head=nn.Linear(width, 3),
+    )
+
+
 KINDS = {
     "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
     "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
@@ -546,6 +565,13 @@ KINDS = {
         lambda: computed(nn.utils.spectral_norm, nn.utils.spectral_norm), (3, 6, 6), 0.1
     ),
     "orthogonal": Kind(lambda: computed(weight_norm, orthogonal), (3, 6, 6), 0.1),
+    "lstm": Kind(lambda: recurrent(nn.LSTM(10, 6)), (3, 8, 8), 0.1),
+    "gru, both directions": Kind(
+        lambda: recurrent(nn.GRU(10, 4, 2, batch_first=True, bidirectional=True)), (3, 8, 8), 0.2
+    ),
+    "recurrent, without bias": Kind(
+        lambda: recurrent(nn.RNN(10, 4, nonlinearity="relu", bias=False)), (3, 8, 8), 0.1
+    ),
     "noted places": Kind(noted_places, (3, 8, 8), 0.15),
 }
 
