@@ -32,6 +32,7 @@ LADDER = (
         "mipp.vision",
         "mipp.progress",
         "mipp.evaluation",
+        "mipp.finite",
         "mipp.hooked_mode",
         "mipp.inputs",
         "mipp.multiplying",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mipp.criteria.shared.contributions import Gram, contribution_grams
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
+from mipp.errors import ScoreError
 from mipp.selection.scores import GroupScores
 
 
@@ -34,6 +35,12 @@ def leaving_order(gram: Gram) -> list[int]:
     Channels that the path never reaches, being nothing but copies of others, leave first, those
     of the least contribution before the others.
     """
+    if not np.isfinite(gram).all():
+        raise ScoreError(
+            "contributions of channels are too large to be multiplied.\nExpected finite products, "
+            f"got {int((~np.isfinite(gram)).sum())} others in {gram.size}; bring the weights and "
+            "inputs to usual scales."
+        )
     wanted = gram.sum(1)  # products with the sum of all contributions, which is to be kept
     penalties, factors = _path(gram, wanted)
     present = factors != 0  # (channels, knots), the largest penalty first

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mipp.errors import DataError, option
+from mipp.finite import require_finite_inputs
 from mipp.inputs import Inputs, count, each, joined
 
 Batch = tuple[Inputs, Tensor | None]
@@ -40,7 +41,7 @@ class Held:
 
     Raises
     ------
-    DataError : there is none, or their labels are sorted.
+    DataError : there is none, one holds NaN or infinity, or their labels are sorted.
     """
 
     def __init__(self, loader: Iterable[Any], images: int, device: torch.device) -> None:
@@ -51,6 +52,7 @@ class Held:
             left = images - self._count
             x = each(x, partial(_first, count=left, device=device))
             y = y[:left].to(device) if isinstance(y, Tensor) else None
+            require_finite_inputs(x, len(self._batches))
             self._batches.append((x, y))
             self._count += count(x)
             if self._count >= images:

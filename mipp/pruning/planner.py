@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from operator import itemgetter
@@ -16,7 +17,8 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of
-from mipp.errors import ConfigError, option
+from mipp.errors import ConfigError, EstimationError, SingularCovarianceError, option
+from mipp.finite import require_finite_activations, require_finite_weights
 from mipp.graph import ChannelGraph, build_graph
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
@@ -36,6 +38,8 @@ from mipp.pruning.ranking import (
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import LATENCY_BATCH, MIPP, Criterion, Limits, Method, Mipp
+
+LOOKED_AT = 16  # inputs, at most, for which every layer is looked at before anything else is done
 
 
 class Planner:
@@ -57,7 +61,8 @@ class Planner:
 
     Raises
     ------
-    InputError : the calibration data is empty or sorted by class.
+    InputError : the network's weights or the inputs hold NaN or infinity, or the calibration data
+        is empty or sorted by class.
 
     Example
     -------
@@ -85,6 +90,7 @@ class Planner:
             if number < 1:
                 raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
         self.model, self.loss, self.seed, self.calls = model, loss, seed, tuple(calls)
+        require_finite_weights(model)
         device = device_of(model)
         if not isinstance(calibration, Calibration):
             calibration = Held(calibration, images, device)
@@ -98,7 +104,9 @@ class Planner:
         """The network's channel groups and who reads them."""
         batch = next(iter(self.calibration.inputs()))
         others = [each(batch, itemgetter(slice(i, i + 1))) for i in range(1, min(4, count(batch)))]
-        return build_graph(self.model, self.calibration.example(), self.calls, others)
+        graph = build_graph(self.model, self.calibration.example(), self.calls, others)
+        require_finite_activations(self.model, each(batch, itemgetter(slice(LOOKED_AT))))
+        return graph
 
     def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
         """What a method says of the units; pays for all plans made of it.
@@ -120,7 +128,8 @@ class Planner:
         if isinstance(method, Criterion):
             return self._by_scores(method)
         ranking = InformationRanking(method, self._estimates(method))
-        ranking.estimates.answers(budget is not None and parsed(budget).is_tested)
+        with self._estimating():
+            ranking.estimates.answers(budget is not None and parsed(budget).is_tested)
         return ranking
 
     def plan(
@@ -151,7 +160,8 @@ class Planner:
         provenance = provenance_of(method, budget, self.seed)
 
         def select(graph: ChannelGraph, asked: Budget) -> Any:
-            return chosen.choose(graph, asked, limits, provenance)
+            with self._estimating():
+                return chosen.choose(graph, asked, limits, provenance)
 
         if not asks_for_time(method, budget):
             return Plan(budget, select(self.graph, budget), self.graph)
@@ -167,6 +177,16 @@ class Planner:
         BudgetError : names the least that can be reached.
         """
         check_reachable(self.graph, budget, floors_of(self.graph, limits))
+
+    @contextmanager
+    def _estimating(self) -> Iterator[None]:
+        """Says of a covariance without an inverse whose it is."""
+        try:
+            yield
+        except SingularCovarianceError as error:
+            raise EstimationError(
+                f"information in {type(self.model).__name__} cannot be estimated: {error}"
+            ) from error
 
     @cached_property
     def _default(self) -> InformationRanking:

@@ -14,6 +14,10 @@ from mipp.information.moments import Moments
 from mipp.layers import LinearMap, Statistics
 
 PART = 4096  # rows
+NO_INVERSE = (
+    "its weights were left as they are: the covariance of its inputs has no inverse, since they "
+    "differ in scale too much or are no finite numbers"
+)
 SOLUTIONS = 8  # where outputs have intervals; the error of later ones falls by little
 
 
@@ -116,7 +120,13 @@ def fit_layer(
     had = linear.bias.double() if linear.bias is not None else old.new_zeros(old.shape[1])
     free_offset = linear.bias is not None or norm is not None
     sums = moments.stream((part.x, part.wanted) for part in rows)
-    system = _System(sums, old, ridge, free_offset)
+    try:
+        system = _System(sums, old, ridge, free_offset)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        whole = _Map(old, had)
+        return leave_layer(
+            name, rows, [whole.outputs(part.x.flatten(1)) for part in rows], NO_INVERSE
+        )
     found = system.solve(sums.xy, sums.y_mean)
     for _ in range(0 if all(part.low is None for part in rows) else solutions - 1):
         found = system.solve(*_against(rows, found, sums))

@@ -10,7 +10,7 @@ import mipp
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.elimination import score_by_elimination
 from mipp.criteria.shared.scoring import score_units
-from mipp.errors import ConfigError, DataError, MippError, ScoreError
+from mipp.errors import ConfigError, DataError, MippError, ModelError, ScoreError
 from mipp.graph import build_graph
 
 
@@ -42,11 +42,9 @@ def test_filter_of_nan_is_refused_by_its_layer(method):
     model = network()
     with torch.no_grad():
         model[2].weight[1] = torch.nan
-    given = CriterionInput(network(), given_for(network()).graph, given_for(model).batches, 0)
-    given.model.load_state_dict(model.state_dict())
-    expected = rf"(?s)'{method}' cannot score layer '2'.*weight.*NaN.*in 54 of 270; check the wei"
-    with pytest.raises(ScoreError, match=expected):
-        scored(method, given)
+    data = loader(torch.arange(24).roll(7) % 3)
+    with pytest.raises(ModelError, match=r"(?s)weight of module '2' holds NaN.*got 54 .* in 270"):
+        mipp.prune(model, data, "ratio:0.5", method=method)
 
 
 @pytest.mark.parametrize("method", ["l1", "taylor"])
@@ -66,10 +64,9 @@ def test_infinite_mask_is_no_reason_to_refuse():
 
 def test_running_statistics_of_nan_are_refused():
     model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(216, 3))
-    given = given_for(model.eval())
-    model[1].running_var[0] = torch.nan
-    with pytest.raises(ScoreError, match="'snip' cannot score layer '1': its running_var"):
-        scored("snip", given)
+    model.eval()[1].running_var[0] = torch.nan
+    with pytest.raises(ModelError, match="running_var of module '1' holds NaN"):
+        mipp.prune(model, [torch.randn(8, 1, 8, 8)], "ratio:0.5", method="l1")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipp.criteria.shared.criterion import Criterion, CriterionInput, Loss
 from mipp.errors import ConfigError, ScoreError
@@ -21,13 +21,19 @@ def score_units(method: str, criterion: Criterion, given: CriterionInput) -> Sco
 
     Raises
     ------
-    ScoreError : a layer has weights that are not finite, or the scores cannot rank the units.
+    ScoreError : the scores cannot be told, or cannot rank the units.
     """
-    _require_finite(given.model, method)
     try:
         values = criterion(given)
     except ScoreError as error:
         raise ScoreError(f"method {method!r}: {error}") from error
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise ScoreError(
+            f"method {method!r} cannot score the units of {type(given.model).__name__}: a matrix "
+            "that it factorises has no inverse.\nExpected features of comparable scales, got "
+            f"ones for which rounding leaves nothing: {str(error).splitlines()[0]}; bring the "
+            "weights and inputs to usual scales, or choose another method."
+        ) from error
     return Scores(values, given.graph.widths, f"method {method!r}")
 
 
@@ -53,18 +59,4 @@ class AskedLoss:
                 f"loss has no effect with method={method!r}, which goes by none.\nExpected it to "
                 "be left out, got a function; leave it out, or choose a method of the loss, such "
                 "as taylor."
-            )
-
-
-def _require_finite(model: nn.Module, method: str) -> None:
-    """Of buffers only NaN is refused: a mask may well hold infinities."""
-    wrong = [(name, ~tensor.isfinite()) for name, tensor in model.named_parameters()]
-    wrong += [(name, tensor.isnan()) for name, tensor in model.named_buffers()]
-    for name, places in wrong:
-        if bool(places.any()):
-            layer, _, tensor = name.rpartition(".")
-            raise ScoreError(
-                f"method {method!r} cannot score layer {layer!r}: its {tensor} is not finite.\n"
-                f"Expected numbers, got NaN or infinity in {int(torch.sum(places))} of "
-                f"{places.numel()}; check the weights, their training may have diverged."
             )
