@@ -15,7 +15,7 @@ from mipp.layers.layer import Layer
 from mipp.layers.rows import kernel_pixels, kernel_rows, map_rows
 from mipp.layers.table import register_layer
 
-TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TYPES: tuple[type | str, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 OPERATORS = frozenset({"convolution", "mkldnn_convolution", "cudnn_convolution"})
 
 
