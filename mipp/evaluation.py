@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from torch import nn
 
 from mipp.layers import layer_of
+from mipp.layers.borrowed import CallsOfModules, may_borrow
 
 
 @contextmanager
@@ -15,12 +16,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode within the block; afterwards each module has its own mode back.
 
     Modes are kept per module: a frozen batch norm may be in eval mode inside a training model.
-    Attention calls its output projection as a module, so that it can be watched.
+    Attention calls its output projection as a module, so that it can be watched, and so does every
+    forward that hands the weights of a linear layer to a function instead.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with _opened(model):
+        with _opened(model), CallsOfModules(model) if may_borrow(model) else nullcontext():
             yield
     finally:
         for module in training:
