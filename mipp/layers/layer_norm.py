@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from mipp.layers.table import register_layer
 class LayerNorm(Layer):
     """A layer-norm or an RMS-norm; without a channel it is a norm of the other channels."""
 
-    types, kind, role = (nn.LayerNorm, nn.RMSNorm), "layer norm", "carries"
+    types: ClassVar[tuple[type | str, ...]] = (nn.LayerNorm, nn.RMSNorm)
+    kind, role = "layer norm", "carries"
     operators = frozenset({"layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"})
     couples = True
 
@@ -42,3 +43,23 @@ class LayerNorm(Layer):
         result = torch.zeros_like(x)
         result[..., kept] = function(x[..., kept], (int(kept.sum()),), *args[2:], **factors)
         return result
+
+
+@register_layer
+class WrittenLayerNorm(LayerNorm):
+    """A module of any class that hands its own factors to `layer_norm`, as ConvNeXt's does.
+
+    Known by its attributes. One that normalises channels of maps computes their means itself.
+    """
+
+    types = (nn.Module,)
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        shape, weight = (getattr(module, key, None) for key in ("normalized_shape", "weight"))
+        if not isinstance(shape, (tuple, list)) or not isinstance(weight, Tensor):
+            return False
+        code = getattr(type(module).forward, "__code__", None)
+        calls = code is not None and "layer_norm" in code.co_names
+        last = getattr(module, "data_format", "") != "channels_first"
+        return calls and last and tuple(weight.shape) == tuple(shape) and len(shape) == 1

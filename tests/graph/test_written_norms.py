@@ -136,3 +136,57 @@ def test_variance_of_one_less_keeps_channels_whole():
     graph = build_graph(model, torch.randn(1, 3, 4, 4))
     assert list(graph.groups) == ["2"]
     assert "0" in graph.left_whole
+
+
+class LayerNorm(nn.Module):
+    """ConvNeXt's, as its authors wrote it."""
+
+    def __init__(self, width, data_format):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width) + 0.5)
+        self.bias = nn.Parameter(torch.randn(width))
+        self.normalized_shape, self.data_format = (width,), data_format
+
+    def forward(self, x):
+        if self.data_format == "channels_last":
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-6)
+        mean = x.mean(1, keepdim=True)
+        x = (x - mean) / torch.sqrt((x - mean).pow(2).mean(1, keepdim=True) + 1e-6)
+        return self.weight[:, None, None] * x + self.bias[:, None, None]
+
+
+class Block(nn.Module):
+    """A network of one ConvNeXt block behind a stem with a norm of channels."""
+
+    def __init__(self, width=8, hidden=16):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, width, 2, 2), LayerNorm(width, "channels_first")
+        self.each = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = LayerNorm(width, "channels_last")
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.first(self.stem(x))
+        y = self.norm(self.each(x).permute(0, 2, 3, 1))
+        y = self.down(F.gelu(self.up(y))).permute(0, 3, 1, 2)
+        return self.head((x + y).mean((2, 3)))
+
+
+def test_both_norms_of_a_written_convnext_are_cut(seed):
+    torch.manual_seed(seed)
+    model, x = Block().double().eval(), images()
+    graph = build_graph(model, x[:1])
+    assert graph.widths == {"stem": 8, "up": 16}
+    kept = {"stem": np.array([0, 2, 3, 7]), "up": np.arange(3, 12)}
+    cut = apply_selection(model, Selection(kept, dict(graph.widths), "chosen"), x[:1])
+    small = Block(4, 9).double().eval()  # from scratch, with those channels' weights
+    for key, whole in model.named_parameters():
+        for axis, size in enumerate(whole.shape):
+            places = {8: kept["stem"], 16: kept["up"]}.get(size)
+            if places is not None:
+                whole = whole.index_select(axis, torch.from_numpy(places))
+        small.get_parameter(key).data = whole.detach()
+    assert cut.norm.normalized_shape == (4,)
+    with torch.no_grad():
+        torch.testing.assert_close(cut(x), small(x))
