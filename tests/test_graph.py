@@ -291,4 +291,7 @@ def test_group_whose_size_forward_spells_out_leaves_the_others_be(looks):
     )
     graph = build_graph(net, torch.zeros(1, 3, 8, 8))
     assert list(graph.groups) == ["third", "second"]
-    assert "cutting it fails: RuntimeError: shape '[2, 6, 6, 6]'" in graph.left_whole["first"]
+    assert (
+        "without some of its channels: RuntimeError: shape '[2, 6, 6, 6]'"
+        in graph.left_whole["first"]
+    )

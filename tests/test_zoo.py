@@ -184,5 +184,5 @@ def test_costs_of_the_graph_are_those_of_the_pruned_network(name, seed):
 
 def test_what_stays_whole_is_named_with_its_reason():
     graph = build_graph(built("shufflenet_v2_x0_5"), images_of("shufflenet_v2_x0_5", 1))
-    assert "splits its channels" in graph.left_whole["stage2.0.branch2.5"]
+    assert "splits its channels" in graph.left_whole["stage3.0.branch2.5"]
     assert graph.groups.keys().isdisjoint(graph.left_whole)

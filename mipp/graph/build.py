@@ -18,6 +18,7 @@ from mipp.graph.labels import record_labels
 from mipp.graph.passes import Followed, follow_calls
 from mipp.graph.probe import find_unsound
 from mipp.graph.products import count_products
+from mipp.graph.reasons import Reason
 from mipp.graph.record import Record
 from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
@@ -83,10 +84,10 @@ def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed)
 
 def _sound_groups(
     model: nn.Module, trail: Trail, record: Record, example: Inputs, followed: Followed
-) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+) -> tuple[dict[str, ChannelGroup], dict[str, Reason]]:
     """Groups by name, and the modules that stay whole with the reason."""
     found: dict[str, ChannelGroup] = {}
-    left_whole: dict[str, str] = {}
+    left_whole: dict[str, Reason] = {}
     for every, reason in read_groups(model, record, _reached(trail, followed)):
         group, reason = _of_eval(every, reason, trail, followed)
         if reason:
@@ -103,21 +104,22 @@ def _reached(trail: Trail, followed: Followed) -> dict[str, int]:
 
 
 def _of_eval(
-    group: ChannelGroup, reason: str, trail: Trail, followed: Followed
-) -> tuple[ChannelGroup, str]:
+    group: ChannelGroup, reason: Reason | None, trail: Trail, followed: Followed
+) -> tuple[ChannelGroup, Reason | None]:
     """A group whose consumers are those of the first call, and why it stays whole."""
     parts = [*group.modules(), *(bare.module for bare in group.parameters)]
     varying = next((name for name in parts if name in followed.varying), None)
     makers = [m.module for m in group.producers if m.module not in trail.calls]
     read = tuple(member for member in group.consumers if member.module in trail.calls)
     if not reason and varying is not None:
-        reason = f"{varying} runs for some inputs only"
+        reason = Reason("calls", f"{varying} runs for some inputs only")
     elif not reason and (makers or not read):
-        reason = f"{makers[0] if makers else group.consumers[0].module} runs in other calls only"
+        part = makers[0] if makers else group.consumers[0].module
+        reason = Reason("calls", f"{part} runs in other calls only")
     if reason:
         return group, reason
     apart = tuple(member for member in group.consumers if member not in read)
-    return replace(group, consumers=read, other_consumers=apart), ""
+    return replace(group, consumers=read, other_consumers=apart), None
 
 
 def _assemble(
@@ -125,7 +127,7 @@ def _assemble(
     trail: Trail,
     record: Record,
     found: dict[str, ChannelGroup],
-    left_whole: dict[str, str],
+    left_whole: dict[str, Reason],
 ) -> ChannelGraph:
     lives = {name: _life(group, trail) for name, group in found.items()}
     groups = {name: found[name] for name in sorted(found, key=lambda n: (-lives[n].read, n))}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mipp.graph.latency import LatencyTable, Widths
+from mipp.graph.reasons import Reason
 from mipp.layers import IntArray
 
 
@@ -148,7 +149,7 @@ class ChannelGraph:
 
     groups: Mapping[str, ChannelGroup]  # groups with the latest consumer first
     pairs: tuple[LayerPair, ...]
-    left_whole: Mapping[str, str]  # module -> reason
+    left_whole: Mapping[str, Reason]  # by module
     costs: tuple[LayerCost, ...]
     fixed_params: int
     norm_after: Mapping[str, str]  # conv or linear -> the batch-norm that reads its output

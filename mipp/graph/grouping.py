@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute, Statistic
 from mipp.graph.heads import head_groups
 from mipp.graph.layouts import decide_layouts, size_choices
+from mipp.graph.reasons import Reason
 from mipp.graph.record import Record, Reduction, Touch
 from mipp.layers import IntArray, layer_of
 
+UNEVEN = "its channels do not map evenly onto"
 ROLES = ("producers", "passengers", "consumers", "statistics")
 
 
 def read_groups(
     model: nn.Module, record: Record, calls: Mapping[str, int]
-) -> Iterator[tuple[ChannelGroup, str]]:
+) -> Iterator[tuple[ChannelGroup, Reason | None]]:
     """Every group once, in execution order of its first producer, with why it stays whole.
 
     Parameters
@@ -48,7 +50,7 @@ def read_groups(
         if not roots or known.intersection(makers):
             continue
         root = min(roots, key=lambda name: order.get(name, len(order)))
-        reason = next((reasons[one] for one in components if one in reasons), "")
+        reason = next((reasons[one] for one in components if one in reasons), None)
         group, fault = _assemble(root, touched, components, sides, bare, record.reductions)
         group = replace(
             group,
@@ -61,8 +63,9 @@ def read_groups(
             reason = next((joined[one] for one in components if one in joined), reason)
         found.append((order.get(root, len(order)), group, reason))
     names: set[str] = set()
+    taken = Reason("part", "another group starts there")
     for _, group, reason in sorted(found, key=lambda item: item[0]):
-        yield group, reason or ("another group starts there" if group.name in names else "")
+        yield group, reason or (taken if group.name in names else None)
         names.add(group.name)
     yield from attention
 
@@ -122,9 +125,9 @@ def _name(root: str, components: list[int], scopes: Mapping[int, str]) -> str:
     return root if others or not scope or shared else scope
 
 
-def _reasons(listed: Sequence[tuple[Tensor, str]], component: IntArray) -> dict[int, str]:
+def _reasons(listed: Sequence[tuple[Tensor, Reason]], component: IntArray) -> dict[int, Reason]:
     """Component -> the first of the reasons that are listed."""
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Reason] = {}
     for labels, reason in listed:
         for one in np.unique(component[labels.numpy()]).tolist():
             reasons.setdefault(one, reason)
@@ -159,7 +162,7 @@ def _assemble(
     sides: Mapping[tuple[str, str], IntArray],
     bare: Mapping[str, IntArray],
     reductions: Mapping[str, Reduction],
-) -> tuple[ChannelGroup, str]:
+) -> tuple[ChannelGroup, Reason | None]:
     """The group of these components, channels in the order of the root's features."""
     owners = sides["producers", root]
     chosen = owners[np.isin(owners, components)]
@@ -167,18 +170,18 @@ def _assemble(
     rank = {one: place for place, one in enumerate(ordered.tolist())}
     parts: dict[str, list[Member]] = {role: [] for role in ROLES}
     parameters: list[BareParameter] = []
-    fault = ""
+    fault = None
     for role, name in touched:
         if role == "parameter":
             member = _bare(name, bare[name], rank)
             if member is None:
-                fault = fault or f"its channels do not map evenly onto the parameter {name}"
+                fault = fault or Reason("part", f"{UNEVEN} the parameter {name}")
             else:
                 parameters.append(member)
             continue
         features = _features(sides[role, name], rank)
         if features is None:
-            fault = fault or f"its channels do not map evenly onto {name}"
+            fault = fault or Reason("part", f"{UNEVEN} {name}")
             features = np.zeros((len(rank), 0), np.int64)
         parts[role].append(Member(name, features))
     producers, passengers, consumers, means = (tuple(parts[role]) for role in ROLES)
@@ -225,24 +228,24 @@ def _unsound(
     calls: Mapping[str, int],
     sides: Mapping[tuple[str, str], IntArray],
     tied: set[str],
-) -> str:
+) -> Reason | None:
     """Why cutting this group would not be exact; empty when it is."""
     for name in dict.fromkeys(group.modules()):
         if calls.get(name, 0) < 1:
-            return f"{name} is used without being called"
+            return Reason("uncalled", f"{name} is used without being called")
         if name in tied:
-            return f"{name} shares its weights with another module"
+            return Reason("shared", f"{name} shares its weights with another module")
     for member in group.consumers:
         module = modules[member.module]
         layer = layer_of(module)
         if layer is None or not layer.sampled:
-            return f"{member.module} ({type(module).__name__}) reads it"
+            return Reason("kind", f"{member.module} ({type(module).__name__}) reads it")
     for member in group.producers:
         if member.features.size != len(sides["producers", member.module]):
-            return f"it covers only some channels of {member.module}"
+            return Reason("part", f"it covers only some channels of {member.module}")
     if not group.consumers:
-        return "no conv or linear layer reads it"
-    return "it has a single channel" if group.width == 1 else ""
+        return Reason("unread", "no conv or linear layer reads it")
+    return Reason("single", "it has a single channel") if group.width == 1 else None
 
 
 def _names_groups(module: nn.Module) -> bool:

@@ -8,12 +8,13 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import BareParameter, ChannelGroup, Member, SizeAttribute
+from mipp.graph.reasons import Reason
 from mipp.layers import Heads, layer_of
 
 
 def head_groups(
     model: nn.Module, calls: Mapping[str, int], tied: set[str]
-) -> Iterator[tuple[ChannelGroup, str]]:
+) -> Iterator[tuple[ChannelGroup, Reason | None]]:
     """One group per attention module, a head per channel, with the reason why it stays whole.
 
     Parameters
@@ -49,10 +50,10 @@ def _group(name: str, heads: Heads) -> ChannelGroup:
     )
 
 
-def _unsound(group: ChannelGroup, calls: Mapping[str, int], tied: set[str]) -> str:
+def _unsound(group: ChannelGroup, calls: Mapping[str, int], tied: set[str]) -> Reason | None:
     modules = group.modules()
     if not all(calls.get(name, 0) for name in modules):
-        return f"a part of {group.name} is used without being called"
+        return Reason("uncalled", f"a part of {group.name} is used without being called")
     if tied.intersection(modules):
-        return f"{group.name} shares its weights with another module"
-    return "it has a single head" if group.width == 1 else ""
+        return Reason("shared", f"{group.name} shares its weights with another module")
+    return Reason("single", "it has a single head") if group.width == 1 else None

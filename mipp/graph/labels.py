@@ -34,6 +34,7 @@ from mipp.graph.operations import (
 )
 from mipp.graph.outputs import Outputs
 from mipp.graph.products import count_operator
+from mipp.graph.reasons import Reason
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -57,10 +58,12 @@ def record_labels(
             with _Functions(tracker), _Operators(tracker):
                 output = run()
             for tensor in tensors_in(output):
-                record.fix(tracker.labels_of(tensor), "feeds the network's output")
+                reason = Reason("output", "feeds the network's output")
+                record.fix(tracker.labels_of(tensor), reason)
                 if id(tensor) in tracker.statistics:
                     _, labels = tracker.statistics[id(tensor)]
-                    record.fix(labels, "one value of all of its channels is an output")
+                    value = Reason("output", "one value of all of its channels is an output")
+                    record.fix(labels, value)
             record.outputs.spoil(tensors_in(output))
         first[0].spoil_as(record.outputs)
         record.outputs, record.macs, record.multiplied = Outputs(), {}, []
@@ -151,7 +154,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if not module_rules.follow_operator(self.tracker, name, operands, output):
                     self._follow_operation(name, func, args, kwargs, output)
             except Uncovered:  # like any unknown operator, it mixes
-                self.tracker.fix(operands, output, name)
+                self.tracker.fix(operands, output, name, "unknown")
         return output
 
     def _follow_operation(self, name: str, func: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -184,7 +187,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif name in POINTWISE or _pointwise(name):
             operation_rules.combine(tracker, operands, output)
         else:
-            tracker.fix(operands, output, name)
+            known = name in MEANS or name in NORMALISES or "norm" in name
+            tracker.fix(operands, output, name, "mixed" if known else "unknown")
 
 
 def _pointwise(name: str) -> bool:

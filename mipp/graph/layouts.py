@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import SizeAttribute
+from mipp.graph.reasons import Reason
 from mipp.graph.record import Layout, Record
 from mipp.layers import IntArray
 
@@ -28,6 +29,9 @@ def decide_layouts(record: Record, components: Callable[[Record], IntArray]) -> 
             last = layout.labels.reshape(-1, layout.labels.shape[-1])
             before = len(record.edges)
             record.couple(last[:1].expand(last.shape), last)
+            where = layout.module or "forward"
+            text = f"{where} splits its channels, and its parts are all tied to one another"
+            record.joined.append((layout.labels[layout.labels >= 0], Reason("part", text)))
             if len(record.edges) > before:
                 component = components(record)
     return component

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mipp.graph import operation_rules
 from mipp.graph.label_axes import along, varying_axes
+from mipp.graph.reasons import Reason
 from mipp.graph.record import NONE, Labels
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -37,8 +38,10 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
     layer, made = place.known, tensors_in(output)[0]
     assert layer is not None
     if layer.role == "fixed":
-        tracker.record.fix(tracker.labels_of(x), f"{place} reads it{layer.whole_because}")
-        _make(tracker, place, layer, made, f"{place} makes it")
+        tracker.record.fix(
+            tracker.labels_of(x), Reason("kind", f"{place} reads it{layer.whole_because}")
+        )
+        _make(tracker, place, layer, made, Reason("kind", f"{place} makes it"))
     elif layer.role == "carries":
         _carry(tracker, place, layer, x, made)
     elif layer.role == "both":
@@ -48,7 +51,8 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
         if layer.heads() is not None:
             tracker.put(made, None)
         else:
-            _make(tracker, place, layer, made, f"{place} keeps them" if layer.inner else "")
+            reason = Reason("kind", f"{place} keeps them") if layer.inner else None
+            _make(tracker, place, layer, made, reason)
 
 
 def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:
@@ -91,7 +95,7 @@ def _regroup(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tens
     """Units of outputs come each from its own unit of inputs, and go with it."""
     read = tracker.read(x, layer.inputs.axis)
     if read is None or bool((read < 0).any()):
-        reason = f"{place} reads it in groups"
+        reason = Reason("order", f"{place} reads it in groups")
         tracker.record.fix(tracker.labels_of(x), reason)
         _make(tracker, place, layer, made, reason)
         return
@@ -113,12 +117,14 @@ def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
     if read is not None:
         tracker.record.touch("consumers", place.name, read)
     elif objection:
-        tracker.record.fix(labels, f"{place} reads it{objection}")
+        tracker.record.fix(labels, Reason("kind", f"{place} reads it{objection}"))
     else:
-        tracker.record.fix(labels, f"{place.name} reads it in another order")
+        tracker.record.fix(labels, Reason("order", f"{place.name} reads it in another order"))
 
 
-def _make(tracker: Tracker, place: Place, layer: Layer, made: Tensor, reason: str) -> None:
+def _make(
+    tracker: Tracker, place: Place, layer: Layer, made: Tensor, reason: Reason | None
+) -> None:
     axis = layer.outputs.axis
     fresh: Labels = tracker.record.fresh([made.shape[axis]])
     tracker.record.touch("producers", place.name, fresh)

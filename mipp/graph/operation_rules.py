@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mipp.graph.label_axes import along, compact, constant, on_cpu, varying_axes
 from mipp.graph.operations import SPLITS, VIEWS, WIDTHS
+from mipp.graph.reasons import MEETS, Reason
 from mipp.graph.record import NONE, Labels, Layout, Reduction, Touch, Uncovered
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
@@ -130,7 +131,7 @@ def normalise(tracker: Tracker, labels: Labels, axis: int) -> Labels:
     """A softmax, a norm or the like over an axis: what else than it tells apart stays apart."""
     if constant(labels, axis):
         return labels
-    reason = f"{tracker.where()} computes one value of all of its channels"
+    reason = Reason("mixed", f"{tracker.where()} computes one value of all of its channels")
     return tracker.record.join(labels, axis, reason).expand(labels.shape)
 
 
@@ -156,7 +157,10 @@ def sample(tracker: Tracker, operands: list[Tensor], output: Any, name: str) -> 
     """Maps read at places that other operands give: channels stay, the places cannot be cut."""
     x, *places = operands
     for tensor in places:
-        tracker.record.fix(tracker.labels_of(tensor), f"{tracker.where(name)} reads places from it")
+        tracker.record.fix(
+            tracker.labels_of(tensor),
+            Reason("mixed", f"{tracker.where(name)} reads places from it"),
+        )
     made = tensors_in(output)[0]
     labels = tracker.read(x, 1)
     if labels is None or made.shape[1] != x.shape[1]:
@@ -222,7 +226,7 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
     met = []
     for side in sides:
         if any(side.shape[axis] == 1 for axis in varying):  # one value for many channels
-            tracker.record.fix(side, f"{where} spreads it over other channels")
+            tracker.record.fix(side, Reason("mixed", f"{where} spreads it over other channels"))
             continue
         whole = side.expand(shape)
         tracker.record.couple(result, whole)
@@ -230,7 +234,7 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
         met.append(whole)
     for whole in met:
         lost = (whole < 0) & (result >= 0)
-        tracker.record.fix(result[lost], f"{where} joins it with what cannot be cut")
+        tracker.record.fix(result[lost], Reason("values", f"{where} {MEETS}"))
     return result
 
 

@@ -21,16 +21,18 @@ from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kept_statistics import KeptReductions, KeptStatistics
 from mipp.graph.passes import IN_EVAL, Pass
+from mipp.graph.reasons import Reason
 from mipp.graph.record import Reduction
 from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
 TRIALS = 3  # cuts of half of the channels, at random
+MOVED = "its channels are mixed or moved on the way to the layers that read them"
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
 
 Key = TypeVar("Key")
-Fault = Callable[[Mapping[str, ChannelGroup]], str | None]
+Fault = Callable[[Mapping[str, ChannelGroup]], Reason | None]
 
 
 def find_unsound(
@@ -38,7 +40,7 @@ def find_unsound(
     groups: Mapping[str, ChannelGroup],
     example: Inputs,
     passes: Sequence[Pass] = (IN_EVAL,),
-) -> dict[str, str]:
+) -> dict[str, Reason]:
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
     A cut is right when the smaller network computes what the whole one computes with the cut
@@ -82,7 +84,7 @@ class Probe:
         _shake(self.model, generator, bare)
         self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
 
-    def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> str | None:
+    def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> Reason | None:
         """What is wrong with a random cut of half of the channels; None if nothing is."""
         generator = np.random.default_rng(seed)
         dropped = {
@@ -91,12 +93,12 @@ class Probe:
         }
         return _fault(self, groups, dropped)
 
-    def first_fault(self, groups: Mapping[str, ChannelGroup]) -> str | None:
+    def first_fault(self, groups: Mapping[str, ChannelGroup]) -> Reason | None:
         """That of several cuts: one alone could share the symmetry of a faulty operation."""
         faults = (self.fault(groups, seed) for seed in range(TRIALS))
         return next((fault for fault in faults if fault is not None), None)
 
-    def apart(self, groups: Mapping[str, ChannelGroup]) -> dict[str, str]:
+    def apart(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Reason]:
         """Groups that are wrong alone, with what is wrong with them."""
         return _apart(groups, self.fault)
 
@@ -118,7 +120,7 @@ def fails_on_shapes(
     shapes = copy.deepcopy(model).to("meta")
     given = each(inputs, lambda x: x.to("meta").expand(2, *x.shape[1:]))
 
-    def fault(some: Mapping[str, ChannelGroup]) -> str | None:
+    def fault(some: Mapping[str, ChannelGroup]) -> Reason | None:
         dropped = {name: np.arange(group.width // 2) for name, group in some.items()}
         try:
             cut = cut_channels(shapes, some, dropped)
@@ -132,7 +134,7 @@ def fails_on_shapes(
     return None if fault({}) else fault
 
 
-def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, str]:
+def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, Reason]:
     """Groups that are wrong alone, found by halving: a half without a fault is tried only once."""
     fault = fault_of(groups) if groups else None
     if fault is None:
@@ -144,7 +146,7 @@ def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, str
     return {name: why for half in halves for name, why in _apart(half, fault_of).items()}
 
 
-def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, str]:
+def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, Reason]:
     """Groups that are right alone but not beside those before them."""
     kept: dict[str, ChannelGroup] = {}
     found = {}
@@ -153,7 +155,7 @@ def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, str
         if fault is None:
             kept[name] = group
         else:
-            found[name] = f"beside other groups, {fault}"
+            found[name] = Reason(fault.category, f"beside other groups, {fault}")
     return found
 
 
@@ -172,7 +174,7 @@ def _shake(model: nn.Module, generator: torch.Generator, bare: Container[str]) -
 
 def _fault(
     probe: Probe, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
-) -> str | None:
+) -> Reason | None:
     model, inputs = probe.model, probe.inputs
     try:
         cut = cut_channels(model, groups, dropped)
@@ -186,13 +188,14 @@ def _fault(
     if got.shape != expected.shape or not bool(
         (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
     ):
-        return "its channels are mixed or moved on the way to the layers that read them"
+        return Reason("unproven", MOVED)
     return None
 
 
-def _cutting_fails(error: Exception) -> str:
+def _cutting_fails(error: Exception) -> Reason:
     first = (str(error).splitlines() or ["no message"])[0]
-    return f"cutting it fails: {type(error).__name__}: {first}"
+    what = "forward does not run without some of its channels"
+    return Reason("sizes", f"{what}: {type(error).__name__}: {first}")
 
 
 @contextmanager

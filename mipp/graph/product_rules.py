@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mipp.graph.label_axes import constant, varying_axes
+from mipp.graph.reasons import MEETS, Reason
 from mipp.graph.record import NONE, Labels, Uncovered
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
@@ -66,7 +67,7 @@ def _product(tracker: Tracker, left: Found, right: Found) -> Found:
         return rows if columns is None else columns
     shared = _shared(tracker, rows, columns)
     if shared is not None:
-        tracker.record.fix(shared, f"{where} multiplies it with several heads")
+        tracker.record.fix(shared, Reason("mixed", f"{where} multiplies it with several heads"))
         return rows if shared is columns else columns
     met = rows.amax(-2, keepdim=True)  # in a batch, every row meets every column
     tracker.record.couple(rows, met.expand(rows.shape))
@@ -79,11 +80,12 @@ def _summed(tracker: Tracker, labels: Found, axis: int, where: str) -> Found:
     """One label of all that is summed up; None where that is all that there is."""
     if labels is None or constant(labels, axis):
         return None if labels is None else labels.narrow(axis, 0, 1)
-    found = tracker.record.join(labels, axis, f"{where} sums up its channels")
+    reason = Reason("mixed", f"{where} sums up its channels")
+    found = tracker.record.join(labels, axis, reason)
     if varying_axes(found):
         _note_heads(tracker, found)
         return found
-    tracker.record.fix(labels, f"{where} sums up its channels")
+    tracker.record.fix(labels, reason)
     return None
 
 
@@ -120,11 +122,13 @@ def _plus(tracker: Tracker, labels: Found, other: Tensor, made: Tensor) -> Found
     """Labels of a product and of what is added to it, such as a bias by position and head."""
     added = tracker.labels_of(other)
     if added is None or labels is None:
-        tracker.record.fix(added, f"{tracker.where()} joins it with what cannot be cut")
+        tracker.record.fix(added, Reason("values", f"{tracker.where()} {MEETS}"))
         return labels
     added = added.reshape((1,) * (made.ndim - added.ndim) + added.shape)
     if any(added.shape[axis] == 1 for axis in varying_axes(labels)):
-        tracker.record.fix(added, f"{tracker.where()} spreads it over other channels")
+        tracker.record.fix(
+            added, Reason("mixed", f"{tracker.where()} spreads it over other channels")
+        )
         return labels
     whole, added = labels.expand(made.shape), added.expand(made.shape)
     tracker.record.couple(whole, added)

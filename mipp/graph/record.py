@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from mipp.graph.outputs import Outputs
+from mipp.graph.reasons import Reason
 
 Labels = Tensor  # int64, the shape of the tensor that it labels; -1: not a channel's
 NONE = -1
+SOMETIMES = "and not always on channels that can be cut"
 Role = Literal["producers", "passengers", "consumers"]
 
 
@@ -80,8 +82,8 @@ class Record:
     slices: dict[tuple[str, int, int], dict[int, Labels]] = field(default_factory=dict)
     heads: list[tuple[str, Labels]] = field(default_factory=list)  # module, what it attends by
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    fixed: list[tuple[Tensor, str]] = field(default_factory=list)
-    joined: list[tuple[Tensor, str]] = field(default_factory=list)  # why it may be a single unit
+    fixed: list[tuple[Tensor, Reason]] = field(default_factory=list)
+    joined: list[tuple[Tensor, Reason]] = field(default_factory=list)  # why it may be a single unit
     macs: dict[str, int] = field(default_factory=dict)  # of layers
     multiplied: list[Multiplied] = field(default_factory=list)  # beside them
     outputs: Outputs = field(default_factory=Outputs)
@@ -97,7 +99,7 @@ class Record:
         before = torch.from_numpy(first.labels)
         self.couple(before, labels)
         lost = (before < 0) != (labels < 0)
-        reason = f"{module} runs more than once, and not always on channels that can be cut"
+        reason = Reason("values", f"{module} runs more than once, {SOMETIMES}")
         self.fix(torch.maximum(before, labels)[lost], reason)
 
     def fresh(self, shape: Sequence[int]) -> Labels:
@@ -106,14 +108,14 @@ class Record:
         start, self.count = self.count, self.count + size
         return torch.arange(start, start + size).reshape(tuple(shape))
 
-    def fix(self, labels: Labels | None, reason: str) -> None:
+    def fix(self, labels: Labels | None, reason: Reason) -> None:
         """These channels cannot go."""
         if labels is not None:
             found = torch.unique(labels[labels >= 0])
             if len(found):
                 self.fixed.append((found, reason))
 
-    def join(self, labels: Labels, axis: int, reason: str) -> Labels:
+    def join(self, labels: Labels, axis: int, reason: Reason) -> Labels:
         """All along an axis can only go together; one of each, (..., 1, ...)."""
         first = labels.amax(axis, keepdim=True)  # `NONE` is less than any label
         self.couple(first.expand(labels.shape), labels)
