@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -51,12 +52,13 @@ def joined(batches: Sequence[Inputs]) -> Inputs:
 
 
 def shape_of(inputs: Inputs) -> Shape:
-    """Shape of one input, without the batch axis."""
+    """Shape of one input, without the batch axis; after its type, such as int64, if not real."""
     if isinstance(inputs, Tensor):
-        return tuple(inputs.shape[1:])
+        kind = () if inputs.is_floating_point() else (str(inputs.dtype).removeprefix("torch."),)
+        return (*kind, *inputs.shape[1:])
     if isinstance(inputs, Mapping):
-        return {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
-    return tuple(tuple(tensor.shape[1:]) for tensor in inputs)
+        return {name: shape_of(tensor) for name, tensor in inputs.items()}
+    return tuple(map(shape_of, inputs))
 
 
 def zeros(shape: Shape, **options: Any) -> Inputs:
@@ -65,26 +67,39 @@ def zeros(shape: Shape, **options: Any) -> Inputs:
     Parameters
     ----------
     shape : as `shape_of` gives it.
-    options : of `torch.zeros`.
+    options : of `torch.zeros`; the type is that of what is real.
     """
     if isinstance(shape, Mapping):
-        return {name: torch.zeros(1, *part, **options) for name, part in shape.items()}
-    if any(isinstance(part, Sequence) for part in shape):
-        return tuple(torch.zeros(1, *part, **options) for part in shape)
+        return {name: _zero(part, **options) for name, part in shape.items()}
+    if any(isinstance(part, (tuple, list)) for part in shape):
+        return tuple(_zero(part, **options) for part in shape)
+    return _zero(shape, **options)
+
+
+def _zero(shape: Sequence[Any], **options: Any) -> Tensor:
+    if shape and isinstance(shape[0], str):
+        shape, options = shape[1:], options | {"dtype": getattr(torch, shape[0])}
     return torch.zeros(1, *shape, **options)
 
 
 def filled(shape: Shape, batch: int, value: float, **options: Any) -> Inputs:
-    """A batch of inputs that all hold one value; parameters as for `zeros`."""
-    return each(zeros(shape, **options), lambda one: one.new_full((batch, *one.shape[1:]), value))
+    """A batch of inputs that all hold one value, zero if not real; parameters as for `zeros`."""
+
+    def fill(one: Tensor) -> Tensor:
+        content = value if one.is_floating_point() else 0
+        return one.new_full((batch, *one.shape[1:]), content)
+
+    return each(zeros(shape, **options), fill)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested sequences and mappings."""
+    """All tensors in nested sequences, mappings and data classes."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         value = value.values()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, field.name) for field in fields(value)]
     elif not isinstance(value, (list, tuple)):
         return []
     return [tensor for part in value for tensor in tensors_in(part)]

@@ -3,6 +3,7 @@
 pruner       `Pruner`: a network and calibration data; ranks, plans and cuts
 planner      the part of it that cuts nothing
 calibration  the data, as a loader gives them or as a stage reads them
+first_batch  what is refused of both before any work, with the line that mends it
 estimates    what each layer pair's estimator answers, from one pass over the data
 ranking      what a method says of the units, whatever the budget: information, or scores
 plan         which units stay under a budget, why each of them, and what that spends

@@ -7,11 +7,13 @@ from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mipp.device import device_of
 from mipp.errors import DataError, option
 from mipp.finite import require_finite_inputs
 from mipp.inputs import Inputs, count, each, joined
+from mipp.pruning.first_batch import checked
 
 Batch = tuple[Inputs, Tensor | None]
 
@@ -44,14 +46,14 @@ class Held:
     DataError : there is none, one holds NaN or infinity, or their labels are sorted.
     """
 
-    def __init__(self, loader: Iterable[Any], images: int, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, loader: Iterable[Any], images: int) -> None:
         self._batches: list[Batch] = []
         self._count = 0
-        for item in [loader] if isinstance(loader, Tensor) else loader:
-            x, y = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
+        device = device_of(model)
+        for x, y in checked(model, loader):
             left = images - self._count
             x = each(x, partial(_first, count=left, device=device))
-            y = y[:left].to(device) if isinstance(y, Tensor) else None
+            y = _first(y, left, device) if isinstance(y, Tensor) and y.ndim else None
             require_finite_inputs(x, len(self._batches))
             self._batches.append((x, y))
             self._count += count(x)
@@ -97,12 +99,19 @@ class Held:
 
 
 def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:
-    return tensor[:count].to(device)
+    """Its first inputs, such as autograd can use."""
+    taken = tensor.detach()[:count].to(device)
+    return taken.clone() if taken.is_inference() else taken
 
 
 def _require_shuffled(batches: list[Batch]) -> None:
     labels = [y for _, y in batches if y is not None and y.ndim == 1]
     flat = torch.cat(labels) if labels else torch.empty(0)
+    if len(flat) >= 64 and bool((flat == flat[0]).all()):
+        raise DataError(
+            f"calibration holds one class.\nExpected a random sample, got {len(flat)} labels, all "
+            f"{flat[0].item()}; take images of all classes, as DataLoader(..., shuffle=True) does."
+        )
     if len(flat) >= 64 and bool((flat.diff() >= 0).all()):
         raise DataError(
             f"calibration is sorted by class.\nExpected a random sample, got {len(flat)} labels "

@@ -25,6 +25,7 @@ from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
 from mipp.pruning.calibration import Calibration, Held
 from mipp.pruning.estimates import Estimates, measure_information
+from mipp.pruning.first_batch import classified, opened
 from mipp.pruning.plan import Plan
 from mipp.pruning.ranking import (
     InformationRanking,
@@ -89,11 +90,12 @@ class Planner:
         for name, number in (("images", images), ("latency_batch", latency_batch)):
             if number < 1:
                 raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
+        model = opened(model)
         self.model, self.loss, self.seed, self.calls = model, loss, seed, tuple(calls)
         require_finite_weights(model)
         device = device_of(model)
         if not isinstance(calibration, Calibration):
-            calibration = Held(calibration, images, device)
+            calibration = Held(model, calibration, images)
         self.calibration: Calibration = calibration
         self.shape = shape_of(calibration.example())
         self._clock = Clock(model, self.shape, latency_batch, device, calls=self.calls)
@@ -206,9 +208,9 @@ class Planner:
         name = name_of(method)
         score = CRITERIA.resolve(name) if isinstance(method.method, str) else method.method
         data = self.calibration
-        given = CriterionInput(
-            plain(self.model), self.graph, data.labelled, self.seed, data.inputs, self.loss
-        )
+        model = plain(self.model)
+        labelled = data.labelled if self.loss else lambda: classified(model, data.labelled())
+        given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
 

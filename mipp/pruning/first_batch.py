@@ -1,0 +1,284 @@
+"""The check of a network and of the first batch of calibration, before any work.
+
+What can be mended here is: compiled and parallel modules are opened, tensors moved. Anything else
+is refused with what the item is and one line that makes it right.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.device import device_of, dtype_of
+from mipp.errors import DataError, ModelError
+from mipp.evaluation import evaluating
+from mipp.inputs import Inputs, call, each, tensors_in, tensors_of
+
+LOADER = "DataLoader(dataset, batch_size=32, shuffle=True)"
+PARALLEL = ("DataParallel", "DistributedDataParallel")
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+
+def opened(model: Any) -> nn.Module:
+    """The network inside what `torch.compile` or a parallel module made of it.
+
+    Raises
+    ------
+    ModelError : it is no module, or is scripted, quantised or masked.
+    """
+    if not isinstance(model, nn.Module):
+        raise _unfit(model, f"an instance of torch.nn.Module, got {_described(model)}", "pass one")
+    network: nn.Module = model
+    while (inner := _inner(network)) is not None:
+        network = inner
+    for name, module in network.named_modules():
+        where = f"got {name or 'the model'} ({type(module).__name__})"
+        if isinstance(module, torch.jit.ScriptModule):
+            mend = "pass the module that was scripted, and script what is pruned"
+            raise _unfit(model, f"a module of Python code, {where} scripted or traced", mend)
+        if type(module).__module__.startswith(QUANTISED):
+            mend = "prune the network in floating point first, then quantise it"
+            raise _unfit(model, f"weights in floating point, {where} quantised", mend)
+        buffers = dict(module.named_buffers(recurse=False))
+        for key, _ in module.named_parameters(recurse=False):
+            plain = key.removesuffix("_orig")
+            if plain != key and f"{plain}_mask" in buffers:
+                mend = f"call torch.nn.utils.prune.remove(module, {plain!r}) on it first"
+                raise _unfit(model, f"plain weights, {where} with a mask on its {plain}", mend)
+    return network
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    compiled, parallel = "_orig_mod", type(model).__name__ in PARALLEL
+    inner = getattr(model, "module" if parallel else compiled, None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def _unfit(model: Any, expected: str, mend: str) -> ModelError:
+    return ModelError(
+        f"model {type(model).__name__} cannot be pruned as it is.\nExpected {expected}; {mend}."
+    )
+
+
+def checked(model: nn.Module, loader: Any) -> Iterator[tuple[Inputs, Any]]:
+    """Inputs and labels of every item of a loader, the first of which forward was given.
+
+    Raises
+    ------
+    DataError : says what it is, and the line that mends it.
+    """
+    first = True
+    for item in _items(loader):
+        x, y = _parts(model, item)
+        if not tensors_of(x) or not all(tensor.ndim for tensor in tensors_of(x)):
+            raise _refused(item, "an axis of images in every tensor", "[x[None] for x in loader]")
+        counts = {len(tensor) for tensor in tensors_of(x)}
+        if len(counts) > 1 or (isinstance(y, Tensor) and y.ndim and len(y) not in counts):
+            raise _refused(item, "as many of everything in a batch", "zip(inputs, labels)")
+        if 0 in counts:
+            continue
+        if first:
+            _require_runs(model, item, x)
+            first = False
+        yield x, y
+
+
+def _items(loader: Any) -> Iterable[Any]:
+    if isinstance(loader, Tensor):
+        return [loader]
+    if isinstance(loader, (str, Path)):
+        line = f"DataLoader(ImageFolder({str(loader)!r}, transform), batch_size=32, shuffle=True)"
+        raise _refused(loader, "batches of tensors, got a path", line)
+    if isinstance(loader, torch.utils.data.IterableDataset):
+        raise _refused(loader, "batches, got a data set", "DataLoader(dataset, batch_size=32)")
+    if isinstance(loader, torch.utils.data.Dataset):
+        raise _refused(loader, "batches, got a data set of single inputs", LOADER)
+    if isinstance(loader, Mapping):
+        raise _refused(loader, "several batches, got a single one", "[batch]")
+    if type(loader).__module__ == "numpy":
+        raise _refused(loader, "tensors, got an array", "torch.as_tensor(array)")
+    try:
+        items: Iterable[Any] = iter(loader)
+        return items
+    except TypeError as error:
+        raise _refused(loader, "batches to iterate over", LOADER) from error
+
+
+def _parts(model: nn.Module, item: Any) -> tuple[Any, Any]:
+    """An item's inputs and labels, None without."""
+    if any(type(part).__module__ == "numpy" for part in _leaves(item)):
+        pair = isinstance(item, (tuple, list))
+        both = "[(torch.as_tensor(x), torch.as_tensor(y)) for x, y in loader]"
+        line = both if pair else "[torch.as_tensor(x) for x in loader]"
+        raise _refused(item, "tensors, got arrays", line)
+    x, y = item, None
+    if isinstance(item, Mapping):
+        _require_arguments(model, item)
+    elif isinstance(item, (tuple, list)):
+        if _single_images(item):
+            raise _refused(item, *_stacking(item, "[torch.stack(images) for images in loader]"))
+        x, y = (*item, None, None)[:2]
+    if isinstance(x, list) and _single_images(x) and len(x) != _takes(model):
+        line = "[(torch.stack(x), y) for x, y in loader]"
+        raise _refused(item, *_stacking(x, line))
+    if isinstance(x, Mapping):
+        _require_arguments(model, x)
+    tensors = [x] if isinstance(x, Tensor) else x
+    tensors = list(tensors.values()) if isinstance(tensors, Mapping) else tensors
+    if not isinstance(tensors, (list, tuple)) or not all(isinstance(t, Tensor) for t in tensors):
+        pil = any("PIL" in type(part).__module__ for part in _leaves(item))
+        line = "ImageFolder(path, transform=transforms.ToTensor())" if pil else LOADER
+        raise _refused(item, "tensors as inputs", line)
+    return x, y
+
+
+def _single_images(parts: Any) -> bool:
+    """Whether these are images one by one, and not inputs with their labels."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    return len(parts) > 2 and len(tensors) == len(parts) and all(t.ndim == 3 for t in tensors)
+
+
+def _stacking(images: Any, line: str) -> tuple[str, str]:
+    if len({image.shape for image in images}) > 1:
+        return "images of one size", "transforms.Resize((224, 224)) in the data set's transform"
+    return "one tensor (n, c, h, w), got single images", line
+
+
+def _takes(model: nn.Module) -> int:
+    """How many tensors forward takes at least."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    listed = inspect.signature(model.forward).parameters.values()
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in listed)
+
+
+def _require_arguments(model: nn.Module, item: Mapping[Any, Any]) -> None:
+    """Refuse a mapping with keys that are no arguments of forward."""
+    listed = inspect.signature(model.forward).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in listed.values()):
+        return
+    if set(item) <= set(listed):
+        return
+    tensors = {key: part for key, part in item.items() if isinstance(part, Tensor)}
+    image = next((key for key, part in tensors.items() if part.ndim > 1), next(iter(item), "x"))
+    label = next((key for key, part in tensors.items() if part.ndim == 1), None)
+    inner = f"b[{image!r}], b[{label!r}]" if label is not None else f"b[{image!r}], None"
+    line = f"[({inner}) for b in loader]"
+    raise _refused(item, f"keys that forward takes, {', '.join(listed)}", line)
+
+
+def _require_runs(model: nn.Module, item: Any, x: Inputs) -> None:
+    """Refuse inputs on which forward fails, with what would make it run if that is known."""
+    device, dtype = device_of(model), dtype_of(model)
+    one = each(x, lambda tensor: tensor[:1].to(device))
+    fault = _fault(model, one)
+    if fault is None:
+        return
+    for expected, line, change in MENDS:
+        try:
+            changed = each(one, lambda t, change=change: change(t, dtype))  # type: ignore[misc]
+        except (RuntimeError, IndexError):
+            continue
+        if _fault(model, changed) is None:
+            raise _refused(item, expected.format(dtype=dtype), line.format(dtype=dtype)) from fault
+    whole = each(x, lambda tensor: tensor[None].to(device))
+    if _fault(model, whole) is None:
+        line = "[torch.stack(list(loader))]" if isinstance(item, Tensor) else LOADER
+        raise _refused(item, "batches, got a single input", line) from fault
+
+
+def _fault(model: nn.Module, inputs: Inputs) -> Exception | None:
+    try:
+        with evaluating(model), torch.no_grad():
+            call(model, inputs)
+    except Exception as error:  # of the network's own code
+        return error
+    return None
+
+
+def _scaled(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.is_floating_point() else tensor.to(dtype) / 255
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype)
+
+
+def _channels_first(tensor: Tensor, _: torch.dtype) -> Tensor:
+    return tensor.movedim(-1, 1)
+
+
+def _three_channels(tensor: Tensor, _: torch.dtype) -> Tensor:
+    return tensor.expand(-1, 3, *tensor.shape[2:])
+
+
+# what forward expects, the line that brings it, and what that line does to one tensor
+MENDS = (
+    (
+        "{dtype}, got whole numbers",
+        "[(x.to({dtype}) / 255, y) for x, y in loader]",
+        _scaled,
+    ),
+    ("{dtype}", "[(x.to({dtype}), y) for x, y in loader]", _cast),
+    (
+        "channels before rows and columns",
+        "[(x.permute(0, 3, 1, 2), y) for x, y in loader]",
+        _channels_first,
+    ),
+    ("3 channels", "[(x.expand(-1, 3, -1, -1), y) for x, y in loader]", _three_channels),
+)
+
+
+def classified(model: nn.Module, batches: Iterable[tuple[Inputs, Tensor]]) -> Iterator[Any]:
+    """Labelled batches, whose labels have to be classes that the network tells apart.
+
+    Raises
+    ------
+    DataError : they are none.
+    """
+    for x, y in batches:
+        if y.is_floating_point() and y.ndim == 1:
+            raise _refused(
+                y, "classes as labels for cross entropy", "prune(..., loss=torch.nn.MSELoss())"
+            )
+        with evaluating(model), torch.no_grad():
+            outputs = tensors_in(call(model, each(x, lambda tensor: tensor[:1])))
+        if not y.is_floating_point() and y.ndim == 1 and outputs and outputs[0].ndim == 2:
+            classes = outputs[0].shape[1]
+            if bool(((y < 0) | (y >= classes)).any()):
+                got = f"{int(y.min())} to {int(y.max())}"
+                line = "[(x, y - y.min()) for x, y in loader]"
+                raise _refused(y, f"labels from 0 to {classes - 1}, got {got}", line)
+        yield x, y
+
+
+def _leaves(item: Any) -> list[Any]:
+    parts = item.values() if isinstance(item, Mapping) else item
+    return list(parts) if isinstance(item, (Mapping, list, tuple)) else [item]
+
+
+def _refused(item: Any, expected: str, line: str) -> DataError:
+    return DataError(
+        f"calibration cannot be used as it is: {_described(item)}.\nExpected {expected}; "
+        f"write: {line}"
+    )
+
+
+def _described(item: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(item, Tensor):
+        return f"Tensor {tuple(item.shape)} {str(item.dtype).removeprefix('torch.')}"
+    name = type(item).__name__
+    if isinstance(item, Mapping):
+        parts = [f"{key}: {_described(part)}" for key, part in list(item.items())[:4]]
+    elif isinstance(item, (list, tuple)):
+        parts = [_described(part) for part in item[:3]] + ["..."] * (len(item) > 3)
+    elif isinstance(item, (str, int, float, bool)) or item is None:
+        return f"{name} {item!r}"
+    else:
+        return f"{name} {tuple(item.shape)}" if hasattr(item, "shape") else name
+    return f"{name} of {', '.join(parts) or 'nothing'}"
