@@ -1,8 +1,9 @@
 """The one import of torchvision; everything else takes `torchvision` from here.
 
-A torchvision built for CUDA beside a CPU torch cannot load its compiled operators and stops on
-import, because it registers a shape rule for the operator `nms` that does not exist. Declaring the
-operator is enough for models, transforms and data sets; detection and image decoding stay out.
+A torchvision built for CUDA beside a CPU torch cannot load its compiled operators and stops while
+it is imported, because it registers a shape rule for the operator `nms` that does not exist.
+Declaring the operator is enough for models, transforms and data sets; detection and image decoding
+stay out.
 """
 
 from __future__ import annotations

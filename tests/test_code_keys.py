@@ -152,7 +152,7 @@ EDITS_OF_MIPP = {
     "mipp/criteria/l1.py": [],
     "mipp/models/lenet.py": ["train", "extract", *OF_IMAGES[1:]],
     "mipp/stages/extract.py": ["extract"],
-    "mipp/needed_stages.py": ["evaluate"],
+    "mipp/needed_stages.py": ["evaluate", "report"],
     "mipp/stages/train.py": ["train", "finetune"],
 }
 

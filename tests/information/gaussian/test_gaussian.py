@@ -266,7 +266,7 @@ def test_no_targets_hold_no_information(form):
 def test_singular_covariance_is_refused(form):
     x = np.zeros((20, 3, 1))
     y = np.random.default_rng(0).normal(size=(20, 4))
-    with pytest.raises(SingularCovarianceError, match=r"raise estimate\.ridge"):
+    with pytest.raises(SingularCovarianceError, match=r"raise Gaussian\.ridge"):
         prepare_form(form, x, y, ridge=0.0, resolution=1.0)
 
 

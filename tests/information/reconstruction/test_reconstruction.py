@@ -271,7 +271,7 @@ def test_single_class_is_refused():
 
 def test_too_few_rows_are_refused():
     x, y = linear_pair(0, n=49)
-    match = r"(?s)'up--down': 49 rows.*5 repeats.*at least 50, got 49; raise extract\.rows"
+    match = r"(?s)'up--down': 49 rows.*5 repeats.*at least 50, got 49; raise rows or images"
     with pytest.raises(EstimationError, match=match):
         estimated(x, y, SMALL)
 
@@ -282,7 +282,7 @@ def test_fewest_rows_are_taken():
 
 
 def test_divergence_names_the_pair_the_epoch_and_the_rate():
-    match = r"(?s)'up--down'.*diverges at epoch 1\..*below 100, got .*lower estimate\.lr"
+    match = r"(?s)'up--down'.*diverges at epoch 1\..*below 100, got .*Reconstruction\.lr=.*; lower it"
     with pytest.raises(EstimationError, match=match):
         estimated(*linear_pair(0), small(0, lr=1e6))
 
@@ -290,7 +290,7 @@ def test_divergence_names_the_pair_the_epoch_and_the_rate():
 @pytest.mark.parametrize("lr", [1e6, 1e12], ids=["finite", "not finite"])
 def test_divergence_while_training_again_is_refused(lr):
     information = estimated(*linear_pair(0), small(0, retrain_lr=lr))
-    with pytest.raises(EstimationError, match=r"(?s)'up--down'.*estimate\.retrain_lr"):
+    with pytest.raises(EstimationError, match=r"(?s)'up--down'.*lower Reconstruction\.retrain_lr"):
         information.eliminate(ALL).samples(0)
 
 
