@@ -125,6 +125,7 @@ def images_at_once(stage):
 
 def shards(params, work):
     run_until("train", params, work)
+    shutil.rmtree(work / "extract", ignore_errors=True)  # it is to run, whatever is there
     return pending_shards(work, params)
 
 
