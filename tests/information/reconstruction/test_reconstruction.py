@@ -282,7 +282,7 @@ def test_fewest_rows_are_taken():
 
 
 def test_divergence_names_the_pair_the_epoch_and_the_rate():
-    match = r"(?s)'up--down'.*diverges at epoch 1\..*below 100, got .*Reconstruction\.lr=.*; lower it"
+    match = r"(?s)'up--down'.*diverges at epoch 1\..*below 100, got .*Reconstruction\.lr=.*lower it"
     with pytest.raises(EstimationError, match=match):
         estimated(*linear_pair(0), small(0, lr=1e6))
 
