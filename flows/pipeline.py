@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from prefect import Flow, State, flow, tags, unmapped
@@ -21,7 +20,7 @@ from mipp.config import Params, load_params, write_params
 from mipp.exit_codes import exit_code
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
-from mipp.storage import address_of, keep_file, open_workdir
+from mipp.storage import Workdir
 from tasks import steps
 from tasks.failures import HOURS, record_failure
 from tasks.pages import follow
@@ -71,25 +70,25 @@ def pipeline(
     keep_freed_memory()
     params = load_params(config, overrides or ())
     runner = task_runner(params.compute)
-    folder = open_workdir(workdir)
-    steps.check(folder, params)
-    write_params(params, folder / "params.yaml")
-    keep_file(folder, "params.yaml")
+    work = Workdir.open(workdir)
+    steps.check(work, params)
+    write_params(params, work.folder / "params.yaml")
+    work.keep_file("params.yaml")
     run = run_stages.with_options(task_runner=runner, timeout_seconds=hours * 3600)
     with (
         tags(*limiting_tags(params)),
-        tracked_run(params, folder, parent) as tracker,
+        tracked_run(params, work.address, parent) as tracker,
         watched_machine(tracker),
     ):
-        run(folder, params, tracker)
+        run(work, params, tracker)
 
 
 @flow(name="stages", flow_run_name="stages in {workdir}", validate_parameters=False)
-def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
+def run_stages(workdir: Workdir, params: Params, tracker: Tracker) -> None:
     """The stages in order; shards are extracted, and layer pairs estimated, side by side."""
     if tracker.uri is not None:
         steps.link(tracker)
-    given = unmapped(address_of(workdir)), unmapped(params)
+    given = unmapped(workdir.address), unmapped(params)
     steps.run("train", workdir, params, tracker)
     shards = steps.list_shards(workdir, params)
     with resources(params.compute):
@@ -100,7 +99,7 @@ def run_stages(workdir: Path, params: Params, tracker: Tracker) -> None:
         follow(steps.estimate.map(*given, pairs), "layer pairs", "mipp-pairs")
     for stage in ("estimate", "choose", "prune", "finetune", "evaluate", "report"):
         steps.run(stage, workdir, params, tracker)
-    steps.publish(workdir)
+    steps.publish(workdir.folder)
 
 
 def main() -> int:
@@ -116,13 +115,14 @@ def main() -> int:
 def _run(options: argparse.Namespace) -> None:
     params = load_params(options.config, options.set)
     task_runner(params.compute)
-    workdir = open_workdir(options.workdir)
+    workdir = Workdir.open(options.workdir)
     preflight(workdir, params)
     pipeline(options.workdir, options.config, options.set)
-    metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
+    folder = workdir.folder
+    metrics = json.loads((folder / "evaluate/metrics.json").read_text())
     print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics, epochs_after_pruning(workdir)))
-    print(f"report: {workdir / 'report/report.html'}")
+    print(result_table(metrics, epochs_after_pruning(folder)))
+    print(f"report: {folder / 'report/report.html'}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def sweep(
     folder = Path(root)
     plan = plan_sweep(Path(experiment), scale, folder, overrides or (), only or ())
     tracking, runner = plan.wanted[0].params.tracking, runner_of_points(compute_of(plan), workers)
-    with tracked_sweep(f"{plan.name} {scale}", tracking, folder) as tracker:
+    with tracked_sweep(f"{plan.name} {scale}", tracking, str(folder.resolve())) as tracker:
         run = run_points.with_options(task_runner=runner)
         failed = run(plan, folder, workers, tracker.run_id)
         save_results(plan, folder)

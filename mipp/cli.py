@@ -17,7 +17,7 @@ from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 from mipp.stages.dvc import dvc_pipeline
 from mipp.stages.sharing import share_stages
-from mipp.storage import fetch_file, keep_file, open_workdir
+from mipp.storage import Workdir
 from mipp.yaml_values import yaml_text
 
 DEFAULT_WORKDIR = "work"
@@ -65,7 +65,7 @@ def _print_dvc(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    workdir = open_workdir(options.workdir)
+    workdir = Workdir.open(options.workdir)
     params = load_params(_config(options, workdir), options.set)
     require_one_machine(params.compute)
     if options.command != "run":
@@ -73,20 +73,19 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     preflight(workdir, params)
     if options.other is not None:
-        share_stages(workdir, open_workdir(options.other))
-    write_params(params, workdir / "params.yaml")
-    keep_file(workdir, "params.yaml")
+        share_stages(workdir.folder, Workdir.open(options.other).folder)
+    write_params(params, workdir.folder / "params.yaml")
+    workdir.keep_file("params.yaml")
     run_all(workdir, params)
-    _show(workdir, params, as_json=options.json)
+    _show(workdir.folder, params, as_json=options.json)
     return 0
 
 
-def _config(options: argparse.Namespace, workdir: Path) -> Path | None:
+def _config(options: argparse.Namespace, workdir: Workdir) -> Path | None:
     """The file given, or for a single stage the parameters of the last run, or none."""
     if options.config is not None:
         return Path(options.config)
-    last = options.command != "run" and fetch_file(workdir, "params.yaml")
-    return workdir / "params.yaml" if last else None
+    return workdir.file("params.yaml") if options.command != "run" else None
 
 
 def _show(workdir: Path, params: Params, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,133 +30,136 @@ LAST = "manifest.json"
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # protocol -> extra of mipp-pruning
 
 
-def open_workdir(address: str | Path) -> Path:
-    """The folder to work in: the one that was named, or the mirror of an address.
+@dataclass(frozen=True)
+class Workdir:
+    """A folder to work in, and the URL that it mirrors, where it mirrors one.
 
-    Parameters
-    ----------
-    address : folder, or URL that fsspec can open. Mirrors are kept in $MIPP_CACHE, else in
-        ~/.cache/mipp; they may be deleted whenever nothing runs.
-
-    Raises
-    ------
-    StorageError : the protocol is unknown, or its package is not installed.
+    Made once, by `open`, wherever an address comes in.
     """
-    protocol, separator, rest = str(address).partition("://")
-    if not separator:
-        return Path(address)
-    if protocol == "file":
-        return Path(rest)
-    url = str(address).rstrip("/")
-    _filesystem(url)
-    cache = Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
-    mirror = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
-    mirror.mkdir(parents=True, exist_ok=True)
-    if _origin(mirror) is None:
-        write_whole(mirror / ORIGIN, json.dumps({"url": url}))
-    return mirror
 
+    folder: Path
+    url: str | None = None
 
-def address_of(workdir: Path) -> str:
-    """What another machine opens to find the same work directory."""
-    return _origin(workdir) or str(workdir.resolve())
+    @classmethod
+    def open(cls, address: str | Path) -> Workdir:
+        """The folder that was named, or the mirror of a URL.
 
+        Parameters
+        ----------
+        address : folder, or URL that fsspec can open. Mirrors are kept in $MIPP_CACHE, else in
+            ~/.cache/mipp; they may be deleted whenever nothing runs.
 
-def location_of(workdir: Path, group: Path) -> Path | str:
-    """Where to read a Zarr group of a work directory: here, or in place at its address."""
-    url, here = _origin(workdir), workdir / group
-    chunks = here.is_dir() and any(path.is_dir() for path in here.iterdir())
-    return here if url is None or chunks else f"{url}/{group}"
+        Raises
+        ------
+        StorageError : the protocol is unknown, or its package is not installed.
+        """
+        protocol, separator, rest = str(address).partition("://")
+        if not separator or protocol == "file":
+            folder = Path(rest if separator else address)
+            return cls(folder, _origin(folder))
+        url = str(address).rstrip("/")
+        _filesystem(url)
+        cache = Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
+        mirror = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
+        mirror.mkdir(parents=True, exist_ok=True)
+        if _origin(mirror) is None:
+            write_whole(mirror / ORIGIN, json.dumps({"url": url}))
+        return cls(mirror, url)
 
+    def __str__(self) -> str:
+        """As `--workdir` takes it."""
+        return self.url or str(self.folder)
 
-def fetch_stage(workdir: Path, stage: str) -> None:
-    """Make the mirror's folder of a stage that at the address; complete, or as it was.
+    @property
+    def address(self) -> str:
+        """What another machine opens to find the same work directory."""
+        return self.url or str(self.folder.resolve())
 
-    Chunks of Zarr groups stay where they are. What is only here stays too: it is what a killed
-    upload left, and `keep_stage` sends it.
+    def location(self, group: Path) -> Path | str:
+        """Where to read a Zarr group: here, or in place at the URL."""
+        here = self.folder / group
+        chunks = here.is_dir() and any(path.is_dir() for path in here.iterdir())
+        return here if self.url is None or chunks else f"{self.url}/{group}"
 
-    Raises
-    ------
-    StorageError : a file is missing, or is not the one that the stage wrote.
-    """
-    url = _origin(workdir)
-    if url is None:
-        return
-    with locked(workdir / ".lock"):
-        manifest = _read(f"{url}/{stage}/{LAST}")
-        if manifest is None or manifest == _local(workdir / stage / LAST):
+    def stage(self, name: str) -> Path:
+        """The folder of a stage, made that at the URL; complete, or as it was.
+
+        Chunks of Zarr groups stay where they are. What is only here stays too: it is what a
+        killed upload left, and `keep` sends it.
+
+        Raises
+        ------
+        StorageError : a file is missing, or is not the one that the stage wrote.
+        """
+        folder = self.folder / name
+        if self.url is None:
+            return folder
+        with locked(self.folder / ".lock"):
+            manifest = _read(f"{self.url}/{name}/{LAST}")
+            if manifest is not None and manifest != _local(folder / LAST):
+                with written_whole(folder) as partial:
+                    partial.mkdir()
+                    _download(f"{self.url}/{name}", partial, json.loads(manifest)["outputs"])
+                    (partial / LAST).write_bytes(manifest)
+        return folder
+
+    def keep(self, stage: str) -> None:
+        """Send a complete stage folder to the URL, unless it is there; the manifest goes last."""
+        if self.url is None:
             return
-        with written_whole(workdir / stage) as partial:
-            partial.mkdir()
-            _download(f"{url}/{stage}", partial, json.loads(manifest)["outputs"])
-            (partial / LAST).write_bytes(manifest)
+        folder, target = self.folder / stage, f"{self.url}/{stage}"
+        manifest = (folder / LAST).read_bytes()
+        if _read(f"{target}/{LAST}") == manifest:
+            return
+        with _reporting(target):
+            files = _filesystem(self.url)
+            if files.exists(f"{target}/{LAST}"):
+                files.rm_file(f"{target}/{LAST}")
+            if files.exists(target):
+                files.rm(target, recursive=True)
+            names = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+            sent = [part for path in names if str(part := path.relative_to(folder)) != LAST]
+            here = [str(folder / part) for part in sent]
+            files.put(here, [f"{target}/{part}" for part in sent])
+            files.pipe_file(f"{target}/{LAST}", manifest)
 
+    def file(self, name: str | Path) -> Path | None:
+        """A single file, brought from the URL if it was not here; None while there is none."""
+        here = self.folder / name
+        if self.url is not None and not here.exists():
+            found = _read(f"{self.url}/{name}")
+            if found is not None:
+                write_whole(here, found)
+        return here if here.exists() else None
 
-def keep_stage(workdir: Path, stage: str) -> None:
-    """Send a complete stage folder to the address, unless it is there; the manifest goes last."""
-    url = _origin(workdir)
-    if url is None:
-        return
-    target, manifest = f"{url}/{stage}", (workdir / stage / LAST).read_bytes()
-    if _read(f"{target}/{LAST}") == manifest:
-        return
-    with _reporting(target):
-        files = _filesystem(url)
-        if files.exists(f"{target}/{LAST}"):
-            files.rm_file(f"{target}/{LAST}")
-        if files.exists(target):
-            files.rm(target, recursive=True)
-        names = [path for path in sorted((workdir / stage).rglob("*")) if path.is_file()]
-        parts = [path.relative_to(workdir / stage) for path in names]
-        sent = [part for part in parts if str(part) != LAST]
-        here = [str(workdir / stage / part) for part in sent]
-        files.put(here, [f"{target}/{part}" for part in sent])
-        files.pipe_file(f"{target}/{LAST}", manifest)
+    def keep_file(self, name: str | Path) -> None:
+        """Send a single file to the URL, whole or not at all."""
+        if self.url is not None:
+            with _reporting(f"{self.url}/{name}"):
+                _filesystem(self.url).put_file(str(self.folder / name), f"{self.url}/{name}")
 
+    def forget(self, prefix: str) -> None:
+        """Remove the folders whose name starts so, here and at the URL."""
+        for old in self.folder.glob(f"{prefix}*"):
+            shutil.rmtree(old)
+        if self.url is not None:
+            with _reporting(self.url):
+                files = _filesystem(self.url)
+                for old in files.glob(f"{self.url}/{prefix}*"):
+                    files.rm(old, recursive=True)
 
-def fetch_file(workdir: Path, name: str | Path) -> bool:
-    """Whether a single file is there, after it was brought from the address if it was not."""
-    url, here = _origin(workdir), workdir / name
-    if url is not None and not here.exists():
-        found = _read(f"{url}/{name}")
-        if found is not None:
-            write_whole(here, found)
-    return here.exists()
+    def require_reachable(self) -> None:
+        """Refuse a URL that cannot be written to, before any work is done.
 
-
-def keep_file(workdir: Path, name: str | Path) -> None:
-    """Send a single file to the address, whole or not at all."""
-    url = _origin(workdir)
-    if url is not None:
-        with _reporting(f"{url}/{name}"):
-            _filesystem(url).put_file(str(workdir / name), f"{url}/{name}")
-
-
-def forget(workdir: Path, prefix: str) -> None:
-    """Remove the folders whose name starts so, here and at the address."""
-    for old in workdir.glob(f"{prefix}*"):
-        shutil.rmtree(old)
-    url = _origin(workdir)
-    if url is not None:
-        with _reporting(url):
-            files = _filesystem(url)
-            for old in files.glob(f"{url}/{prefix}*"):
-                files.rm(old, recursive=True)
-
-
-def require_address(workdir: Path) -> None:
-    """Refuse an address that cannot be written to, before any work is done.
-
-    Raises
-    ------
-    StorageError : it cannot.
-    """
-    url = _origin(workdir)
-    if url is not None:
-        probe = f"{url}/.probe"
-        with _reporting(probe):
-            _filesystem(url).pipe_file(probe, b"mipp")
-            _filesystem(url).rm_file(probe)
+        Raises
+        ------
+        StorageError : it cannot.
+        """
+        if self.url is not None:
+            probe = f"{self.url}/.probe"
+            with _reporting(probe):
+                _filesystem(self.url).pipe_file(probe, b"mipp")
+                _filesystem(self.url).rm_file(probe)
 
 
 def _origin(workdir: Path) -> str | None:

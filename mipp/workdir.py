@@ -17,7 +17,7 @@ from typing import Any
 
 from mipp.errors import WorkdirError
 from mipp.peak_memory import peak_rss_mb
-from mipp.storage import require_address
+from mipp.storage import Workdir
 from mipp.whole_files import written_whole
 
 MANIFEST = "manifest.json"
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def require_writable(workdir: Path) -> None:
+def require_writable(workdir: Workdir) -> None:
     """Make the work directory, or refuse it before any work is done.
 
     Raises
@@ -77,46 +77,46 @@ def require_writable(workdir: Path) -> None:
     WorkdirError : it cannot be made or written to.
     """
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
+        workdir.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir.folder):
             pass
     except OSError as error:
         raise WorkdirError(
-            f"work directory {workdir} cannot be written: {error.strerror}.\nExpected a folder "
-            f"with write permission, got {error.__class__.__name__}; choose another with "
+            f"work directory {workdir.folder} cannot be written: {error.strerror}.\nExpected a "
+            f"folder with write permission, got {error.__class__.__name__}; choose another with "
             "--workdir or change its permissions."
         ) from error
-    require_address(workdir)
+    workdir.require_reachable()
 
 
-def read_manifest(workdir: Path, stage: str) -> Manifest | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a complete stage folder, None when there is none."""
     try:
-        return Manifest(**_read_json(workdir / stage / MANIFEST))
+        return Manifest(**_read_json(folder / MANIFEST))
     except TypeError:
         return None
 
 
-def read_timing(workdir: Path, stage: str) -> dict[str, Any]:
+def read_timing(folder: Path) -> dict[str, Any]:
     """Seconds, peak memory and host of a stage's last run; empty when it has not run."""
-    return _read_json(workdir / stage / TIMING)
+    return _read_json(folder / TIMING)
 
 
-def is_current(workdir: Path, manifest: Manifest | None, made_from: MadeFrom) -> bool:
+def is_current(folder: Path, manifest: Manifest | None, made_from: MadeFrom) -> bool:
     """Whether a stage folder was made from just this and still holds the same files."""
     if manifest is None or manifest.key() != made_from.key():
         return False
-    return not changed_files(workdir, manifest)
+    return not changed_files(folder, manifest)
 
 
-def changed_files(workdir: Path, manifest: Manifest) -> list[Path]:
+def changed_files(folder: Path, manifest: Manifest) -> list[Path]:
     """Files of a stage folder that are gone or no longer hold what the stage wrote."""
-    files = {workdir / manifest.stage / name: digest for name, digest in manifest.outputs.items()}
+    files = {folder / name: digest for name, digest in manifest.outputs.items()}
     return [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
 
 
 @contextlib.contextmanager
-def stage_folder(workdir: Path, made_from: MadeFrom) -> Iterator[Path]:
+def stage_folder(workdir: Workdir, made_from: MadeFrom) -> Iterator[Path]:
     """A temporary folder that becomes `<workdir>/<stage>` when the block ends without error.
 
     The manifest is written last, so that a killed stage leaves the old folder or none. Seconds
@@ -124,7 +124,7 @@ def stage_folder(workdir: Path, made_from: MadeFrom) -> Iterator[Path]:
     """
     require_writable(workdir)
     started = time.perf_counter()
-    with written_whole(workdir / made_from.stage) as partial:
+    with written_whole(workdir.folder / made_from.stage) as partial:
         partial.mkdir()
         yield partial
         outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}

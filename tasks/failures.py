@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from mipp.config import load_params
 from mipp.errors import InputError
+from mipp.storage import Workdir
 from tasks.pages import show_failure
 from tasks.tracking import fail_run
 
@@ -27,6 +27,7 @@ def record_failure(
     show_failure(flow_run_id, state, reason)
     try:
         params = load_params(parameters.get("config"), parameters.get("overrides") or ())
+        workdir = Workdir.open(parameters.get("workdir", "work"))
     except InputError:
         return
-    fail_run(params, Path(parameters.get("workdir", "work")), f"{state}: {reason}")
+    fail_run(params, workdir.address, f"{state}: {reason}")

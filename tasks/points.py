@@ -68,7 +68,8 @@ def log_outcome(root: Path, point: Point, parent: str, future: Future) -> bool:
 def log_point(root: Path, point: Point, parent: str, failure: str | None) -> None:
     """Log a point's numbers, or its failure, as a child of the sweep's run."""
     file = result_file(root, point)
-    with tracked_run(point.params, file, parent) as tracker:
+    address = str(file.resolve())
+    with tracked_run(point.params, address, parent) as tracker:
         tracker.log_point(point.identity(), file)
     if failure:
-        fail_run(point.params, file, failure)
+        fail_run(point.params, address, failure)

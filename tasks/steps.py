@@ -21,7 +21,7 @@ from mipp.stages import (
     run_shard,
     run_stage,
 )
-from mipp.storage import open_workdir
+from mipp.storage import Workdir
 from tasks import pages
 from tasks.retrying import DELAYS, may_pass
 from tasks.tracking import Tracker
@@ -42,20 +42,20 @@ step = partial(
 
 
 @step(task_run_name="check parameters")
-def check(workdir: Path, params: Params) -> None:
+def check(workdir: Workdir, params: Params) -> None:
     """Refuse what would fail later, before any work."""
     preflight(workdir, params)
 
 
 @step(task_run_name="{stage}")
-def run(stage: str, workdir: Path, params: Params, tracker: Tracker) -> None:
+def run(stage: str, workdir: Workdir, params: Params, tracker: Tracker) -> None:
     """Run one stage unless its folder is up to date, and log that folder."""
     run_stage(STAGES[stage], workdir, params, partial(tracker.log_epoch))
-    tracker.log_stage(stage, workdir)
+    tracker.log_stage(stage, workdir.folder)
 
 
 @step(task_run_name="list shards")
-def list_shards(workdir: Path, params: Params) -> list[int]:
+def list_shards(workdir: Workdir, params: Params) -> list[int]:
     """Shards of the calibration images that still have to be extracted."""
     return pending_shards(workdir, params)
 
@@ -63,11 +63,11 @@ def list_shards(workdir: Path, params: Params) -> list[int]:
 @step(task_run_name="extract shard {shard}")
 def extract(address: str, params: Params, shard: int) -> None:
     """Extract one shard, on any machine; its rows wait in the work directory."""
-    run_shard(open_workdir(address), params, shard)
+    run_shard(Workdir.open(address), params, shard)
 
 
 @step(task_run_name="list pairs")
-def list_pairs(workdir: Path, params: Params) -> list[str]:
+def list_pairs(workdir: Workdir, params: Params) -> list[str]:
     """Layer pairs that still have to be estimated."""
     return pending_pairs(workdir, params)
 
@@ -75,7 +75,7 @@ def list_pairs(workdir: Path, params: Params) -> list[str]:
 @step(task_run_name="estimate {pair}")
 def estimate(address: str, params: Params, pair: str) -> None:
     """Estimate one layer pair, on any machine; its state waits in the work directory."""
-    run_pair(open_workdir(address), params, pair)
+    run_pair(Workdir.open(address), params, pair)
 
 
 @step(task_run_name="link MLflow run")

@@ -14,6 +14,7 @@ from mipp.config import load_params
 from mipp.models import ModelSpec, build_model
 from mipp.stages import STAGES
 from mipp.stages.preflight import preflight
+from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 TINY = (*SMALLEST, "extract.rows=256", "train.epochs=0", "finetune.epochs=0")
@@ -168,7 +169,7 @@ def test_run_refuses_before_the_first_stage(case, tmp_path, capsys):
     ],
 )
 def test_images_that_are_enough_are_taken(overrides, tmp_path):
-    preflight(tmp_path / "work", load_params(overrides=[*TINY, *overrides]))
+    preflight(Workdir(tmp_path / "work"), load_params(overrides=[*TINY, *overrides]))
 
 
 def test_missing_data_folder_is_refused(tmp_path, capsys):

@@ -24,6 +24,7 @@ from pathlib import Path
 from mipp.config import load_params
 from mipp.stages import STAGES
 from mipp.stages.stage import needs_run
+from mipp.storage import Workdir
 
 workdir, names, *overrides = sys.argv[1:]
 params = load_params(overrides=overrides)
@@ -31,7 +32,7 @@ for name in json.loads(names):  # each in a process of its own: sources are read
     text = Path(name).read_text()
     Path(name).write_text(text + "# one more comment\\n")
     if os.fork() == 0:
-        stages = [s.name for s in STAGES.values() if needs_run(s, Path(workdir), params)]
+        stages = [s.name for s in STAGES.values() if needs_run(s, Workdir.open(workdir), params)]
         print(json.dumps(stages), flush=True)
         os._exit(0)
     os.wait()
@@ -217,11 +218,11 @@ def test_point_whose_code_changed_is_computed_anew_and_no_other(sources):
 def test_parts_of_other_code_are_not_taken(sources):
     """A worker that was killed left states of pairs; the estimator is edited; none is used."""
     program = (
-        "from pathlib import Path; from mipp.config import load_params; "
+        "from mipp.config import load_params; from mipp.storage import Workdir; "
         "from mipp.stages import pending_pairs, run_pair; "
         f"params = load_params(overrides={[*TINY, 'estimate.ridge=0.01']!r}); "
-        "work = Path('ours'); run_pair(work, params, pending_pairs(work, params)[0]); "
-        "print(*work.glob('.estimate.parts-*'))"
+        "work = Workdir.open('ours'); run_pair(work, params, pending_pairs(work, params)[0]); "
+        "print(*work.folder.glob('.estimate.parts-*'))"
     )
     first = set(sources.python("-c", program).split())
     sources.comment("mipp/information/moments.py")

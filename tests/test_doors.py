@@ -11,6 +11,7 @@ from mipp.stages import STAGES, run_stage
 from mipp.stages.files import load_selection
 from mipp.stages.sharing import share_stages
 from mipp.stages.splits import load_splits
+from mipp.storage import Workdir
 
 IMAGES = 384
 SHARED = (
@@ -37,7 +38,7 @@ def params_of(budget, options):
 
 def run_stages(workdir, params, stages):
     for stage in stages:
-        run_stage(STAGES[stage], workdir, params)
+        run_stage(STAGES[stage], Workdir(workdir), params)
 
 
 @pytest.fixture(scope="module")

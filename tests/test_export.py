@@ -21,6 +21,7 @@ from mipp.models import ModelSpec, build_model
 from mipp.report import render
 from mipp.stages import run_all
 from mipp.stages.preflight import preflight
+from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 LACKING = [n for n in KINDS["onnx"].packages if importlib.util.find_spec(n) is None]
@@ -293,9 +294,11 @@ MISSING = r"(?s)'onnx'.*evaluate\.export.*got no .*onnxruntime; run `pip install
 
 def test_missing_packages_are_refused_before_any_stage(without_onnxruntime, tmp_path):
     with pytest.raises(ConfigError, match=MISSING):
-        preflight(tmp_path / "work", load_params(overrides=["evaluate.export=[torch, onnx]"]))
+        preflight(
+            Workdir(tmp_path / "work"), load_params(overrides=["evaluate.export=[torch, onnx]"])
+        )
     assert not (tmp_path / "work").exists()
-    preflight(tmp_path / "work", load_params())
+    preflight(Workdir(tmp_path / "work"), load_params())
 
 
 def test_missing_packages_are_refused_before_tracing(without_onnxruntime, tmp_path):
@@ -322,7 +325,7 @@ def metrics_in(workdir):
 def work(tmp_path_factory):
     """A finished run with the default exports."""
     workdir = tmp_path_factory.mktemp("run") / "work"
-    run_all(workdir, load_params(overrides=TINY))
+    run_all(Workdir(workdir), load_params(overrides=TINY))
     return workdir
 
 
@@ -344,7 +347,7 @@ def test_run_says_what_it_exported(work):
 
 def test_run_that_exports_nothing_says_nothing_and_reruns_nothing_before(work, tmp_path):
     made = (work / "finetune/manifest.json").stat().st_mtime_ns
-    run_all(work, load_params(overrides=[*TINY, "evaluate.export=[]"]))
+    run_all(Workdir(work), load_params(overrides=[*TINY, "evaluate.export=[]"]))
     assert (work / "finetune/manifest.json").stat().st_mtime_ns == made
     assert list((work / "evaluate/export").iterdir()) == []
     assert metrics_in(work)["exports"] == {}
@@ -354,6 +357,6 @@ def test_run_that_exports_nothing_says_nothing_and_reruns_nothing_before(work, t
 
 @needs_onnx
 def test_run_exports_onnx_where_asked(work):
-    run_all(work, load_params(overrides=[*TINY, "evaluate.export=[onnx]"]))
+    run_all(Workdir(work), load_params(overrides=[*TINY, "evaluate.export=[onnx]"]))
     assert [path.name for path in (work / "evaluate/export").iterdir()] == ["model.onnx"]
     assert list(metrics_in(work)["exports"]) == ["onnx"]

@@ -21,6 +21,7 @@ from mipp.errors import InputError
 from mipp.stages.pipeline import STAGES, pending_shards
 from mipp.stages.preflight import preflight
 from mipp.stages.stage import run_stage
+from mipp.storage import Workdir
 
 NAMES = list(STAGES)
 BASE = (
@@ -69,7 +70,7 @@ class Wider(Tiny):
 def run_until(stage, params, work):
     """The stage's folder, once it and all before it are made; what is up to date stays."""
     for name in NAMES[: NAMES.index(stage) + 1]:
-        run_stage(STAGES[name], work, params)
+        run_stage(STAGES[name], Workdir(work), params)
     return work / stage
 
 
@@ -126,7 +127,7 @@ def images_at_once(stage):
 def shards(params, work):
     run_until("train", params, work)
     shutil.rmtree(work / "extract", ignore_errors=True)  # it is to run, whatever is there
-    return pending_shards(work, params)
+    return pending_shards(Workdir(work), params)
 
 
 def page(params, work):
@@ -136,7 +137,7 @@ def page(params, work):
 def refusal(params, work):
     """What `preflight` says, "" if all is well."""
     try:
-        preflight(work, params)
+        preflight(Workdir(work), params)
     except InputError as error:
         return str(error)
     return ""
@@ -176,7 +177,7 @@ def tracked(params, work):
 
     from tasks.tracking import tracked_run
 
-    with tracked_run(params, work):
+    with tracked_run(params, str(work)):
         pass
     uri = params.tracking.uri
     return uri and sorted(e.name for e in MlflowClient(uri).search_experiments())

@@ -22,6 +22,7 @@ from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
 from mipp.stages.context import Context
 from mipp.stages.stage import needs_run
+from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 TINY = (*SMALLEST, "evaluate.latency_batch=8")
@@ -214,14 +215,14 @@ def test_killed_run_goes_on_where_it_stopped(stage, finished, tmp_path, monkeypa
 
     monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], body=killed))
     with pytest.raises(Kill, match="last moment"):
-        run_all(tmp_path, params_of())
+        run_all(Workdir(tmp_path), params_of())
     earlier = list(itertools.takewhile(lambda name: name != stage, STAGES))
     assert sorted(p.name for p in tmp_path.iterdir() if stage in p.name) == []
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == sorted(earlier)
 
     before = times(tmp_path, earlier)
     monkeypatch.undo()
-    run_all(tmp_path, params_of())
+    run_all(Workdir(tmp_path), params_of())
     assert times(tmp_path, earlier) == before
     assert selection_in(tmp_path) == selection_in(finished[0])
     final = "finetune/model.safetensors"
@@ -235,7 +236,7 @@ def test_failed_stage_leaves_the_old_folder(work, finished, monkeypatch):
 
     monkeypatch.setitem(STAGES, "choose", replace(STAGES["choose"], body=killed))
     with pytest.raises(Kill, match="half-way"):
-        run_all(work, params_of("choose.budget=macs:0.25"))
+        run_all(Workdir(work), params_of("choose.budget=macs:0.25"))
     assert rerun(finished[0], work) == []
 
 
@@ -281,7 +282,7 @@ def test_stage_declares_every_parameter_that_it_reads(stage, changes, work, tmp_
     seen = set()
     (tmp_path / "out").mkdir()
     watched = Watched(params, seen)
-    STAGES[stage].body(Context(work, tmp_path / "out", watched, "key"))
+    STAGES[stage].body(Context(Workdir(work), tmp_path / "out", watched, "key"))
     declared = STAGES[stage].params
     undeclared = {
         key for key in seen - IMPLIED if key not in declared and key.split(".")[0] not in declared
@@ -594,7 +595,8 @@ def test_other_batch_of_the_clock_reruns_the_choice(tmp_path):
     mipp_run(tmp_path)
     assert not (tmp_path / "choose/latency.json").exists()
     changed = params_of("evaluate.latency_batch=9")
-    assert [name for name, stage in STAGES.items() if needs_run(stage, tmp_path, changed)] == [
+    work = Workdir(tmp_path)
+    assert [name for name, stage in STAGES.items() if needs_run(stage, work, changed)] == [
         "choose", "evaluate",
     ]  # fmt: skip
 

@@ -15,6 +15,7 @@ import pytest
 
 from mipp.config import load_params
 from mipp.stages import run_all
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest
 
 pytestmark = [
@@ -37,21 +38,21 @@ SMALL = [
 FETCH = """
 import sys
 from mipp.stages import STAGES
-from mipp.storage import fetch_stage, open_workdir
-workdir = open_workdir(sys.argv[1])
+from mipp.storage import Workdir
+workdir = Workdir.open(sys.argv[1])
 for stage in STAGES:
-    fetch_stage(workdir, stage)
-print(workdir)
+    workdir.stage(stage)
+print(workdir.folder)
 """
 MIRROR = """
 import sys
-from mipp.storage import open_workdir
-print(open_workdir(sys.argv[1]))
+from mipp.storage import Workdir
+print(Workdir.open(sys.argv[1]).folder)
 """
 SEND = """
 import sys
-from mipp.storage import keep_stage, open_workdir
-keep_stage(open_workdir(sys.argv[1]), "train")
+from mipp.storage import Workdir
+Workdir.open(sys.argv[1]).keep("train")
 """
 MAKE = """
 import sys, boto3
@@ -117,7 +118,7 @@ def machines(tmp_path, endpoint):
 
 
 def outputs(workdir):
-    return {stage: dict(read_manifest(workdir, stage).outputs) for stage in SAME}
+    return {stage: dict(read_manifest(workdir / stage).outputs) for stage in SAME}
 
 
 def test_digits_in_a_bucket_end_as_in_a_folder(machines, tmp_path):
@@ -125,7 +126,7 @@ def test_digits_in_a_bucket_end_as_in_a_folder(machines, tmp_path):
     here.run("-c", MAKE, "digits")
     sets = [word for override in SMALL for word in ("--set", override)]
     here.run("-m", "mipp", "run", "--workdir", "s3://digits/run", *sets)
-    run_all(tmp_path / "folder", load_params(overrides=SMALL))
+    run_all(Workdir(tmp_path / "folder"), load_params(overrides=SMALL))
     there = tmp_path / elsewhere.run("-c", FETCH, "s3://digits/run")
     assert outputs(there) == outputs(tmp_path / "folder")
     selection = "choose/selection.json"
@@ -137,7 +138,7 @@ def test_digits_in_a_bucket_end_as_in_a_folder(machines, tmp_path):
     elsewhere.run("-m", "mipp", "choose", "--workdir", "s3://digits/run", *budget)
     chunks = [path.name for path in (there / "extract/activations.zarr").iterdir()]
     assert chunks == ["zarr.json"]
-    assert read_manifest(there, "choose").params["choose"]["budget"] == "confidence:95"
+    assert read_manifest(there / "choose").params["choose"]["budget"] == "confidence:95"
 
 
 def test_upload_that_is_killed_leaves_nothing_that_counts(machines):

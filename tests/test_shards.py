@@ -18,7 +18,7 @@ from mipp.config import load_params
 from mipp.errors import ConfigError
 from mipp.layers import layer_of
 from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
-from mipp.storage import open_workdir
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest, read_timing
 
 TINY = (
@@ -42,7 +42,7 @@ def params_of(kind, count, *more):
 def run_extract(workdir, params):
     """The stage's folder: every file's bytes, but those of what was measured."""
     for stage in ("train", "extract"):
-        run_stage(STAGES[stage], workdir, params)
+        run_stage(STAGES[stage], Workdir(workdir), params)
     files = [path for path in (workdir / "extract").rglob("*") if path.is_file()]
     return {
         str(path.relative_to(workdir)): path.read_bytes()
@@ -118,7 +118,7 @@ def test_every_batch_is_in_one_shard_and_shards_are_even(images, size, count):
 def trained(tmp_path):
     """Parameters of three shards, and a work directory that waits for them."""
     params = params_of("pixels", 3, "data.calibration=24", "extract.batch_size=4")
-    run_stage(STAGES["train"], tmp_path / "work", params)
+    run_stage(STAGES["train"], Workdir(tmp_path / "work"), params)
     return tmp_path / "work", params
 
 
@@ -134,9 +134,9 @@ def attempts(workdir):
 
 def test_done_shard_is_not_extracted_again(trained):
     workdir, params = trained
-    run_shard(workdir, params, 1)
+    run_shard(Workdir(workdir), params, 1)
     before = times(workdir)
-    run_shard(workdir, params, 1)
+    run_shard(Workdir(workdir), params, 1)
     assert times(workdir) == before
     assert attempts(workdir) == {"1-of-3": 1}
 
@@ -144,7 +144,7 @@ def test_done_shard_is_not_extracted_again(trained):
 def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeypatch):
     workdir, params = trained
     whole = run_extract(workdir.with_name("whole"), params)
-    run_shard(workdir, params, 0)
+    run_shard(Workdir(workdir), params, 0)
     written = []
 
     def killed(file, rows):
@@ -156,36 +156,36 @@ def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(shards, "_write", killed)
         with pytest.raises(KeyboardInterrupt):
-            run_stage(STAGES["extract"], workdir, params)
-    assert read_manifest(workdir, "extract") is None
+            run_stage(STAGES["extract"], Workdir(workdir), params)
+    assert read_manifest(workdir / "extract") is None
     assert not list(workdir.glob(".extract.parts-*/1-of-3/done.json"))
-    assert pending_shards(workdir, params) == [0, 1, 2]
+    assert pending_shards(Workdir(workdir), params) == [0, 1, 2]
     for shard in range(3):
-        run_shard(workdir, params, shard)
+        run_shard(Workdir(workdir), params, shard)
     assert attempts(workdir) == {"0-of-3": 1, "1-of-3": 2, "2-of-3": 1}
     assert run_extract(workdir, params) == whole
 
 
 def test_finished_stage_leaves_no_parts_and_nothing_pending(trained):
     workdir, params = trained
-    assert pending_shards(workdir, params) == [0, 1, 2]
-    run_stage(STAGES["extract"], workdir, params)
-    assert pending_shards(workdir, params) == []
+    assert pending_shards(Workdir(workdir), params) == [0, 1, 2]
+    run_stage(STAGES["extract"], Workdir(workdir), params)
+    assert pending_shards(Workdir(workdir), params) == []
     assert not list(workdir.glob(".extract.parts-*"))
 
 
 def test_one_shard_is_left_to_the_stage(trained):
     workdir, params = trained
     one = params.extract.model_copy(update={"shards": 1})
-    assert pending_shards(workdir, params.model_copy(update={"extract": one})) == []
+    assert pending_shards(Workdir(workdir), params.model_copy(update={"extract": one})) == []
 
 
 def test_other_number_of_shards_keeps_the_stage(trained):
     workdir, params = trained
-    before = run_stage(STAGES["extract"], workdir, params)
+    before = run_stage(STAGES["extract"], Workdir(workdir), params)
     other = params.extract.model_copy(update={"shards": 2})
-    assert pending_shards(workdir, params.model_copy(update={"extract": other})) == []
-    assert read_manifest(workdir, "extract") == before
+    assert pending_shards(Workdir(workdir), params.model_copy(update={"extract": other})) == []
+    assert read_manifest(workdir / "extract") == before
 
 
 def test_shards_of_other_machines_are_fetched(trained, monkeypatch):
@@ -194,7 +194,7 @@ def test_shards_of_other_machines_are_fetched(trained, monkeypatch):
     address, mirrors = f"memory://{here.parent.name}/work", {}
     for machine in ("flow", "worker"):
         monkeypatch.setenv("MIPP_CACHE", str(here.with_name(machine)))
-        mirrors[machine] = open_workdir(address)
+        mirrors[machine] = Workdir.open(address)
     try:
         run_stage(STAGES["train"], mirrors["flow"], params)
         for shard in (2, 0):
@@ -202,10 +202,10 @@ def test_shards_of_other_machines_are_fetched(trained, monkeypatch):
         run_shard(mirrors["flow"], params, 1)
         for shard in (0, 1, 2):
             run_shard(mirrors["flow"], params, shard)
-        assert attempts(mirrors["flow"]) == {"1-of-3": 1}
+        assert attempts(mirrors["flow"].folder) == {"1-of-3": 1}
         run_stage(STAGES["extract"], mirrors["flow"], params)
-        whole = run_stage(STAGES["extract"], here, params)
-        assert read_manifest(mirrors["flow"], "extract") == whole
+        whole = run_stage(STAGES["extract"], Workdir(here), params)
+        assert read_manifest(mirrors["flow"].folder / "extract") == whole
         assert not fsspec.filesystem("memory").glob(f"{address}/.extract.parts-*")
     finally:
         fsspec.filesystem("memory").store.clear()
@@ -217,21 +217,21 @@ def test_shards_of_other_parameters_are_not_taken(change, trained):
     more = ("data.calibration=24", "extract.batch_size=4")
     other = params_of("pixels", 3, *more, change)
     for shard in range(3):
-        run_shard(workdir, params, shard)
+        run_shard(Workdir(workdir), params, shard)
     whole = run_extract(workdir.with_name("whole"), other)
     assert run_extract(workdir, other) == whole
 
 
 def test_seconds_spent_elsewhere_count(trained):
     workdir, params = trained
-    run_shard(workdir, params, 2)
+    run_shard(Workdir(workdir), params, 2)
     (done,) = workdir.glob(".extract.parts-*/2-of-3/done.json")
     done.write_text(json.dumps({**json.loads(done.read_text()), "seconds": 1000.0}))
-    run_stage(STAGES["extract"], workdir, params)
-    assert 1000 < read_timing(workdir, "extract")["seconds"] < 1500
+    run_stage(STAGES["extract"], Workdir(workdir), params)
+    assert 1000 < read_timing(workdir / "extract")["seconds"] < 1500
 
 
 def test_more_shards_than_batches_are_refused(tmp_path):
     params = params_of("pixels", 4, "data.calibration=24", "extract.batch_size=8")
     with pytest.raises(ConfigError, match=r"extract\.shards=4 (.|\n)*at most 3(.|\n)*shards=3"):
-        preflight(tmp_path, params)
+        preflight(Workdir(tmp_path), params)

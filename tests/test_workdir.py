@@ -8,6 +8,7 @@ import pytest
 from mipp.config import load_params
 from mipp.errors import WorkdirError
 from mipp.stages.stage import Stage, needs_run, require_current, run_stage
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest, read_timing, require_writable
 
 
@@ -38,7 +39,7 @@ def extract(body):
 
 
 def run(stage, workdir, *overrides):
-    return run_stage(stage, workdir, load_params(None, overrides))
+    return run_stage(stage, Workdir(workdir), load_params(None, overrides))
 
 
 def everything_in(workdir):
@@ -57,7 +58,7 @@ def test_stage_leaves_its_files_and_a_manifest_of_them(tmp_path):
         "train/timing.json",
     ]
     assert list(manifest.outputs) == ["deep/model.txt"]
-    assert manifest == read_manifest(tmp_path, "train")
+    assert manifest == read_manifest(tmp_path / "train")
 
 
 def test_body_that_fails_leaves_no_folder(tmp_path):
@@ -152,28 +153,28 @@ def test_missing_earlier_stage_is_named(tmp_path):
 
 def test_stage_that_would_do_no_work_needs_no_run(tmp_path):
     stage, params = train(Counted()), load_params()
-    assert needs_run(stage, tmp_path, params)
-    run_stage(stage, tmp_path, params)
-    assert not needs_run(stage, tmp_path, params)
-    assert needs_run(stage, tmp_path, load_params(None, ["train.epochs=3"]))
+    assert needs_run(stage, Workdir(tmp_path), params)
+    run_stage(stage, Workdir(tmp_path), params)
+    assert not needs_run(stage, Workdir(tmp_path), params)
+    assert needs_run(stage, Workdir(tmp_path), load_params(None, ["train.epochs=3"]))
 
 
 def test_stage_to_build_on_must_be_there_and_up_to_date(tmp_path):
     stage, params = train(Counted()), load_params()
     with pytest.raises(WorkdirError, match="stage 'train' is missing"):
-        require_current(stage, tmp_path, params)
-    run_stage(stage, tmp_path, params)
-    require_current(stage, tmp_path, params)
+        require_current(stage, Workdir(tmp_path), params)
+    run_stage(stage, Workdir(tmp_path), params)
+    require_current(stage, Workdir(tmp_path), params)
     with pytest.raises(WorkdirError, match=r"'train' is out of date(.|\n)*run `mipp train"):
-        require_current(stage, tmp_path, load_params(None, ["train.epochs=3"]))
+        require_current(stage, Workdir(tmp_path), load_params(None, ["train.epochs=3"]))
 
 
 def test_timing_is_no_part_of_the_digest(tmp_path):
     digest = run(train(Counted()), tmp_path).digest()
-    assert read_timing(tmp_path, "train").keys() == {"seconds", "peak_rss_mb", "host"}
+    assert read_timing(tmp_path / "train").keys() == {"seconds", "peak_rss_mb", "host"}
     (tmp_path / "train/timing.json").write_text('{"seconds": 1e6}')
-    assert read_manifest(tmp_path, "train").digest() == digest
-    assert "timing.json" not in read_manifest(tmp_path, "train").outputs
+    assert read_manifest(tmp_path / "train").digest() == digest
+    assert "timing.json" not in read_manifest(tmp_path / "train").outputs
 
 
 def test_seconds_spent_before_the_body_are_added_and_not_digested(tmp_path):
@@ -181,7 +182,7 @@ def test_seconds_spent_before_the_body_are_added_and_not_digested(tmp_path):
         (context.out / "timing.json").write_text('{"seconds": 500.0}')
 
     assert run(train(body), tmp_path).outputs == {}
-    assert 500 <= read_timing(tmp_path, "train")["seconds"] < 560
+    assert 500 <= read_timing(tmp_path / "train")["seconds"] < 560
 
 
 def test_two_runs_give_equal_manifests(tmp_path):
@@ -215,4 +216,4 @@ def test_work_directory_below_a_file_is_refused(tmp_path):
 def test_work_directory_without_write_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(WorkdirError, match=r"cannot be written: Permission denied"):
-        require_writable(tmp_path)
+        require_writable(Workdir(tmp_path))

@@ -33,6 +33,7 @@ from mipp.stages import STAGES, preflight, run_stage
 from mipp.stages.networks import load_dense, trace
 from mipp.stages.splits import images_of, load_splits
 from mipp.stages.values import estimator_settings, method_of
+from mipp.storage import Workdir
 
 CPU = torch.device("cpu")
 FEWER = (
@@ -79,8 +80,8 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace, points: Points) -> None:
     params = parameters(options)
-    preflight(options.workdir, params)
-    run_stage(STAGES["train"], options.workdir, params)
+    preflight(Workdir(options.workdir), params)
+    run_stage(STAGES["train"], Workdir(options.workdir), params)
     graph = trace(load_dense(options.workdir, CPU), CPU)
     pool = captured(options.workdir, params, 2 * max(options.rows))
     cases = list(itertools.product(options.seeds, options.rows, ESTIMATORS))

@@ -34,6 +34,7 @@ from mipp.stages.estimate import pair_data
 from mipp.stages.files import STORE, model_fingerprint
 from mipp.stages.networks import load_dense, trace
 from mipp.stages.values import method_of
+from mipp.storage import Workdir
 
 STEPS = ("seconds", "accuracy")
 CPU = torch.device("cpu")
@@ -114,9 +115,9 @@ def time_estimators(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     seed = options.seeds[0]
     folder = options.workdir / f"reconstruction-{seed}"
     params = parameters(options, "reconstruction", options.budget, seed)
-    preflight(folder, params)
+    preflight(Workdir(folder), params)
     for stage in ("train", "extract"):
-        run_stage(STAGES[stage], folder, params)
+        run_stage(STAGES[stage], Workdir(folder), params)
     store = open_store(folder / STORE, model_fingerprint(folder))
     graph = trace(load_dense(folder, CPU), CPU)
     found: dict[str, dict[str, float]] = {}
@@ -161,8 +162,8 @@ def compare(options: argparse.Namespace, seed: int) -> list[Point]:
 
 
 def run(folder: Path, params: Params) -> dict[str, Any]:
-    preflight(folder, params)
-    run_all(folder, params)
+    preflight(Workdir(folder), params)
+    run_all(Workdir(folder), params)
     metrics: dict[str, Any] = read_json(folder / "evaluate/metrics.json")
     return metrics
 

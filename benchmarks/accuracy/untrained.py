@@ -22,6 +22,7 @@ from mipp.config import load_params
 from mipp.progress import track
 from mipp.stages import preflight, run_all
 from mipp.stages.files import read_json
+from mipp.storage import Workdir
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95)
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}
@@ -76,8 +77,8 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
     """One run of the pipeline; runs that differ in the ratio alone share the dense network."""
     params = load_params(None, overrides(options, point), ("train.when",))
     folder = options.workdir / f"{point['data']}-{point['pruned']}-{point['seed']}"
-    preflight(folder, params)
-    run_all(folder, params)
+    preflight(Workdir(folder), params)
+    run_all(Workdir(folder), params)
     metrics = read_json(folder / "evaluate/metrics.json")
     return {
         "accuracy": metrics["accuracy_finetuned"],

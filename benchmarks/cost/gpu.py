@@ -31,6 +31,7 @@ from mipp.settings import Mipp
 from mipp.stages import run_all
 from mipp.stages.files import read_json
 from mipp.stages.splits import load_splits
+from mipp.storage import Workdir
 
 MODELS = ("torchvision/resnet50", "torchvision/vit_b_16")
 CLASSES = 1000
@@ -144,7 +145,7 @@ def end_to_end(options: argparse.Namespace, device: str) -> dict[str, Any] | Non
         print(f"note: not end to end, because {str(error).splitlines()[0]}")
         return None
     with tempfile.TemporaryDirectory() as folder:
-        run_all(Path(folder), params)
+        run_all(Workdir(Path(folder)), params)
         metrics = read_json(Path(folder) / "evaluate/metrics.json")
     return {"epochs": options.epochs, **metrics}
 

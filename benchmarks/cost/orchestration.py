@@ -30,6 +30,7 @@ from flows import services
 from mipp.config import Params, load_params
 from mipp.progress import track
 from mipp.stages import STAGES, pending_pairs, run_pair, run_stage
+from mipp.storage import Workdir
 from tasks import steps
 from tasks.pages import follow
 
@@ -103,9 +104,9 @@ def ways(api: str) -> dict[str, Callable[[], tuple[float, float]]]:
 
 
 @flow(name="fan-out")
-def fan_out(workdir: Path, params: Params, pairs: list[str]) -> None:
+def fan_out(address: str, params: Params, pairs: list[str]) -> None:
     """What the pipeline does with its pairs."""
-    found = steps.estimate.map(unmapped(workdir), unmapped(params), pairs)
+    found = steps.estimate.map(unmapped(address), unmapped(params), pairs)
     follow(found, "layer pairs", "mipp-pairs")
 
 
@@ -116,18 +117,18 @@ def ms_per_pair(count: int) -> float:
         task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=False
     )
     with tempfile.TemporaryDirectory() as folder:
-        workdir = Path(folder)
+        workdir = Workdir(Path(folder))
         for stage in ("train", "extract"):
             run_stage(STAGES[stage], workdir, params)
         pairs = pending_pairs(workdir, params)
         for pair in pairs:
             run_pair(workdir, params, pair)
         many = [pairs[i % len(pairs)] for i in range(count)]
-        run(workdir, params, many[:1])  # the first of a process connects to the server
+        run(workdir.address, params, many[:1])  # the first of a process connects to the server
         started = time.perf_counter()
-        run(workdir, params, many[:1])
+        run(workdir.address, params, many[:1])
         one = time.perf_counter()
-        run(workdir, params, many)
+        run(workdir.address, params, many)
         return 1000 * (time.perf_counter() - one - (one - started)) / (count - 1)
 
 

@@ -26,7 +26,7 @@ TIMED_IMAGES = 1024  # of the pass that tells how long an epoch of a small netwo
 
 def choose_random_units(context: Context) -> None:
     """As many units of each group as mipp's selection keeps, drawn at random."""
-    chosen = load_selection(context.workdir / WIDTHS)
+    chosen = load_selection(context.workdir.folder / WIDTHS)
     selection = random_units(chosen, context.params.seed)
     (context.out / "selection.json").write_text(selection.to_json())
     write_json(context.out / "summary.json", {"near_collapsed_groups": []})
@@ -50,7 +50,7 @@ def for_equal_compute(workdir: Path, params: Params) -> Params:
     `train`.
     """
     untrained = params.train.when == "after-pruning"
-    search = sum(read_timing(workdir, s)["seconds"] for s in ("extract", "estimate", "choose"))
+    search = sum(read_timing(workdir / s)["seconds"] for s in ("extract", "estimate", "choose"))
     seen = params.train.epochs + (0 if untrained else params.finetune.epochs)
     epochs = seen + round(search / _epoch_seconds(workdir, params))
     if untrained:

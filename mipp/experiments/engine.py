@@ -20,6 +20,7 @@ from mipp.stages import STAGES, epochs_after_pruning, run_stage
 from mipp.stages.files import load_selection, read_json
 from mipp.stages.sharing import link_stages
 from mipp.stages.splits import load_splits
+from mipp.storage import Workdir
 from mipp.whole_files import locked, write_whole
 from mipp.workdir import read_timing, versions
 
@@ -52,7 +53,7 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
     if point.method == "random-same-widths":
         link_stages(workdir / WIDTHS, {"choose": folders["choose"]})
         link_stages(workdir, {name: folder for name, folder in folders.items() if name != "choose"})
-        run_stage(RANDOM_CHOICE, workdir, point.params)
+        run_stage(RANDOM_CHOICE, Workdir(workdir), point.params)
     else:
         link_stages(workdir, folders)
     counts = load_selection(workdir).counts()
@@ -63,7 +64,7 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
         "widths": counts,
         "widths_dense": dict(load_selection(workdir).width),
         "seconds_search": sum(
-            read_timing(folders[stage].parent, stage)["seconds"] for stage in searches(point.method)
+            read_timing(folders[stage])["seconds"] for stage in searches(point.method)
         ),
         "host": platform.node(),
         "commit": commit(),
@@ -74,11 +75,11 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
 def _metrics(workdir: Path, point: Point) -> dict[str, Any]:
     """Prune, train and evaluate; the numbers of `evaluate`, and epochs after pruning."""
     params = point.params
-    run_stage(DRAWN_ANEW if point.method in ANEW else STAGES["prune"], workdir, params)
+    run_stage(DRAWN_ANEW if point.method in ANEW else STAGES["prune"], Workdir(workdir), params)
     if point.method == "small-dense":
         params = for_equal_compute(workdir, params)
     for stage in ("finetune", "evaluate"):
-        run_stage(STAGES[stage], workdir, params)
+        run_stage(STAGES[stage], Workdir(workdir), params)
     metrics: dict[str, Any] = read_json(workdir / "evaluate/metrics.json")
     return {**metrics, "epochs_after_pruning": epochs_after_pruning(workdir)}
 

@@ -10,6 +10,7 @@ from mipp.needed_stages import is_needed
 from mipp.stages import STAGES, run_stage, stage_params
 from mipp.stages.sharing import link_stages
 from mipp.stages.stage import stage_code
+from mipp.storage import Workdir
 from mipp.whole_files import locked
 from mipp.workdir import fingerprint, versions
 
@@ -30,7 +31,7 @@ def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> di
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
         with locked(lock_of(root, workdir.name)):
             link_stages(workdir, folders)
-            run_stage(stage, workdir, params)
+            run_stage(stage, Workdir(workdir), params)
         folders[name] = workdir / name
     return folders
 

@@ -21,6 +21,7 @@ from mipp.progress import track
 from mipp.pruning.ranking import require_plannable
 from mipp.stages import preflight
 from mipp.stages.values import method_of
+from mipp.storage import Workdir
 from mipp.whole_files import write_whole
 from mipp.workdir import fingerprint, require_writable
 
@@ -57,13 +58,13 @@ def plan_sweep(
     experiment = load_experiment(file, scale)
     grid = expand(experiment, overrides)
     wanted = only(grid, filters) if filters else grid
-    require_writable(root)
+    require_writable(Workdir(root))
     checked: set[str] = set()
     for point in wanted:
         require_plannable(method_of(point.params), point.params.choose.budget)
         like = fingerprint(_without_seed(point.params).model_dump(mode="json"))
         if like not in checked and not result_file(root, point).exists():
-            preflight(root / "shared", point.params)
+            preflight(Workdir(root / "shared"), point.params)
             checked.add(like)
     return Plan(file.stem, scale, experiment, tuple(grid), tuple(wanted), tuple(overrides))
 

@@ -81,7 +81,7 @@ def read_run(workdir: Path) -> Run:
     ------
     WorkdirError : a stage that the report cannot do without is missing.
     """
-    found = {stage: read_manifest(workdir, stage) for stage in STAGES}
+    found = {stage: read_manifest(workdir / stage) for stage in STAGES}
     manifests = {stage: m for stage, m in found.items() if m is not None}
     for stage in NEEDED:
         if stage not in manifests:
@@ -102,7 +102,7 @@ def read_run(workdir: Path) -> Run:
         units=_units(workdir / "choose/nodes.parquet"),
         fits=_json(fits) if fits.exists() else (),
         history={s: _json(workdir / s / "history.json") for s in ("train", "finetune")},
-        timings={stage: t for stage in ran if (t := read_timing(workdir, stage))},
+        timings={stage: t for stage in ran if (t := read_timing(workdir / stage))},
         manifests=manifests,
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
     )

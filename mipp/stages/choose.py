@@ -29,7 +29,7 @@ def choose_units(context: Context) -> None:
     What is measured for a budget of time, or for its price, is left in `latency.json`.
     """
     params, device = context.params, resolve_device(context.params.compute.device)
-    dense = load_dense(context.workdir, device)
+    dense = load_dense(context.workdir.folder, device)
     images = SplitCalibration(
         lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp.config import Params
+from mipp.storage import Workdir
 from mipp.training.history import EpochRecord
 
 OnEpoch = Callable[[str, EpochRecord], None]
@@ -19,7 +20,7 @@ class Context:
     `key` is the fingerprint of all that the stage's outputs depend on.
     """
 
-    workdir: Path
+    workdir: Workdir
     out: Path
     params: Params
     key: str

@@ -27,23 +27,23 @@ from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import Parts
 from mipp.stages.values import estimator_settings
-from mipp.storage import fetch_stage, location_of
+from mipp.storage import Workdir
 from mipp.workdir import TIMING
 
 STATE, SECONDS = ".safetensors", ".seconds"  # of a pair
 
 
-def pairs_to_estimate(workdir: Path) -> list[str]:
+def pairs_to_estimate(workdir: Workdir) -> list[str]:
     """Names of the pairs in the activation store."""
     return list(_store(workdir).pairs)
 
 
-def _store(workdir: Path) -> ActivationStore:
-    return open_store(location_of(workdir, STORE), model_fingerprint(workdir))
+def _store(workdir: Workdir) -> ActivationStore:
+    return open_store(workdir.location(STORE), model_fingerprint(workdir.folder))
 
 
 @as_written(WRITTEN)
-def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
+def estimate_pair(workdir: Workdir, params: Params, key: str, pair: str) -> None:
     """Prepare one pair and leave its state in the parts folder; done before, it does nothing.
 
     A pure function of the store, the parameters and the pair, so that pairs can be estimated
@@ -54,14 +54,14 @@ def estimate_pair(workdir: Path, params: Params, key: str, pair: str) -> None:
     key : of the stage that the pair is a part of.
     """
     for stage in ("train", "extract"):
-        fetch_stage(workdir, stage)
+        workdir.stage(stage)
     parts, name = Parts(workdir, "estimate", key), f"{pair}{STATE}"
     if parts.find(name):
         return
     parts.note_attempt(name)
     started = time.perf_counter()
     device = resolve_device(params.compute.device)
-    data = pair_data(_store(workdir), pair, device, workdir / MOMENTS)
+    data = pair_data(_store(workdir), pair, device, workdir.folder / MOMENTS)
     settings = estimator_settings(params)
     state = estimator_of(settings)[1].prepare(data, settings, params.seed)
     with parts.making(f"{pair}{SECONDS}") as file:
@@ -110,7 +110,7 @@ def gather_estimates(context: Context) -> None:
     parts.forget()
 
 
-def load_information(workdir: Path, params: Params, tested: bool) -> Information:
+def load_information(workdir: Workdir, params: Params, tested: bool) -> Information:
     """Answers for every pair: its prepared state, and its rows where a test needs them."""
     settings = estimator_settings(params)
     _, estimator = estimator_of(settings)
@@ -119,7 +119,7 @@ def load_information(workdir: Path, params: Params, tested: bool) -> Information
     store = _store(workdir)
     found: dict[str, PairInformation | SampledInformation] = {}
     for pair in store.pairs:
-        tensors = load_file(workdir / "estimate" / f"{pair}.safetensors")
+        tensors = load_file(workdir.folder / "estimate" / f"{pair}.safetensors")
         state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})
         data = pair_data(store, pair, device)
         found[pair] = answers(state, data, settings, params.seed)

@@ -39,7 +39,7 @@ def evaluate_networks(context: Context) -> None:
     Beside it `export/` holds the final network as programs.
     """
     started = time.perf_counter()
-    params, workdir = context.params, context.workdir
+    params, workdir = context.params, context.workdir.folder
     device = resolve_device(params.compute.device)
     splits = load_splits(params)
     dense = load_dense(workdir, device)
@@ -161,7 +161,7 @@ def _cost(workdir: Path) -> dict[str, float]:
     method = load_selection(workdir).method
     seconds, peaks = {}, [peak_rss_mb()]
     for stage in ("train", "extract", "estimate", "choose", "prune", "finetune"):
-        timing = read_timing(workdir, stage) if is_needed(stage, method) else {}
+        timing = read_timing(workdir / stage) if is_needed(stage, method) else {}
         seconds[stage] = timing.get("seconds", 0.0)
         peaks.append(timing.get("peak_rss_mb", 0.0))
     return {

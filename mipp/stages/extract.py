@@ -30,7 +30,7 @@ def extract_activations(context: Context) -> None:
     pass.
     """
     params, workdir, key = context.params, context.workdir, context.key
-    found = load_calibration(workdir, params)
+    found = load_calibration(workdir.folder, params)
     if params.extract.shards > 1:
         seconds = seconds_of_shards(workdir, params, key)
         for shard in range(params.extract.shards):
@@ -49,7 +49,7 @@ def _write(context: Context, found: Calibration, rows: Iterable[Rows]) -> None:
     write_store(
         context.out / STORE.name,
         add_up(rows, found.counts(), sums),
-        _store_fingerprint(context.workdir, found.splits, found.config),
+        _store_fingerprint(context.workdir.folder, found.splits, found.config),
     )
     folder = context.out / MOMENTS.name
     folder.mkdir()

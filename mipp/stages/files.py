@@ -30,5 +30,5 @@ def read_json(path: Path) -> Any:
 
 def model_fingerprint(workdir: Path) -> dict[str, str]:
     """The part of a store's fingerprint that names the dense network."""
-    trained = read_manifest(workdir, "train")
+    trained = read_manifest(workdir / "train")
     return {"model": trained.digest() if trained else ""}

@@ -18,8 +18,8 @@ def finetune_pruned(context: Context) -> None:
     params = context.params
     device = resolve_device(params.compute.device)
     config = config_after_pruning(params)
-    start = starting_point(context.workdir, params.finetune.start)
-    checkpoint = load_network(context.workdir / "prune" / f"{start}.safetensors", device)
+    start = starting_point(context.workdir.folder, params.finetune.start)
+    checkpoint = load_network(context.workdir.folder / "prune" / f"{start}.safetensors", device)
     splits = load_splits(params)
     history = train_network(context, "finetune", checkpoint.model, splits, config)
     write_json(context.out / "start.json", {"start": start})

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp.storage import fetch_file, forget, keep_file
+from mipp.storage import Workdir
 from mipp.whole_files import written_whole
 
 ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the part
@@ -19,20 +19,20 @@ ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the part
 class Parts:
     """Files of the parts of a stage that has this key, here or where the work directory is kept."""
 
-    workdir: Path
+    workdir: Workdir
     stage: str
     key: str
 
     def find(self, name: str) -> Path | None:
         """A file, brought here if it was made elsewhere; None while nobody has made it."""
-        return self._place(name) if fetch_file(self.workdir, self._within(name)) else None
+        return self.workdir.file(self._within(name))
 
     @contextlib.contextmanager
     def making(self, name: str) -> Iterator[Path]:
         """A place for a file, which is there for everybody once the block ends."""
         with written_whole(self._place(name)) as partial:
             yield partial
-        keep_file(self.workdir, self._within(name))
+        self.workdir.keep_file(self._within(name))
 
     def note_attempt(self, name: str) -> None:
         """Leave a line beside a part that says who works on it: machine and process."""
@@ -43,7 +43,7 @@ class Parts:
 
     def forget(self) -> None:
         """Remove all parts of the stage, those of other keys too."""
-        forget(self.workdir, self._prefix())
+        self.workdir.forget(self._prefix())
 
     def _prefix(self) -> str:
         return f".{self.stage}.parts-"
@@ -52,4 +52,4 @@ class Parts:
         return Path(f"{self._prefix()}{self.key[:16]}", name)
 
     def _place(self, name: str) -> Path:
-        return self.workdir / self._within(name)
+        return self.workdir.folder / self._within(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mipp.config import WRITTEN, Params
@@ -26,6 +25,7 @@ from mipp.stages.report import write_report
 from mipp.stages.shards import extract_shard
 from mipp.stages.stage import Stage, made_from, needs_run, require_current, run_stage
 from mipp.stages.train import train_dense
+from mipp.storage import Workdir
 
 _IMAGES: Mapping[str, Table[Any]] = {"data.name": DATA_SETS}
 _NETWORK: Mapping[str, Table[Any]] = {"model.name": MODELS}
@@ -112,40 +112,40 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-def run_all(workdir: Path, params: Params, on_epoch: OnEpoch | None = None) -> None:
+def run_all(workdir: Workdir, params: Params, on_epoch: OnEpoch | None = None) -> None:
     """Run every stage that is not up to date; see `preflight` for what to refuse before."""
     for stage in STAGES.values():
         run_stage(stage, workdir, params, on_epoch)
 
 
-def pending_shards(workdir: Path, params: Params) -> list[int]:
+def pending_shards(workdir: Workdir, params: Params) -> list[int]:
     """Shards that the `extract` stage can be given; none when it is up to date, or has but one."""
     if params.extract.shards == 1 or not needs_run(STAGES["extract"], workdir, params):
         return []
     return list(range(params.extract.shards))
 
 
-def pending_pairs(workdir: Path, params: Params) -> list[str]:
+def pending_pairs(workdir: Workdir, params: Params) -> list[str]:
     """Layer pairs that the `estimate` stage still needs; none when it is up to date."""
     if not needs_run(STAGES["estimate"], workdir, params):
         return []
     return pairs_to_estimate(workdir)
 
 
-def run_shard(workdir: Path, params: Params, shard: int) -> None:
+def run_shard(workdir: Workdir, params: Params, shard: int) -> None:
     """One shard of stage `extract`, on any machine; its rows wait in the work directory."""
     made = made_from(STAGES["extract"], workdir, params)
     extract_shard(workdir, params, made.key(), shard)
 
 
-def run_pair(workdir: Path, params: Params, pair: str) -> None:
+def run_pair(workdir: Workdir, params: Params, pair: str) -> None:
     """One layer pair of stage `estimate`, on any machine; its state waits there too."""
     made = made_from(STAGES["estimate"], workdir, params)
     estimate_pair(workdir, params, made.key(), pair)
 
 
 @as_written(WRITTEN)
-def run_one(name: str, workdir: Path, params: Params) -> None:
+def run_one(name: str, workdir: Workdir, params: Params) -> None:
     """Run one stage; the stages before it must be there and up to date.
 
     Raises

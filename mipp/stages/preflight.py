@@ -23,12 +23,13 @@ from mipp.stages.finetune import config_after_pruning
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
+from mipp.storage import Workdir
 from mipp.training import require_trainable
 from mipp.workdir import read_manifest, require_writable
 
 
 @as_written(WRITTEN)
-def preflight(workdir: Path, params: Params) -> None:
+def preflight(workdir: Workdir, params: Params) -> None:
     """Refuse what would fail later: names, packages, device, data, weights, budget, folder.
 
     Raises
@@ -52,7 +53,7 @@ def preflight(workdir: Path, params: Params) -> None:
     require_shards(params.extract, len(splits.calibration))
     floors = floors_of(graph, limits_of(params.choose))
     check_reachable(graph, params.choose.budget, floors)
-    if read_manifest(workdir, "train") is None:
+    if read_manifest(workdir.folder / "train") is None:
         clock = Clock(
             model.to(device), (channels, size, size), params.evaluate.latency_batch, device
         )

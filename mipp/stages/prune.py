@@ -34,8 +34,8 @@ def prune_network(context: Context) -> None:
         "refit": params.prune.refit and not untrained,
     }
     device = resolve_device(params.compute.device)
-    dense = load_dense(context.workdir, device)
-    selection = load_selection(context.workdir)
+    dense = load_dense(context.workdir.folder, device)
+    selection = load_selection(context.workdir.folder)
     example = torch.zeros(1, *dense.shape, device=device)
     pruned = replace(
         dense, model=apply_selection(dense.model, selection, example), selection=selection

@@ -8,4 +8,4 @@ from mipp.stages.context import Context
 
 def write_report(context: Context) -> None:
     """Write `report.html`, self-contained, `report.md` and `figures/`."""
-    render(context.workdir, context.out, title=context.params.report.title)
+    render(context.workdir.folder, context.out, title=context.params.report.title)

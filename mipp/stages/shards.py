@@ -24,7 +24,7 @@ from mipp.errors import ConfigError, as_written
 from mipp.progress import track
 from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
-from mipp.storage import fetch_stage
+from mipp.storage import Workdir
 
 ROWS = ".safetensors"  # of a batch
 DONE = "done.json"  # the last file of a shard to be written
@@ -55,7 +55,7 @@ def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
 
 
 @as_written(WRITTEN)
-def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
+def extract_shard(workdir: Workdir, params: Params, key: str, shard: int) -> None:
     """Run one shard's batches and leave their rows; done before, it does nothing.
 
     A pure function of the dense network, the images, the parameters and the shard, so that
@@ -65,14 +65,14 @@ def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
     ----------
     key : of the stage that the shard is a part of.
     """
-    fetch_stage(workdir, "train")
+    workdir.stage("train")
     parts, name = Parts(workdir, "extract", key), _name(params.extract, shard)
     if parts.find(f"{name}/{DONE}"):
         return
     parts.note_attempt(name)
     started = time.perf_counter()
     with _ALONE:  # first weights are drawn from torch's one generator
-        found = load_calibration(workdir, params)
+        found = load_calibration(workdir.folder, params)
     batches = batches_of(params.extract, found.images, shard)
     for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
         with parts.making(f"{name}/{number}{ROWS}") as file:
@@ -82,14 +82,16 @@ def extract_shard(workdir: Path, params: Params, key: str, shard: int) -> None:
         file.write_text(json.dumps({"batches": len(batches), "seconds": seconds}))
 
 
-def seconds_of_shards(workdir: Path, params: Params, key: str) -> float:
+def seconds_of_shards(workdir: Workdir, params: Params, key: str) -> float:
     """Seconds that the shards took which are done already, wherever that was."""
     parts, shards = Parts(workdir, "extract", key), range(params.extract.shards)
     found = [parts.find(f"{_name(params.extract, shard)}/{DONE}") for shard in shards]
     return sum(float(json.loads(done.read_text())["seconds"]) for done in found if done)
 
 
-def rows_of_shards(workdir: Path, params: Params, key: str, found: Calibration) -> Iterator[Rows]:
+def rows_of_shards(
+    workdir: Workdir, params: Params, key: str, found: Calibration
+) -> Iterator[Rows]:
     """Rows of all shards, batch by batch in order, on the device; they have to be done."""
     parts = Parts(workdir, "extract", key)
     names = [

@@ -15,7 +15,7 @@ from mipp.names import Table
 from mipp.needed_stages import is_needed
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
-from mipp.storage import fetch_stage, keep_stage
+from mipp.storage import Workdir
 from mipp.workdir import (
     MadeFrom,
     Manifest,
@@ -49,7 +49,7 @@ class Stage:
 
 @as_written(WRITTEN)
 def run_stage(
-    stage: Stage, workdir: Path, params: Params, on_epoch: OnEpoch | None = None
+    stage: Stage, workdir: Workdir, params: Params, on_epoch: OnEpoch | None = None
 ) -> Manifest:
     """Run a stage unless its folder is there, complete and made from the same things.
 
@@ -59,35 +59,35 @@ def run_stage(
     ------
     WorkdirError : a stage that it reads is missing or was made with other parameters.
     """
-    fetch_stage(workdir, stage.name)
-    manifest = read_manifest(workdir, stage.name)
+    folder = workdir.stage(stage.name)
+    manifest = read_manifest(folder)
     if not is_needed(stage.name, params.choose.method):
         logger.info("%s: not needed for %s", stage.name, params.choose.method)
         if manifest is None:
             with stage_folder(workdir, _made_from_nothing(stage, params)):
                 pass
-    elif manifest is not None and is_current(workdir, manifest, made_from(stage, workdir, params)):
+    elif manifest is not None and is_current(folder, manifest, made_from(stage, workdir, params)):
         logger.info("%s: up to date", stage.name)
     else:
         logger.info("%s: running", stage.name)
         made = made_from(stage, workdir, params)
         with stage_folder(workdir, made) as out:
             stage.body(Context(workdir, out, params, made.key(), on_epoch))
-    keep_stage(workdir, stage.name)
-    done = read_manifest(workdir, stage.name)
+    workdir.keep(stage.name)
+    done = read_manifest(folder)
     assert done is not None
     return done
 
 
-def needs_run(stage: Stage, workdir: Path, params: Params) -> bool:
+def needs_run(stage: Stage, workdir: Workdir, params: Params) -> bool:
     """Whether `run_stage` would do any work."""
-    fetch_stage(workdir, stage.name)
+    folder = workdir.stage(stage.name)
     return is_needed(stage.name, params.choose.method) and not is_current(
-        workdir, read_manifest(workdir, stage.name), made_from(stage, workdir, params)
+        folder, read_manifest(folder), made_from(stage, workdir, params)
     )
 
 
-def require_current(stage: Stage, workdir: Path, params: Params) -> None:
+def require_current(stage: Stage, workdir: Workdir, params: Params) -> None:
     """Refuse to build on a stage made with other parameters than these.
 
     Raises
@@ -95,19 +95,20 @@ def require_current(stage: Stage, workdir: Path, params: Params) -> None:
     WorkdirError : the stage is missing or out of date; names it and the command to run.
     """
     if needs_run(stage, workdir, params):
-        manifest = read_manifest(workdir, stage.name)
-        changed = changed_files(workdir, manifest) if manifest else []
+        folder = workdir.folder / stage.name
+        manifest = read_manifest(folder)
+        changed = changed_files(folder, manifest) if manifest else []
         state = "is missing" if manifest is None else "is out of date"
         if changed:
             state += f" ({changed[0]} was changed since)"
         raise WorkdirError(
             f"stage {stage.name!r} {state} in work directory {workdir}.\nExpected "
-            f"{workdir / stage.name}/manifest.json made with the same parameters as now; run "
+            f"{folder}/manifest.json made with the same parameters as now; run "
             f"`mipp {stage.name} --workdir {workdir}` first, or `mipp run` for all stages."
         )
 
 
-def made_from(stage: Stage, workdir: Path, params: Params) -> MadeFrom:
+def made_from(stage: Stage, workdir: Workdir, params: Params) -> MadeFrom:
     """What the stage's outputs depend on, under these parameters and in this work directory.
 
     Raises
@@ -138,15 +139,15 @@ def stage_modules(stage: Stage, params: Params) -> list[str]:
     return [stage.body.__module__, *(module for module in named if module)]
 
 
-def _inputs(stage: Stage, workdir: Path, method: str) -> dict[str, str]:
+def _inputs(stage: Stage, workdir: Workdir, method: str) -> dict[str, str]:
     digests = {}
     for name in (name for name in stage.reads if is_needed(name, method)):
-        fetch_stage(workdir, name)
-        manifest = read_manifest(workdir, name)
+        folder = workdir.stage(name)
+        manifest = read_manifest(folder)
         if manifest is None:
             raise WorkdirError(
                 f"stage {stage.name!r} cannot start: work directory {workdir} has no stage "
-                f"{name!r}.\nExpected {workdir / name}/manifest.json, got none; run `mipp {name} "
+                f"{name!r}.\nExpected {folder}/manifest.json, got none; run `mipp {name} "
                 f"--workdir {workdir}` first, or `mipp run` for all stages."
             )
         digests[name] = manifest.digest()

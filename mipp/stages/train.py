@@ -45,7 +45,7 @@ def train_network(
         config,
         seed=context.params.seed,
         device=resolve_device(context.params.compute.device),
-        checkpoint=context.workdir / f".{stage}.resume",
+        checkpoint=context.workdir.folder / f".{stage}.resume",
         on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
     )
 

@@ -11,6 +11,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is im
 
 from mipp.config import Params
 from mipp.stages import STAGES
+from mipp.storage import Workdir
 from tasks.tracking.machine import watched_machine
 from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
 from tasks.tracking.tracker import Tracker
@@ -18,7 +19,7 @@ from tasks.tracking.tracker import Tracker
 
 def track(workdir: Path, params: Params) -> str:
     """Log every stage folder of a work directory; returns the id of its MLflow run."""
-    with tracked_run(params, workdir) as tracker:
+    with tracked_run(params, Workdir.open(workdir).address) as tracker:
         for stage in STAGES:
             tracker.log_stage(stage, workdir)
     return tracker.run_id

@@ -12,7 +12,6 @@ from filelock import FileLock
 
 from mipp.config import Params, TrackingConfig, dump_params
 from mipp.errors import ConfigError
-from mipp.storage import address_of
 from mipp.workdir import fingerprint
 from tasks.tracking.client import client_of, param, refusal
 from tasks.tracking.origin import origin_tags
@@ -29,7 +28,7 @@ AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 @contextmanager
-def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Iterator[Tracker]:
+def tracked_run(params: Params, address: str, parent: str | None = None) -> Iterator[Tracker]:
     """A tracker whose run ends with the block: finished, or failed when the block raises.
 
     The same parameters over the same work directory continue the same run, so that a killed
@@ -37,6 +36,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
 
     Parameters
     ----------
+    address : of the work directory, or what else the run is about.
     parent : id of the sweep's run (`tracked_sweep`) that this one is a point of.
     """
     if params.tracking.uri is None:
@@ -44,7 +44,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
         return
     choose = params.choose
     tags = {
-        "mipp.key": _key(params, workdir),
+        "mipp.key": _key(params, address),
         "method": choose.method,
         "budget": str(choose.budget),
         "model": params.model.name,
@@ -60,7 +60,7 @@ def tracked_run(params: Params, workdir: Path, parent: str | None = None) -> Ite
 
 
 @contextmanager
-def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterator[Tracker]:
+def tracked_sweep(name: str, tracking: TrackingConfig, address: str) -> Iterator[Tracker]:
     """A tracker of a parent run; `tracked_run(..., parent=tracker.run_id)` opens its children.
 
     The same name over the same work directory continues the same sweep.
@@ -68,12 +68,12 @@ def tracked_sweep(name: str, tracking: TrackingConfig, workdir: Path) -> Iterato
     if tracking.uri is None:
         yield Tracker(None)
         return
-    tags = {"mipp.key": fingerprint(["sweep", name, address_of(workdir)]), "sweep": name}
+    tags = {"mipp.key": fingerprint(["sweep", name, address]), "sweep": name}
     with _open(tracking.uri, tracking.experiment, f"sweep {name}", tags, {}) as tracker:
         yield tracker
 
 
-def fail_run(params: Params, workdir: Path, reason: str) -> None:
+def fail_run(params: Params, address: str, reason: str) -> None:
     """Say in the run of a work directory why it failed, and end it; without a run do nothing.
 
     For a process that died, which could not do so itself.
@@ -82,7 +82,7 @@ def fail_run(params: Params, workdir: Path, reason: str) -> None:
         return
     client = client_of(params.tracking.uri)
     experiment = client.get_experiment_by_name(params.tracking.experiment)
-    wanted = f"tags.`mipp.key` = '{_key(params, workdir)}'"
+    wanted = f"tags.`mipp.key` = '{_key(params, address)}'"
     for run in client.search_runs([experiment.experiment_id], wanted) if experiment else ():
         client.set_tag(run.info.run_id, "failure", reason[:LONGEST])
         client.set_terminated(run.info.run_id, FAILED)
@@ -96,9 +96,9 @@ def is_unreachable(error: BaseException) -> bool:
     )
 
 
-def _key(params: Params, workdir: Path) -> str:
+def _key(params: Params, address: str) -> str:
     """What the same run has again when it is continued."""
-    return fingerprint([dump_params(params), address_of(workdir)])
+    return fingerprint([dump_params(params), address])
 
 
 @contextmanager

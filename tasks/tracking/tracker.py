@@ -47,7 +47,7 @@ class Tracker:
             self._log_epochs(stage, json.loads(history.read_text())[len(known) :])
         if (folder / "metrics.json").exists():
             self._log_metrics(json.loads((folder / "metrics.json").read_text()))
-        manifest = read_manifest(workdir, stage)
+        manifest = read_manifest(folder)
         if manifest is None:
             raise WorkdirError(
                 f"work directory {workdir} has no stage {stage!r} to log.\nExpected "

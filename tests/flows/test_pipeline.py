@@ -18,6 +18,7 @@ from flows.pipeline import main, pipeline
 from mipp.config import dump_params, load_params
 from mipp.errors import ConfigError
 from mipp.stages import STAGES, run_all, run_stage
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest
 from tasks.titles import limiting_tags
 from tasks.tracking import tracked_sweep
@@ -103,11 +104,11 @@ def twice(once, monkeypatch):
 
 
 def test_flow_leaves_every_stage(twice):
-    assert [s for s in STAGES if read_manifest(twice.workdir, s) is None] == []
+    assert [s for s in STAGES if read_manifest(twice.workdir / s) is None] == []
 
 
 def test_flow_selects_what_the_command_selects(twice, tmp_path):
-    run_all(tmp_path, load_params(overrides=TINY))
+    run_all(Workdir(tmp_path), load_params(overrides=TINY))
     for file in ("choose/selection.json", "choose/manifest.json", "finetune/model.safetensors"):
         assert (twice.workdir / file).read_bytes() == (tmp_path / file).read_bytes()
 
@@ -211,7 +212,7 @@ def test_failed_flow_leaves_a_failed_run_that_the_next_one_finishes(twice, tmp_p
     experiment = twice.client.get_experiment_by_name("failing").experiment_id
     failed = twice.client.search_runs([experiment])
     assert [run.info.status for run in failed] == ["FAILED"]
-    assert read_manifest(tmp_path / "work", "choose") is not None
+    assert read_manifest(tmp_path / "work" / "choose") is not None
 
     monkeypatch.undo()
     pipeline(str(tmp_path / "work"), overrides=overrides)
@@ -231,7 +232,7 @@ def test_flow_refuses_bad_input_before_any_stage_or_run(twice, tmp_path):
 def test_flow_without_tracking_tracks_nothing(prefect, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipeline("work", overrides=[*TINY, "train.epochs=0", "finetune.epochs=0", "tracking.uri=null"])
-    assert read_manifest(tmp_path / "work", "report") is not None
+    assert read_manifest(tmp_path / "work" / "report") is not None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["work"]
 
 
@@ -315,7 +316,7 @@ def test_failure_is_recorded_in_mlflow_and_as_an_artifact(twice, tmp_path, monke
 
 def test_point_of_a_sweep_is_a_child_of_its_run(twice, tmp_path):
     params = load_params(overrides=[*twice.overrides, "tracking.experiment=points"])
-    with tracked_sweep("budgets", params.tracking, tmp_path) as sweep:
+    with tracked_sweep("budgets", params.tracking, str(tmp_path)) as sweep:
         overrides = [*twice.overrides, "tracking.experiment=points"]
         shutil.copytree(twice.workdir, tmp_path / "work")
         pipeline(str(tmp_path / "work"), overrides=overrides, parent=sweep.run_id)
@@ -337,6 +338,6 @@ def test_shards_are_extracted_by_separate_tasks(prefect, twice, tmp_path):
     }
     one = load_params(overrides=[*overrides, "extract.shards=1"])
     for stage in ("train", "extract"):
-        run_stage(STAGES[stage], tmp_path / "one", one)
-    assert read_manifest(workdir, "extract") == read_manifest(tmp_path / "one", "extract")
+        run_stage(STAGES[stage], Workdir(tmp_path / "one"), one)
+    assert read_manifest(workdir / "extract") == read_manifest(tmp_path / "one" / "extract")
     assert artifacts_of(flow_run_over(workdir))["mipp-shards"].data == 100

@@ -9,6 +9,7 @@ from loopback_ray import TINY, Cluster, Pipeline
 
 from mipp.config import load_params
 from mipp.stages import run_all
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest
 
 pytestmark = [
@@ -36,7 +37,7 @@ def cluster(tmp_path_factory):
 
 
 def by_threads(folder, overrides):
-    run_all(folder, load_params(overrides=overrides))
+    run_all(Workdir(folder), load_params(overrides=overrides))
     return folder
 
 
@@ -49,7 +50,7 @@ def extracted(reference, workdir):
 
 def assert_same_result(workdir, reference):
     for stage in ("estimate", "choose", "prune", "finetune"):
-        assert read_manifest(workdir, stage).outputs == read_manifest(reference, stage).outputs
+        assert read_manifest(workdir / stage).outputs == read_manifest(reference / stage).outputs
     selection = "choose/selection.json"
     assert (workdir / selection).read_bytes() == (reference / selection).read_bytes()
 

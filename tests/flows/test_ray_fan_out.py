@@ -13,6 +13,7 @@ from mipp.config import load_params
 from mipp.experiments.results import TABLE, read_table, untimed
 from mipp.experiments.sweep import plan_sweep, run_sweep
 from mipp.stages import STAGES, run_stage
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest
 
 pytestmark = [
@@ -64,11 +65,11 @@ def test_shards_on_two_nodes_are_the_store_of_one_process(cluster, tmp_path, mon
     # which a worker finds if it begins where the flow does; the cluster began elsewhere
     given = [*FOLDER, f"data.root={os.path.relpath(tmp_path / 'images')}"]
     for stage in ("train", "extract"):
-        run_stage(STAGES[stage], tmp_path / "one", load_params(overrides=given))
+        run_stage(STAGES[stage], Workdir(tmp_path / "one"), load_params(overrides=given))
     (tmp_path / "ray").mkdir()
     with Pipeline(cluster, tmp_path / "ray/work", [*given, "extract.shards=3"]) as flow:
         flow.finish()
-    assert read_manifest(tmp_path / "ray/work", "extract") == read_manifest(
+    assert read_manifest(tmp_path / "ray/work" / "extract") == read_manifest(
         tmp_path / "one", "extract"
     )
     shards = {f"{shard}-of-3" for shard in range(3)}

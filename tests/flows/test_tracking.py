@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params, write_params
 from mipp.errors import ConfigError, WorkdirError
 from mipp.stages import STAGES, run_all, run_stage
+from mipp.storage import Workdir
+from tasks import failures
 from tasks.tracking import origin, track, tracked_run, tracked_sweep, watched_machine
 from tasks.tracking.__main__ import main
 from tasks.tracking.registry import register_best
@@ -44,7 +47,7 @@ def empty_database(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("tracked") / "work"
-    run_all(workdir, load_params(overrides=TINY))
+    run_all(Workdir(workdir), load_params(overrides=TINY))
     return workdir
 
 
@@ -139,10 +142,10 @@ def test_other_parameters_are_another_run(work, params):
 
 
 def test_sweep_holds_its_points(work, params):
-    with tracked_sweep("budgets", params.tracking, work) as sweep:
+    with tracked_sweep("budgets", params.tracking, str(work)) as sweep:
         for seed in (0, 1):
             point = params.model_copy(update={"seed": seed})
-            with tracked_run(point, work, parent=sweep.run_id):
+            with tracked_run(point, str(work), parent=sweep.run_id):
                 pass
     runs = {run.info.run_id: run for run in runs_in(params)}
     parent = runs.pop(sweep.run_id)
@@ -155,8 +158,8 @@ def test_sweep_that_is_run_again_adopts_points_and_adds_none(work, params):
     alone = track(work, params)
     for _ in range(2):
         with (
-            tracked_sweep("s", params.tracking, work) as sweep,
-            tracked_run(params, work, parent=sweep.run_id) as tracker,
+            tracked_sweep("s", params.tracking, str(work)) as sweep,
+            tracked_run(params, str(work), parent=sweep.run_id) as tracker,
         ):
             pass
     assert tracker.run_id == alone
@@ -283,7 +286,7 @@ def test_command_registers_the_best(work, params, monkeypatch, capsys):
 
 def test_machine_is_watched_while_the_block_runs(work, params, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
-    with tracked_run(params, work) as tracker, watched_machine(tracker):
+    with tracked_run(params, str(work)) as tracker, watched_machine(tracker):
         time.sleep(1.5)
     found = runs_in(params)[0].data.metrics
     assert 0 < found["system/system_memory_usage_percentage"] <= 100
@@ -297,6 +300,19 @@ def test_number_that_is_missing_is_no_metric(work, params):
     assert "accuracy_refit" not in runs_in(params)[0].data.metrics
 
 
+def test_run_behind_a_url_is_found_to_say_why_it_ended(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIPP_CACHE", str(tmp_path / "here"))
+    monkeypatch.setattr(failures, "show_failure", lambda *_: None)
+    url, sets = "memory://bucket/work", [*TINY, f"tracking.uri={params.tracking.uri}"]
+    with tracked_run(params, Workdir.open(url).address):
+        pass
+    given = {"workdir": url, "overrides": sets}
+    failures.record_failure(uuid4(), given, "Crashed", "out of memory")
+    (run,) = runs_in(params)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "Crashed: out of memory")
+
+
 def test_killed_training_leaves_one_point_per_epoch(params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -305,11 +321,14 @@ def test_killed_training_leaves_one_point_per_epoch(params, tmp_path, monkeypatc
         if record.epoch == 2:
             raise Kill("after epoch 2")
 
-    with pytest.raises(Kill, match="epoch 2"), tracked_run(params, tmp_path / "work") as tracker:
-        run_stage(STAGES["train"], tmp_path / "work", params, log_until_the_second)
+    with (
+        pytest.raises(Kill, match="epoch 2"),
+        tracked_run(params, str(tmp_path / "work")) as tracker,
+    ):
+        run_stage(STAGES["train"], Workdir(tmp_path / "work"), params, log_until_the_second)
     assert [run.info.status for run in runs_in(params)] == ["FAILED"]
-    with tracked_run(params, tmp_path / "work") as tracker:
-        run_stage(STAGES["train"], tmp_path / "work", params, tracker.log_epoch)
+    with tracked_run(params, str(tmp_path / "work")) as tracker:
+        run_stage(STAGES["train"], Workdir(tmp_path / "work"), params, tracker.log_epoch)
         tracker.log_stage("train", tmp_path / "work")
     assert [run.info.status for run in runs_in(params)] == ["FINISHED"]
     points = curve(params, tracker.run_id, "train/train_loss")
@@ -317,14 +336,14 @@ def test_killed_training_leaves_one_point_per_epoch(params, tmp_path, monkeypatc
 
 
 def test_points_that_a_killed_flow_did_not_log_are_added(work, params):
-    with tracked_run(params, work) as tracker:
+    with tracked_run(params, str(work)) as tracker:
         tracker.log_stage("train", work)
     whole = losses(work, "train")
     history = work / "train/history.json"
     longer = json.loads(history.read_text())
     longer.append(longer[-1] | {"epoch": 4, "train_loss": 0.125})
     history.write_text(json.dumps(longer))
-    with tracked_run(params, work) as tracker:
+    with tracked_run(params, str(work)) as tracker:
         tracker.log_stage("train", work)
     assert curve(params, tracker.run_id, "train/train_loss") == [*whole, (4, 0.125)]
 

@@ -5,6 +5,7 @@ import pytest
 from mipp.config import load_params
 from mipp.report import render
 from mipp.stages import run_all
+from mipp.storage import Workdir
 
 QUICK = ["train.epochs=1", "finetune.epochs=1", "extract.rows=256", "data.calibration=128"]
 
@@ -15,7 +16,7 @@ def test_report_of_a_real_run_can_be_made_again_byte_by_byte(tmp_path, method):
     params = load_params(
         overrides=[*QUICK, f"choose.method={method}", "evaluate.latency_repeats=1"]
     )
-    run_all(tmp_path / "work", params)
+    run_all(Workdir(tmp_path / "work"), params)
     render(tmp_path / "work", tmp_path, title=params.report.title)
     for name in ("report.html", "report.md", "figures/profiles.svg", "figures/profiles.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "work/report" / name).read_bytes()

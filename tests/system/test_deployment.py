@@ -91,7 +91,7 @@ def test_deployment_run_completes(site):
     assert "finished successfully in 'Completed'" in site.run.stdout
     names = [run["name"] for run in site.ask("flow_runs/filter", {})]
     assert "lenet5 on digits, mipp macs:0.5, work" in names
-    assert [s for s in STAGES if read_manifest(site.clone / "work", s) is None] == []
+    assert [s for s in STAGES if read_manifest(site.clone / "work" / s) is None] == []
 
 
 def test_mlflow_run_exists_and_keeps_to_the_budget(site):

@@ -13,6 +13,7 @@ import yaml
 
 from mipp.config import load_params, write_params
 from mipp.stages import run_all
+from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
@@ -116,7 +117,7 @@ def test_first_repro_runs_every_stage_and_the_second_none(reproduced):
 
 def test_repro_selects_what_the_command_selects(reproduced, tmp_path):
     repository, _ = reproduced
-    run_all(tmp_path, repository.params)
+    run_all(Workdir(tmp_path), repository.params)
     assert repository.selection() == (tmp_path / "choose/selection.json").read_bytes()
 
 

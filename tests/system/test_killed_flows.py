@@ -10,6 +10,7 @@ from processes import TINY, flow_command, prefect_server
 
 from mipp.config import load_params
 from mipp.stages import STAGES, run_all
+from mipp.storage import Workdir
 from mipp.workdir import read_manifest
 
 pytestmark = [
@@ -59,7 +60,7 @@ class Cascade:
         assert done.returncode == 0, done.stderr
         self.final = manifest_times(self.workdir)
         self.undisturbed = folder / "undisturbed"
-        run_all(self.undisturbed, load_params(overrides=TINY))
+        run_all(Workdir(self.undisturbed), load_params(overrides=TINY))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,9 @@ def test_stages_before_the_kill_are_not_made_again(cascade, stage):
 
 @pytest.mark.parametrize("stage", NAMES[: NAMES.index("evaluate")])
 def test_result_is_that_of_an_undisturbed_run(cascade, stage):
-    killed = read_manifest(cascade.workdir, stage)
+    killed = read_manifest(cascade.workdir / stage)
     assert killed is not None
-    assert killed.outputs == read_manifest(cascade.undisturbed, stage).outputs
+    assert killed.outputs == read_manifest(cascade.undisturbed / stage).outputs
 
 
 def test_numbers_are_those_of_an_undisturbed_run(cascade):
