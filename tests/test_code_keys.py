@@ -111,10 +111,18 @@ class Sources:
         return dict(zip(names, map(json.loads, lines), strict=True))
 
     def run(self, *overrides, door=("-m", "mipp", "run"), workdir="work"):
-        """Stages that the door runs."""
+        """Stages that the door runs: their manifests are written anew."""
         settings = [f"--set={text}" for text in (*TINY, *overrides)]
+        before = self.written(workdir)
         said = self.python(*door, "--workdir", workdir, *settings)
-        return [stage for stage in STAGES if f"{stage}: running" in said]
+        after = self.written(workdir)
+        unneeded = [stage for stage in STAGES if f"{stage}: not needed" in said]
+        return [s for s in STAGES if after[s] != before[s] and s not in unneeded]
+
+    def written(self, workdir):
+        """When each stage's manifest was written, 0 where there is none."""
+        files = {stage: self.folder / workdir / stage / "manifest.json" for stage in STAGES}
+        return {s: file.stat().st_mtime_ns if file.exists() else 0 for s, file in files.items()}
 
     def selection(self):
         return json.loads((self.folder / "work/choose/selection.json").read_text())["kept"]
