@@ -24,25 +24,29 @@ class Outputs:
     def __init__(self) -> None:
         self._made: dict[int, tuple[frozenset[str], Tensor]] = {}  # the tensor is kept alive
         self._alone: set[int] = set()  # tensors that are one layer's output, and no sum yet
+        self._calls: dict[str, int] = {}
         self._sums: dict[str, list[str]] = {}
         self._rectified: set[str] = set()
         self._spoilt: set[str] = set()
 
     @property
     def sums(self) -> dict[str, str]:
-        """Layers whose outputs are added to another tensor once, and the layer that makes it."""
-        return {layer: partners[0] for layer, partners in self._sums.items() if len(partners) == 1}
+        """Layers that run once and are added to one tensor, and the layer that makes that one."""
+        once = {layer: others for layer, others in self._sums.items() if len(others) == 1}
+        return {layer: other for layer, [other] in once.items() if self._calls[layer] == 1}
 
     @property
     def rectified(self) -> frozenset[str]:
-        """Layers whose outputs a ReLU alone reads, as they are or in a sum."""
-        return frozenset(self._rectified - self._spoilt)
+        """Layers whose outputs a ReLU alone reads, as they are or in the one sum they go into."""
+        several = self._sums.keys() - self.sums.keys()
+        return frozenset(self._rectified - self._spoilt - several)
 
     def put(self, layer: str, output: Any) -> None:
         """From here on this is the output of a layer."""
         if isinstance(output, Tensor):
             self._put(frozenset([layer]), output)
             self._alone.add(id(output))
+            self._calls[layer] = self._calls.get(layer, 0) + 1
 
     def spoil(self, tensors: Iterable[Tensor]) -> None:
         """Something else than a ReLU reads these."""

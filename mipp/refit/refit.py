@@ -65,14 +65,16 @@ def refit(
     to a skip connection, it is fitted to make up for the error of that side too, so that errors
     do not pile up along a residual stream. Where a ReLU follows and passes nothing on, any output
     that leaves it so will do. The change of the mean goes to the bias, or to the batch-norm that
-    follows; filters before one keep their length. A layer that computes something else than a
-    linear map of its weights is left as it is, and its `LayerFit` says so.
+    follows; filters before one keep their length. A layer that runs several times is fitted to the
+    rows of all its calls, once what runs before the last of them is. A layer that computes
+    something else than a linear map of its weights is left as it is, and its `LayerFit` says so.
 
     Parameters
     ----------
     batches : called for the calibration inputs, the same every time. With a single batch the
-        network runs once and each layer is refitted when the pass reaches it; with several,
-        each layer costs a pass up to it, and no more than one batch is in memory.
+        network runs once and each layer is refitted when the pass reaches it, but for each that
+        runs several times it begins anew; with several, each layer costs a pass up to it, and no
+        more than one batch is in memory.
 
     Source: the least-squares map is the g of arXiv:2411.00147v1, theorem 1; making up for the
     skip connection follows He et al. (arXiv:1707.06168v2).
@@ -80,8 +82,15 @@ def refit(
     names = _consumers_to_refit(dense, graph, selection)
     if not names:
         return []
-    taps = {n: Tap(layer_at(dense, n), settings.sampling, i) for i, n in enumerate(names)}
-    targets = _dense_targets(dense, graph, selection, taps, batches)
+    positions = {p.consumer: p.positions for p in graph.pairs if p.consumer in graph.repeated}
+
+    def taps_of(model: nn.Module) -> dict[str, Tap]:
+        return {
+            n: Tap(layer_at(model, n), settings.sampling, i, positions.get(n))
+            for i, n in enumerate(names)
+        }
+
+    targets = _dense_targets(dense, graph, selection, taps_of(dense), batches)
 
     plain: set[str] = set()
 
@@ -97,12 +106,12 @@ def refit(
         return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
-    taps = {n: Tap(layer_at(pruned, n), settings.sampling, i) for i, n in enumerate(names)}
     with evaluating(pruned), torch.no_grad():
         first = list(itertools.islice(batches(), 2))
         if len(first) == 1:
-            fits = _fit_in_one_pass(pruned, first[0], graph, taps, targets, fit)
+            fits = _fit_on_the_way(pruned, first[0], graph, taps_of, targets, fit)
         else:
+            taps = taps_of(pruned)
             fits = [
                 fit(name, _rows_of(pruned, batches(), graph, name, taps[name], targets[name]))
                 for name in track(_in_order(targets), total=len(names), label="refit")
@@ -160,20 +169,20 @@ def _first(batches: Batches) -> Inputs:
 class _Targets:
     """The dense network's sampled rows of one layer, on the channels that the pruned one has."""
 
-    output: list[Tensor] = field(default_factory=list)  # (rows, kept) per batch
+    output: list[list[Tensor]] = field(default_factory=list)  # (rows, kept) per batch and call
     other: list[Tensor] = field(default_factory=list)  # what it is added to; none without a sum
     partner: str = ""  # the layer that makes the other side, if it is one
 
 
 def _consumers_to_refit(dense: nn.Module, graph: ChannelGraph, selection: Selection) -> list[str]:
-    """Consumers with weights from the first that lost an input, in execution order."""
+    """Consumers with weights from the first that lost an input; those that run again come last."""
     consumers = {pair.consumer for pair in graph.pairs}
     linear = {name for name in consumers if layer_at(dense, name).filters is not None}
     lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
-    linear -= graph.repeated  # what suits one call need not suit another
     ordered = [cost.module for cost in graph.costs if cost.module in linear]
     first = next((i for i, name in enumerate(ordered) if name in lost), len(ordered))
-    return ordered[first:]
+    again = graph.repeated if first < len(ordered) else ()
+    return ordered[first:] + [name for name in ordered[:first] if name in again]
 
 
 def _dense_targets(
@@ -193,14 +202,18 @@ def _dense_targets(
         return taps[name].outputs(values, drawn[name])[:, kept]
 
     def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
+        drawn.pop(name, None)  # it comes after what runs before its last call
         drawn[name] = taps[name].draw(output)
-        found[name].output.append(sample(name, output))
+        found[name].output[-1].append(sample(name, output))
 
     def on_sum(name: str, other: Tensor) -> None:
         found[name].other.append(sample(name, other))
 
     with evaluating(dense), torch.no_grad():
         for inputs in batches():
+            for name, tap in taps.items():
+                tap.restart()
+                found[name].output.append([])
             with Watcher(dense, graph, taps, partners, on_output, on_sum):
                 call(dense, inputs)
     return {name: found[name] for name in drawn}  # in the order in which they make something
@@ -209,14 +222,14 @@ def _dense_targets(
 def _summed(dense: nn.Module, graph: ChannelGraph, names: Collection[str]) -> dict[str, str]:
     """Layers that make up for the other side of a sum, and the layer that makes it, if one does.
 
-    Of two layers that are added up, it is the one with more inputs.
+    Of two layers that could, it is the one with more inputs.
     """
     partners = {name: graph.sums[name] for name in names if name in graph.sums}
     partners = {name: other if other in names else "" for name, other in partners.items()}
     return {
         name: other
         for name, other in partners.items()
-        if not other or _fan_in(dense, name) > _fan_in(dense, other)
+        if other not in partners or _fan_in(dense, name) > _fan_in(dense, other)
     }
 
 
@@ -253,28 +266,41 @@ def _statistics_after(model: nn.Module, graph: ChannelGraph, name: str) -> Stati
     return norm.statistics if norm is not None else None
 
 
-def _fit_in_one_pass(
+class _Reached(Exception):
+    """Ends a forward pass at the layer of interest, or at its sum."""
+
+
+def _fit_on_the_way(
     pruned: nn.Module,
     inputs: Inputs,
     graph: ChannelGraph,
-    taps: Mapping[str, Tap],
+    taps_of: Callable[[nn.Module], dict[str, Tap]],
     targets: Mapping[str, _Targets],
     fit: Fit,
 ) -> list[LayerFit]:
+    """Fit layers as the network reaches them; it begins anew after one that runs several times."""
     fits: dict[str, LayerFit] = {}
-    waiting: dict[str, tuple[Tensor, _Seen]] = {}  # with the input
+    calls: dict[str, list[_Seen]] = {}
+    waiting: dict[str, Tensor] = {}  # inputs of layers that a sum will decide about
+    taps = taps_of(pruned)
+    summed = [name for name in taps if targets[name].other]
 
     def on_output(name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
-        seen = _see(taps[name], None, arguments, output, targets[name].output[0])
+        seen, [dense] = calls.setdefault(name, []), targets[name].output
+        part = seen[0].part if seen else None
+        seen.append(_see(taps[name], part, arguments, output, dense[len(seen)]))
         if targets[name].other:
-            waiting[name] = (arguments, seen)
+            waiting[name] = arguments
+        if targets[name].other or len(seen) < len(dense):
             return None
-        fits[name] = fit(name, [seen])
+        fits[name] = fit(name, seen)
+        if len(seen) > 1:
+            raise _Reached
         layer = taps[name].layer
         return None if fits[name].left or layer.inner else layer.module.forward(arguments)
 
     def on_sum(name: str, other: Tensor) -> Tensor | None:
-        arguments, seen = waiting.pop(name)
+        arguments, [seen] = waiting.pop(name), calls[name]
         norm = _norm_after(pruned, graph, name)
         sides = (targets[name].other[0], taps[name].outputs(other, seen.at))
         fits[name] = fit(name, [seen._replace(sides=sides)])
@@ -283,14 +309,18 @@ def _fit_in_one_pass(
         made: Tensor = taps[name].layer.module.forward(arguments)
         return made if norm is None else norm.module.forward(made)
 
-    summed = [name for name in taps if targets[name].other]
-    with Watcher(pruned, graph, taps, summed, on_output, on_sum):
-        call(pruned, inputs)
+    reached = True
+    while reached:
+        taps, reached = taps_of(pruned), False
+        calls.clear()
+        waiting.clear()
+        try:
+            others = [name for name in taps if name not in fits]
+            with Watcher(pruned, graph, others, summed, on_output, on_sum):
+                call(pruned, inputs)
+        except _Reached:
+            reached = True
     return [fits[name] for name in taps]
-
-
-class _Reached(Exception):
-    """Ends a forward pass at the layer of interest, or at its sum."""
 
 
 def _rows_of(
@@ -301,30 +331,31 @@ def _rows_of(
     tap: Tap,
     targets: _Targets,
 ) -> Iterator[_Seen]:
-    """Rows of one layer and of what decides about its outputs, batch by batch."""
+    """Rows of one layer and of what decides about its outputs, batch by batch and call by call."""
     rows: list[_Seen] = []
     part: LinearPart | None = None
 
     def on_output(_: str, arguments: Tensor, output: Tensor) -> None:
-        rows.append(_see(tap, part, arguments, output, dense[0]))
-        if not targets.other:
+        rows.append(_see(tap, rows[0].part if rows else part, arguments, output, dense[len(rows)]))
+        if not targets.other and len(rows) == len(dense):
             raise _Reached
 
     def on_sum(_: str, other: Tensor) -> None:
-        sides = (dense[1], tap.outputs(other, rows[0].at))
+        sides = (before, tap.outputs(other, rows[0].at))
         rows.append(rows.pop()._replace(sides=sides))
         raise _Reached
 
     others = targets.other or [torch.empty(0)] * len(targets.output)
     for inputs, output, other in zip(batches, targets.output, others, strict=True):
-        dense = (output, other)
+        dense, before = output, other
+        rows.clear()
+        tap.restart()
         with (
             contextlib.suppress(_Reached),
             Watcher(pruned, graph, [name], [name] if targets.other else [], on_output, on_sum),
         ):
             call(pruned, inputs)
-        seen = rows.pop()
-        part = seen.part
-        yield seen
+        part = rows[0].part
+        yield from rows
         if part is None:  # no other batch makes the layer a linear map
             return

@@ -32,6 +32,10 @@ def head(net, x):
     return net.head(x.mean((2, 3)))
 
 
+def four(x):
+    return x[:, :1].expand(-1, 4, -1, -1)
+
+
 def first(net, x):
     return net.norm(net.first(x))
 
@@ -59,6 +63,18 @@ RECTIFIED = {
         {"first"},  # the sine reads the other layer too
     ),
     "a skip beside it": (lambda net, x: head(net, F.relu(y := first(net, x)) + y), set()),
+    "two sums": (
+        lambda net, x: head(net, F.relu((y := first(net, x)) + four(x)) * F.relu(y + four(x))),
+        set(),
+    ),
+    "a sum in each of two calls": (
+        lambda net, x: head(net, F.relu(first(net, x) + four(x)) * F.relu(first(net, x) + four(x))),
+        set(),
+    ),
+    "each of two calls": (
+        lambda net, x: head(net, F.relu(first(net, x)) + F.relu(first(net, x.flip(3)))),
+        {"first"},
+    ),
     "another activation": (lambda net, x: head(net, F.gelu(first(net, x))), set()),
     "the network's output": (lambda net, x: (head(net, F.relu(y := first(net, x))), y), set()),
 }
@@ -86,6 +102,14 @@ SUMS = {
     "after an activation in place": (
         lambda net, x: head(net, net.act(first(net, x)) + net.bare(x)),
         {"bare"},
+    ),
+    "in each of two calls": (
+        lambda net, x: head(net, (first(net, x) + four(x)) * (first(net, x.flip(3)) + four(x))),
+        set(),
+    ),
+    "in one of two calls": (
+        lambda net, x: head(net, first(net, first(net, x)[:, :3]) + four(x)),
+        set(),
     ),
     "twice": (lambda net, x: head(net, (y := first(net, x)) + net.bare(x).sin() + y), set()),
 }
