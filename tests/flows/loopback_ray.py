@@ -104,7 +104,7 @@ class Cluster:
 class FlowProcess:
     """`python -m MODULE ARGUMENTS` on a cluster, as long as the block."""
 
-    def __init__(self, cluster, folder, module, *arguments):
+    def __init__(self, cluster, folder, module, *arguments, start_in=ROOT):
         self.cluster, self.log = cluster, folder / "flow.txt"
         places = ["compute.runner=ray", f"compute.address={cluster.address}"]
         environment = {
@@ -112,13 +112,14 @@ class FlowProcess:
             **cluster.environment,
             "OMP_NUM_THREADS": "1",  # as in this process
             "PREFECT_HOME": str(folder / "prefect"),
+            "PYTHONPATH": str(ROOT),
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         }
         sets = [word for place in places for word in ("--set", place)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments, *sets],
-                cwd=ROOT,
+                cwd=start_in,
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -152,11 +153,11 @@ class FlowProcess:
 class Pipeline(FlowProcess):
     """`python -m flows.pipeline` over a work directory; knows who has worked on which part."""
 
-    def __init__(self, cluster, workdir, overrides):
+    def __init__(self, cluster, workdir, overrides, start_in=ROOT):
         self.workdir, self.attempts = workdir, {}
         sets = [word for override in overrides for word in ("--set", override)]
         given = ("flows.pipeline", "--workdir", str(workdir), *sets)
-        super().__init__(cluster, workdir.parent, *given)
+        super().__init__(cluster, workdir.parent, *given, start_in=start_in)
 
     def look(self):
         """Notes who works on which part; the folder goes when all are done."""

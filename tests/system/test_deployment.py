@@ -20,6 +20,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 SECONDS = 500
+THEIRS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, classes, channels):
+        layers = (nn.Conv2d(channels, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU())
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
 
 
 class Site:
@@ -123,6 +131,19 @@ def test_server_has_the_schedule_the_limit_and_the_automation(site):
     (limit,) = site.ask("concurrency_limits/filter", {})
     assert limit["tag"] == "gpu"
     assert [a["enabled"] for a in site.ask("automations/filter", {})] == [True]
+
+
+def test_deployment_runs_a_network_of_somebodys_module(site):
+    """It lies where the worker starts; nothing but its address is given."""
+    (site.clone / "theirs.py").write_text(THEIRS)
+    overrides = ["model.name=theirs:Net", "train.epochs=1", "finetune.epochs=0"]
+    done = site.call(
+        "prefect", "deployment", "run", "pipeline/prune", "-p", 'workdir="theirs"', "-p",
+        f"overrides={json.dumps(overrides)}", "--watch",
+    )  # fmt: skip
+    assert "finished successfully in 'Completed'" in done.stdout, done.stdout + done.stderr
+    assert [s for s in STAGES if read_manifest(site.clone / "theirs" / s) is None] == []
+    assert "theirs:Net" in (site.clone / "theirs/report/report.md").read_text()
 
 
 def test_dead_flow_is_recorded_in_mlflow_and_as_an_artifact(site):
