@@ -50,10 +50,12 @@ def _check(model: nn.Module, selection: Selection) -> None:
             "a width, but not both.\nExpected both for every group; make the selection anew."
         )
     for name, width in selection.width.items():
-        layer = layer_of(modules[name]) if name in modules else None
+        own = modules.get(name, modules.get(name.rsplit("-", 1)[0]))  # "conv-8": some of conv's
+        layer = layer_of(own) if own is not None else None
         found = layer.width if layer is not None else None
-        unknown = name not in modules if layer is None else not found or found % width
-        if unknown:  # a channel may be several features; one of heads bears any module's name
+        wrong = not found or (found % width > 0 if name in modules else found < width)
+        if own is None or (layer is not None and wrong):
+            # a channel may be several features; one of heads bears any module's name
             raise _misfit(model, selection, name, found)
         kept = np.asarray(selection.kept[name])
         if kept.size == 0:

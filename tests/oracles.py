@@ -19,6 +19,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.information import gaussian, moments
 from mipp.information.patches import CHANNELS as PATCH_CHANNELS
+from mipp.inputs import tensors_in
 from mipp.models import ModelSpec, build_model, preferred_input
 from mipp.models.resnet_cifar import CifarResNet
 from mipp.selection.rules import Consumer, Threshold
@@ -338,10 +339,15 @@ def assert_zeroing(model, graph, selection, images):
     cut = apply_selection(model, selection, images[:1])
     with torch.no_grad(), evaluating(model), evaluating(cut):
         with dropped_channels_zeroed(model, graph, selection):
-            expected = model(images)
-        found = cut(images)
+            expected = in_one(model(images))
+        found = in_one(cut(images))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
     assert expected.std() > 0
+
+
+def in_one(outputs):
+    """All tensors of an output side by side, (n, values)."""
+    return torch.cat([tensor.flatten(1) for tensor in tensors_in(outputs)], 1)
 
 
 def normalised_anew(kept, module, inputs, output):

@@ -199,10 +199,10 @@ def test_attention_is_cut_by_heads(options, seed):
 def test_attention_reads_a_stream_and_owns_what_it_projects_it_to():
     graph = build_graph(Attention(batch_first=True), torch.randn(1, 3, 8, 8))
     [pair] = graph.pairs_of("stem")
-    assert (pair.consumer, pair.kind, pair.owner) == ("attention", "attention", "attention")
+    assert (pair.consumer, pair.kind, [*pair.owners]) == ("attention", "attention", ["attention"])
     assert (pair.targets, pair.positions) == (36, 16)
     # query, key and value one after the other, a head of 3 after the other in each
-    np.testing.assert_array_equal(pair.channel, np.tile(np.repeat(np.arange(4), 3), 3))
+    np.testing.assert_array_equal(pair.owners["attention"], np.tile(np.repeat(np.arange(4), 3), 3))
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from torch import nn
 
 from mipp.errors import ModelError
@@ -132,11 +131,10 @@ def _assemble(
     lives = {name: _life(group, trail) for name, group in found.items()}
     groups = {name: found[name] for name in sorted(found, key=lambda n: (-lives[n].read, n))}
     modules = dict(model.named_modules())
-    owners = {
-        member.module: (name, member)
-        for name, group in groups.items()
-        for member in group.producers
-    }
+    owners: dict[str, dict[str, Member]] = {}
+    for name, group in groups.items():
+        for member in group.producers:
+            owners.setdefault(member.module, {})[name] = member
     pairs = [
         _pair(name, member, layer_at(model, member.module), trail.positions[member.module], owners)
         for name, group in groups.items()
@@ -173,14 +171,10 @@ def _pair(
     member: Member,
     consumer: Layer,
     positions: int,
-    owners: Mapping[str, tuple[str, Member]],
+    owners: Mapping[str, Mapping[str, Member]],
 ) -> LayerPair:
     targets = consumer.outputs.features
-    owner, produced = owners.get(member.module, (None, None))
-    channel = np.full(targets, -1, np.int64)
-    if produced is not None:
-        rows, block = produced.features.shape
-        channel[produced.features.ravel()] = np.repeat(np.arange(rows), block)
+    producers = owners.get(member.module, {})
     return LayerPair(
         name=f"{group}--{member.module}",
         group=group,
@@ -189,6 +183,5 @@ def _pair(
         features=member.features,
         targets=targets,
         positions=positions,
-        owner=owner,
-        channel=channel,
+        owners={name: made.channels(targets) for name, made in producers.items()},
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
 
 from mipp.graph.latency import LatencyTable, Widths
 from mipp.graph.reasons import Reason
@@ -20,6 +22,13 @@ class Member:
 
     module: str
     features: IntArray
+
+    def channels(self, features: int) -> IntArray:
+        """The group's channel of each of so many features, -1 for one that is not its own."""
+        found = np.full(features, -1, np.int64)
+        width, block = self.features.shape
+        found[self.features.ravel()] = np.repeat(np.arange(width), block)
+        return found
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ class ChannelGroup:
 class LayerPair:
     """One consumer of one group: x are the group's features at its input, y is its output.
 
-    `owner` is the group that owns the rows of y (None: the network's outputs) and `channel[j]`
-    the owner's channel of row j.
+    `owners` are the groups that own rows of y, with their channel of each row, -1 for one that
+    is not theirs; of the network's outputs, there are none.
     """
 
     name: str
@@ -100,8 +109,15 @@ class LayerPair:
     features: IntArray  # (channels, block of input features)
     targets: int
     positions: int  # of the output map, or tokens
-    owner: str | None
-    channel: IntArray  # (targets,)
+    owners: Mapping[str, IntArray]  # group -> (targets,)
+
+    def rows_kept(self, kept: Mapping[str, Sequence[int] | IntArray]) -> IntArray:
+        """Rows of y whose channel is among those kept, or whose group is not."""
+        gone = np.zeros(self.targets, bool)
+        for group, channel in self.owners.items():
+            if group in kept:
+                gone |= (channel >= 0) & ~np.isin(channel, kept[group])
+        return np.flatnonzero(~gone)
 
 
 @dataclass(frozen=True)

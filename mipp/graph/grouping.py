@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ def read_groups(
     sides = _sides(record, component)
     reasons = _reasons(record.fixed, component)
     bare = {name: component[labels.numpy()] for name, labels in record.parameters.items()}
-    drafts = _drafts(sides, bare, record.count)
+    drafts = _drafts(sides, bare, reasons, record.count)
     order = {name: position for position, name in enumerate(calls)}
     modules = dict(model.named_modules())
     tied = _tied(model)
@@ -44,24 +44,27 @@ def read_groups(
     scopes = _scopes(record, component)
     joined = _reasons(record.joined, component)
     found = []
-    for touched, components in drafts.items():
+    for touched, components in drafts:
         makers = [name for role, name in touched if role == "producers"]
         roots = [name for name in makers if _names_groups(modules[name])]
         if not roots or known.intersection(makers):
             continue
-        root = min(roots, key=lambda name: order.get(name, len(order)))
+        parts = {n for n in makers if not np.isin(sides["producers", n], components).all()}
+        root = min(roots, key=lambda name: (name in parts, order.get(name, len(order))))
         reason = next((reasons[one] for one in components if one in reasons), None)
         group, fault = _assemble(root, touched, components, sides, bare, record.reductions)
         group = replace(
             group,
-            name=_name(root, components, scopes),
             sizes=_sizes_of(components, sizes),
             choices=size_choices(record.layouts, component, components, modules),
         )
-        reason = reason or fault or _unsound(group, modules, calls, sides, tied)
+        reason = reason or fault or _unsound(group, modules, calls, tied)
         if group.width == 1:
             reason = next((joined[one] for one in components if one in joined), reason)
-        found.append((order.get(root, len(order)), group, reason))
+        start = next(int(m.features.min()) for m in group.producers if m.module == root)
+        name = f"{root}-{start}" if root in parts else _name(root, components, scopes)
+        place = order.get(root, len(order)), start
+        found.append((place, replace(group, name=name), reason))
     names: set[str] = set()
     taken = Reason("part", "another group starts there")
     for _, group, reason in sorted(found, key=lambda item: item[0]):
@@ -71,21 +74,30 @@ def read_groups(
 
 
 def _drafts(
-    sides: Mapping[tuple[str, str], IntArray], bare: Mapping[str, IntArray], count: int
-) -> dict[tuple[tuple[str, str], ...], list[int]]:
-    """Components that some module makes, by the sides and parameters that they run through."""
+    sides: Mapping[tuple[str, str], IntArray],
+    bare: Mapping[str, IntArray],
+    reasons: Container[int],
+    count: int,
+) -> list[tuple[list[tuple[str, str]], list[int]]]:
+    """Components that some module makes, by the sides and parameters that they run through.
+
+    Those that cannot go are apart, and those with other numbers of features on some side, as where
+    a unit of a grouped convolution reads the end of one part of a concatenation and the start of
+    the next.
+    """
     made = np.zeros(count + 1, bool)  # the last stands for -1, no component
     for (role, _), owners in sides.items():
         made[owners] |= role == "producers"
     made[-1] = False
-    holders: dict[int, list[tuple[str, str]]] = {}
+    holders: dict[int, dict[tuple[str, str], int]] = {}
     for side, owners in (*sides.items(), *((("parameter", n), o) for n, o in bare.items())):
-        for one in np.unique(owners[made[owners]]).tolist():
-            holders.setdefault(one, []).append(side)
-    drafts: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        ones, counts = np.unique(owners[made[owners]], return_counts=True)
+        for one, count in zip(ones.tolist(), counts.tolist(), strict=True):
+            holders.setdefault(one, {})[side] = count if side[0] != "parameter" else 0
+    drafts: dict[tuple[object, ...], list[int]] = {}
     for one, touched in holders.items():
-        drafts.setdefault(tuple(touched), []).append(one)
-    return drafts
+        drafts.setdefault((one in reasons, *touched.items()), []).append(one)
+    return [(list(holders[ones[0]]), ones) for ones in drafts.values()]
 
 
 def components_of(record: Record) -> IntArray:
@@ -226,7 +238,6 @@ def _unsound(
     group: ChannelGroup,
     modules: Mapping[str, nn.Module],
     calls: Mapping[str, int],
-    sides: Mapping[tuple[str, str], IntArray],
     tied: set[str],
 ) -> Reason | None:
     """Why cutting this group would not be exact; empty when it is."""
@@ -240,9 +251,6 @@ def _unsound(
         layer = layer_of(module)
         if layer is None or not layer.sampled:
             return Reason("kind", f"{member.module} ({type(module).__name__}) reads it")
-    for member in group.producers:
-        if member.features.size != len(sides["producers", member.module]):
-            return Reason("part", f"it covers only some channels of {member.module}")
     if not group.consumers:
         return Reason("unread", "no conv or linear layer reads it")
     return Reason("single", "it has a single channel") if group.width == 1 else None

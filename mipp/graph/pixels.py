@@ -84,13 +84,12 @@ def _pixel_pair(
     colours = example.shape[1]
     pixels = example[0, 0].numel()
     targets = thin_out(module, output)[0]
-    owner, channel = None, np.full(output.shape[1], -1, np.int64)
-    for group in graph.groups.values():
-        for member in group.producers:
-            if member.module == name:
-                owner = group.name
-                rows, block = member.features.shape
-                channel[member.features.ravel()] = np.repeat(np.arange(rows), block)
+    owners = {
+        group.name: np.repeat(member.channels(output.shape[1]), targets.shape[1])
+        for group in graph.groups.values()
+        for member in group.producers
+        if member.module == name
+    }
     return LayerPair(
         name=f"{PIXELS}--{name}",
         group=PIXELS,
@@ -99,6 +98,5 @@ def _pixel_pair(
         features=np.arange(pixels)[:, None] + pixels * np.arange(colours),
         targets=targets.numel(),
         positions=1,
-        owner=owner,
-        channel=np.repeat(channel, targets.shape[1]),
+        owners=owners,
     )

@@ -8,13 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mipp.activations.capture import Sampling, Tap
 from mipp.evaluation import evaluating
-from mipp.graph import ChannelGraph, LayerPair
+from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs, call, each
 from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
@@ -198,8 +197,8 @@ def _dense_targets(
     drawn: dict[str, Tensor] = {}
 
     def sample(name: str, values: Tensor) -> Tensor:
-        kept = _kept_rows(pairs[name], selection).to(values.device)
-        return taps[name].outputs(values, drawn[name])[:, kept]
+        kept = torch.from_numpy(pairs[name].rows_kept(selection.kept))
+        return taps[name].outputs(values, drawn[name])[:, kept.to(values.device)]
 
     def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
         drawn.pop(name, None)  # it comes after what runs before its last call
@@ -248,12 +247,6 @@ def _in_order(targets: Mapping[str, _Targets]) -> list[str]:
             order.remove(name)
             order.insert(max(order.index(wanted.partner) + 1, list(targets).index(name)), name)
     return order
-
-
-def _kept_rows(pair: LayerPair, selection: Selection) -> Tensor:
-    if pair.owner is None:
-        return torch.arange(pair.targets)
-    return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, selection.kept[pair.owner])))
 
 
 def _norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> Layer | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,10 +127,8 @@ def decide_group(
 
 
 def kept_targets(pair: LayerPair, kept: Mapping[str, Sequence[int]]) -> Tensor:
-    """Target rows of a pair whose owner's channel is kept, or not yet decided."""
-    if pair.owner is None or pair.owner not in kept:
-        return _all_targets(pair)
-    return torch.from_numpy(np.flatnonzero(np.isin(pair.channel, kept[pair.owner])))
+    """Target rows of a pair whose channel is kept, or not yet decided."""
+    return torch.from_numpy(pair.rows_kept(kept))
 
 
 def total_information(

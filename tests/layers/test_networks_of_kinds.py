@@ -1,32 +1,14 @@
 """Small networks of each kind of layer, pruned as a user gets it by default."""
 
-import copy
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
-from oracles import Net, assert_zeroing, enliven_norms, random_selection
+from kinds import Kind, assert_cut_is_zeroing, assert_default_prunes, assert_least_share
+from oracles import Net
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-import mipp
-from mipp.cut import apply_selection
-from mipp.graph import build_graph
-from mipp.inputs import tensors_in
-from mipp.selection.selection import Selection
 from mipp.vision import torchvision
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A network, the shape of an input, and the share of its MACs that one channel each costs."""
-
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    least: float
 
 
 def waves():
@@ -576,56 +558,16 @@ KINDS = {
 }
 
 
-def built(name, seed):
-    """The network with lively statistics in double precision, and inputs."""
-    kind = KINDS[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = kind.build().double().eval()
-        enliven_norms(model, seed)
-        return model, torch.randn(16, *kind.shape).double()
-
-
-def flops(model, x):
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(x)
-    return counter.get_total_flops()
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_cut_network_is_the_dense_one_without_the_dropped_channels(name, seed):
-    model, x = built(name, seed)
-    graph = build_graph(model, x[:1])
-    assert_zeroing(model, graph, random_selection(graph, seed), x)
+    assert_cut_is_zeroing(KINDS[name], seed)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_one_channel_each_costs_as_little_as_it_should(name):
-    model, x = built(name, 0)
-    widths = build_graph(model, x[:1]).widths
-    one = Selection(dict.fromkeys(widths, np.array([0])), dict(widths), "first")
-    assert flops(apply_selection(model, one, x[:1]), x) <= KINDS[name].least * flops(model, x)
+    assert_least_share(KINDS[name])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_default_method_and_repair_meet_the_budget_train_and_come_back(name):
-    model, x = built(name, 0)
-    bare = mipp.prune(model, [x], "macs:0.5", images=16, repair="none")
-    found = mipp.prune(model, [x], "macs:0.5", images=16).model
-    assert flops(found, x) <= 0.5 * flops(model, x)
-
-    def error(pruned):
-        with torch.no_grad():
-            pairs = zip(tensors_in(pruned.eval()(x)), tensors_in(model(x)), strict=True)
-            return sum(float((one - other).square().mean()) for one, other in pairs)
-
-    assert error(found) <= error(bare.model)
-    again = copy.deepcopy(found)
-    for parameter in again.parameters():
-        parameter.data.zero_()
-    again.load_state_dict(found.state_dict(), strict=True)
-    with torch.no_grad():
-        torch.testing.assert_close(again.eval()(x), found.eval()(x))
-    outputs = tensors_in(found.train()(x))
-    sum(tensor.square().mean() for tensor in outputs).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in found.parameters())
+def test_default_method_and_repair_meet_the_budget_train_and_come_back(name, tmp_path):
+    assert_default_prunes(KINDS[name], tmp_path)
