@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from mipp.errors import CutError, option
-from mipp.graph import ChannelGroup
+from mipp.graph import ChannelGroup, with_projections
 from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
 from mipp.inputs import Call, Inputs
@@ -34,6 +34,7 @@ def apply_selection(
     ------
     CutError : a group is empty, or the selection was made for other widths.
     """
+    model = with_projections(model, example, calls)
     _check(model, selection)
     groups = find_groups(model, example, calls)
     dropped = {name: selection.dropped(name) for name in selection.kept}

@@ -5,7 +5,8 @@ finds the calls that differ, such as train mode; `labels` follows every channel 
 (`tracker` knows the labels of tensors, `module_rules` what layers do to them, `operation_rules` and
 `operations` what operators do, `record` keeps what was seen, `outputs` the sums and ReLUs that
 layers' outputs meet). `grouping` and `heads` make groups of it, `probe` proves each by `cutting`
-it, `costs` and `latency` price them. `pixels` adds the input.
+it, `costs` and `latency` price them. `pixels` adds the input; `projections` takes attentions to
+other tokens apart, before anything else.
 """
 
 from mipp.graph.build import build_graph
@@ -16,6 +17,7 @@ from mipp.graph.channels import (
     LayerPair,
     Member,
 )
+from mipp.graph.projections import with_projections
 from mipp.layers import IntArray
 
 __all__ = [
@@ -26,4 +28,5 @@ __all__ = [
     "LayerPair",
     "Member",
     "build_graph",
+    "with_projections",
 ]

@@ -79,7 +79,7 @@ def follow_calls(
     except Exception as error:  # of the network's own code, which may ask for targets
         fault = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     for asked in calls:
-        passes.append(_own(model, asked))
+        passes.append(own_pass(model, asked))
         sights.append(_watch(model, passes[-1], example))
     generator = torch.Generator().manual_seed(0)
     given = [*others, _random(example, 1.0, generator)]
@@ -198,7 +198,7 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def _own(model: nn.Module, asked: Call) -> Pass:
+def own_pass(model: nn.Module, asked: Call) -> Pass:
     """The pass that a user asks for."""
     name = asked if isinstance(asked, str) else getattr(asked, "__name__", repr(asked))
     if isinstance(asked, str) and not callable(getattr(model, asked, None)):

@@ -38,26 +38,39 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """`nn.MultiheadAttention.forward`, with the output projection called as a module."""
+
+    def projected(*given: Tensor) -> tuple[Tensor, ...]:
+        weights = module.in_proj_weight.chunk(3)
+        biases = [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+        return tuple(map(F.linear, given, weights, biases))
+
+    return mix_values(module, projected, (query, key, value), *args, **kwargs)
+
+
+def mix_values(
+    module: Any,
+    projected: Callable[..., tuple[Tensor, ...]],
+    given: tuple[Tensor, ...],
     key_padding_mask: Tensor | None = None,
     need_weights: bool = True,
     attn_mask: Tensor | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """`nn.MultiheadAttention.forward`, with the output projection called as a module."""
-    batched = query.ndim == 3
+    """The rest of it: `given` are query, key and value, which `projected` is given tokens first."""
+    batched = given[0].ndim == 3
     if not batched:
-        query, key, value = (x[:, None] for x in (query, key, value))
+        given = tuple(x[:, None] for x in given)
     if module.batch_first and batched:
-        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-    heads, size = module.num_heads, module.head_dim
-    weights = module.in_proj_weight.chunk(3)
-    biases = [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+        given = tuple(x.transpose(0, 1) for x in given)
+    size = module.head_dim
     q, k, v = (
-        F.linear(x, w, b)
-        .reshape(*x.shape[:2], heads, size)
-        .permute(1, 2, 0, 3)  # (n, heads, l, size)
-        for x, w, b in zip((query, key, value), weights, biases, strict=True)
+        x.reshape(*x.shape[:2], -1, size).permute(1, 2, 0, 3)  # (n, heads, l, size)
+        for x in projected(*given)
     )
     mask = _mask(attn_mask, key_padding_mask, q, k)
     if need_weights:
@@ -66,7 +79,7 @@ def attend(
         mixed = F.dropout(attention, module.dropout, module.training) @ v
     else:
         dropout = module.dropout if module.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
     output = module.out_proj(mixed.transpose(1, 2).flatten(2))  # (n, l, embedding)
     shares = attention if need_weights else None
     if shares is not None and average_attn_weights:

@@ -19,7 +19,7 @@ from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of
 from mipp.errors import ConfigError, EstimationError, SingularCovarianceError, option
 from mipp.finite import require_finite_activations, require_finite_weights
-from mipp.graph import ChannelGraph, build_graph
+from mipp.graph import ChannelGraph, build_graph, with_projections
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
@@ -91,12 +91,13 @@ class Planner:
             if number < 1:
                 raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
         model = opened(model)
-        self.model, self.loss, self.seed, self.calls = model, loss, seed, tuple(calls)
+        self.loss, self.seed, self.calls = loss, seed, tuple(calls)
         require_finite_weights(model)
         device = device_of(model)
         if not isinstance(calibration, Calibration):
             calibration = Held(model, calibration, images)
         self.calibration: Calibration = calibration
+        model = self.model = with_projections(model, calibration.example(), self.calls)
         self.shape = shape_of(calibration.example())
         self._clock = Clock(model, self.shape, latency_batch, device, calls=self.calls)
         self._known: WeakValueDictionary[Any, Estimates] = WeakValueDictionary()

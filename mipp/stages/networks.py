@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from mipp.checkpoint import Checkpoint, load_checkpoint
-from mipp.graph import ChannelGraph, LayerPair, build_graph
+from mipp.graph import ChannelGraph, LayerPair, build_graph, with_projections
 from mipp.graph.pixels import pixel_pairs
 
 
 def load_dense(workdir: Path, device: torch.device) -> Checkpoint:
-    """The dense network that `train` left, in eval mode."""
-    return load_network(workdir / "train/model.safetensors", device)
+    """The dense network that `train` left, in eval mode, with attentions that can be cut."""
+    dense = load_network(workdir / "train/model.safetensors", device)
+    example = torch.zeros(1, *dense.shape, device=device)
+    return replace(dense, model=with_projections(dense.model, example))
 
 
 def load_network(path: Path, device: torch.device) -> Checkpoint:
