@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.layers.answers import Side, Window
+from mipp.layers.answers import IntArray, Side, Window
 from mipp.layers.layer import Layer
 from mipp.layers.rows import kernel_pixels, kernel_rows, map_rows
 from mipp.layers.table import register_layer
@@ -19,12 +20,12 @@ TYPES: tuple[type | str, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 OPERATORS = frozenset({"convolution", "mkldnn_convolution", "cudnn_convolution"})
 
 
-@register_layer
-class Conv(Layer):
-    """A convolution, every output channel of which reads every input channel."""
+class MixingConv(Layer):
+    """What any convolution is, every output channel of which reads every input channel."""
 
-    types, kind, role, operators = TYPES, "conv", "makes", OPERATORS
+    role, operators, sampled = "makes", OPERATORS, True
     weight, bias, filters = "weight", "bias", "weight"
+    axes: ClassVar[tuple[int, int]] = (1, 0)  # of the weight: inputs and outputs
 
     @classmethod
     def fits(cls, module: Any) -> bool:
@@ -32,16 +33,49 @@ class Conv(Layer):
 
     @property
     def inputs(self) -> Side:
-        return Side(self.module.weight.shape[1], tensors={"weight": 1}, sizes=("in_channels",))
+        axis = self.axes[0]
+        return Side(self.module.weight.shape[axis], 1, {"weight": axis}, ("in_channels",))
 
     @property
     def outputs(self) -> Side:
-        tensors = {"weight": 0, "bias": 0}
-        return Side(self.module.weight.shape[0], tensors=tensors, sizes=("out_channels",))
+        axis = self.axes[1]
+        tensors = {"weight": axis, "bias": 0}
+        return Side(self.module.weight.shape[axis], 1, tensors, ("out_channels",))
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        return map_rows(y, at)
+
+
+class ConvInGroups(Layer):
+    """What any convolution in groups is: a group of channels is a unit."""
+
+    role, operators = "both", OPERATORS
+    bias, filters = "bias", "weight"
+    cut_along: ClassVar[Mapping[str, int]] = {"weight": 0, "bias": 0}
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        return bool(module.groups > 1)
 
     @property
-    def sampled(self) -> bool:
-        return True
+    def inputs(self) -> Side:
+        return Side(self.module.in_channels, units=self._units(self.module.in_channels))
+
+    @property
+    def outputs(self) -> Side:
+        channels = self.module.out_channels
+        sizes = ("out_channels", "in_channels", "groups")
+        return Side(channels, 1, self.cut_along, sizes, self._units(channels))
+
+    def _units(self, channels: int) -> IntArray:
+        return np.arange(channels).reshape(self.module.groups, -1)
+
+
+@register_layer
+class Conv(MixingConv):
+    """A convolution of maps of one to three axes."""
+
+    types, kind = TYPES, "conv"
 
     @property
     def window(self) -> Window:
@@ -56,35 +90,12 @@ class Conv(Layer):
             pixels, inside = kernel_pixels(at, x, bare, made)
         return kernel_rows(x, pixels, inside)
 
-    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
-        return map_rows(y, at)
-
 
 @register_layer
-class GroupedConv(Layer):
-    """A convolution in groups, a depthwise one among them: a group of channels is a unit."""
+class GroupedConv(ConvInGroups):
+    """A convolution in groups, a depthwise one among them."""
 
-    types, kind, role, operators = TYPES, "grouped conv", "both", OPERATORS
-    bias, filters = "bias", "weight"
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        return bool(module.groups > 1)
-
-    @property
-    def inputs(self) -> Side:
-        groups, block = self.module.groups, self.module.weight.shape[1]
-        return Side(groups * block, units=np.arange(groups * block).reshape(groups, block))
-
-    @property
-    def outputs(self) -> Side:
-        channels = self.module.weight.shape[0]
-        return Side(
-            channels,
-            tensors={"weight": 0, "bias": 0},
-            sizes=("out_channels", "in_channels", "groups"),
-            units=np.arange(channels).reshape(self.module.groups, -1),
-        )
+    types, kind = TYPES, "grouped conv"
 
     @property
     def window(self) -> Window:

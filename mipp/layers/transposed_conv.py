@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mipp.layers.answers import IntArray, LinearMap, Side, Window
-from mipp.layers.conv import OPERATORS
-from mipp.layers.layer import Layer, SideName, keep_indices
-from mipp.layers.rows import kernel_rows, map_rows, spread_pixels
+from mipp.layers.answers import IntArray, LinearMap, Window
+from mipp.layers.conv import ConvInGroups, MixingConv
+from mipp.layers.layer import SideName, keep_indices
+from mipp.layers.rows import kernel_rows, spread_pixels
 from mipp.layers.table import register_layer
 
 TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @register_layer
-class TransposedConv(Layer):
+class TransposedConv(MixingConv):
     """A transposed convolution, whose weight is (inputs, outputs, *kernel)."""
 
-    types, kind, role, operators = TYPES, "transposed conv", "makes", OPERATORS
-    weight, bias, filters = "weight", "bias", "weight"
-    sampled = True
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        return bool(module.groups == 1)
-
-    @property
-    def inputs(self) -> Side:
-        return Side(self.module.weight.shape[0], tensors={"weight": 0}, sizes=("in_channels",))
-
-    @property
-    def outputs(self) -> Side:
-        tensors = {"weight": 1, "bias": 0}
-        return Side(self.module.weight.shape[1], tensors=tensors, sizes=("out_channels",))
+    types, kind, axes = TYPES, "transposed conv", (0, 1)
 
     @property
     def window(self) -> Window:
@@ -45,9 +31,6 @@ class TransposedConv(Layer):
 
     def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
         return kernel_rows(x, *spread_pixels(at, x, self.window, made))
-
-    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
-        return map_rows(y, at)
 
     @property
     def map(self) -> LinearMap:
@@ -60,30 +43,11 @@ class TransposedConv(Layer):
 
 
 @register_layer
-class GroupedTransposedConv(Layer):
+class GroupedTransposedConv(ConvInGroups):
     """A transposed convolution in groups: weight (inputs, outputs of a group, *kernel)."""
 
-    types, kind, role, operators = TYPES, "grouped transposed conv", "both", OPERATORS
-    bias, filters = "bias", "weight"
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        return bool(module.groups > 1)
-
-    @property
-    def inputs(self) -> Side:
-        channels = self.module.weight.shape[0]
-        return Side(channels, units=np.arange(channels).reshape(self.module.groups, -1))
-
-    @property
-    def outputs(self) -> Side:
-        channels = self.module.groups * self.module.weight.shape[1]
-        return Side(
-            channels,
-            tensors={"bias": 0},
-            sizes=("out_channels", "in_channels", "groups"),
-            units=np.arange(channels).reshape(self.module.groups, -1),
-        )
+    types, kind = TYPES, "grouped transposed conv"
+    cut_along: ClassVar[Mapping[str, int]] = {"bias": 0}
 
     def cut(self, side: SideName, gone: IntArray) -> None:
         sides = {"inputs": self.inputs, "outputs": self.outputs}
