@@ -18,17 +18,18 @@ Side = Literal["inputs", "outputs"]
 
 def capture_whole(
     model: nn.Module, layers: Sequence[str], side: Side, batches: Iterable[Inputs]
-) -> Iterator[Mapping[str, Tensor]]:
+) -> Iterator[Mapping[str, Sequence[Tensor]]]:
     """Inputs or outputs of layers as they are laid out, one mapping per batch of inputs.
 
-    The model runs in eval mode without gradients and is left as found. An attention reads tokens
-    (n, tokens, embedding) and makes queries, keys and values.
+    A layer has as many as it has calls, one after the other; their sizes may differ. The model runs
+    in eval mode without gradients and is left as found. An attention reads tokens (n, tokens,
+    embedding) and makes queries, keys and values.
 
     Raises
     ------
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
-    caught: dict[str, Tensor] = {}
+    caught: dict[str, list[Tensor]] = {}
     handles = [
         layer.module.register_forward_hook(_catch(name, layer, side, caught))
         for name, layer in ((name, layer_at(model, name)) for name in layers)
@@ -45,11 +46,11 @@ def capture_whole(
 
 
 def _catch(
-    name: str, layer: Layer, side: Side, caught: dict[str, Tensor]
+    name: str, layer: Layer, side: Side, caught: dict[str, list[Tensor]]
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         read, made = layer.sides(inputs, output)
         require_finite(name, read, made)
-        caught[name] = read if side == "inputs" else made
+        caught.setdefault(name, []).append(read if side == "inputs" else made)
 
     return hook

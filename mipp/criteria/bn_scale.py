@@ -52,9 +52,10 @@ def _spreads(given: CriterionInput, layers: Sequence[str]) -> dict[str, Tensor]:
     """Standard deviation of every output feature of some layers, (features,) each."""
     sums = {name: MomentSums() for name in layers}
     for outputs in capture_whole(given.model, layers, "outputs", given.inputs()):
-        for name, y in outputs.items():
+        for name, calls in outputs.items():
             tokens = layer_at(given.model, name).outputs.axis == -1
-            rows = (y if tokens else y.movedim(1, -1)).flatten(0, -2)
-            sums[name].add(rows[:, :0], rows)
+            for y in calls:
+                rows = (y if tokens else y.movedim(1, -1)).flatten(0, -2)
+                sums[name].add(rows[:, :0], rows)
     found = {name: one.moments() for name, one in sums.items()}
     return {name: (one.yy / one.n).sqrt() for name, one in found.items()}

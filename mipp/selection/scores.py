@@ -110,6 +110,7 @@ def _require_difference(values: GroupScores, source: str) -> None:
         raise ScoreError(
             f"{source} tells no unit from another.\nExpected scores that differ, got {flat[0]:g} "
             f"for all {len(flat)} channels of {len(values)} groups. A criterion of the loss needs "
-            "one that depends on the outputs: pass loss=, the mean loss of outputs and labels. "
-            "Else choose another method."
+            "one that depends on the outputs: pass loss=, the mean loss of outputs and labels. One "
+            "of ranks, 'hrank', needs activations that are often zero, as after a ReLU: maps of "
+            "any others have full rank. Else choose another method."
         )

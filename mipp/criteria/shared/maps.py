@@ -19,7 +19,7 @@ TOGETHER = 32  # images whose maps are held at once
 
 
 def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Tensor]]:
-    """Maps (n, width, height, width of the map) of the first images, by group and consumer.
+    """Maps (n, width, height, width of the map) of the first images, by group, consumer and call.
 
     A convolution reads maps as they are. Features of one channel that were flattened, and tokens
     (a class token set aside), are laid out as a square where they are one; an attention's head
@@ -31,7 +31,8 @@ def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Ten
     for inputs in capture_whole(given.model, readers, "inputs", batches):
         for name, group in groups.items():
             for member in group.consumers:
-                yield name, _maps(given.model, group, member, inputs[member.module])
+                for x in inputs[member.module]:
+                    yield name, _maps(given.model, group, member, x)
 
 
 def _parts(batches: Iterable[Inputs], images: int) -> Iterator[Inputs]:
