@@ -13,6 +13,8 @@ from mipp.export import Exported, export_network
 from mipp.information.estimators import register_estimator
 from mipp.layers import register_layer
 from mipp.models import register_model
+from mipp.pruning.inspect import inspect
+from mipp.pruning.inspection import Inspection
 from mipp.pruning.oneshot import prune
 from mipp.pruning.plan import Plan
 from mipp.pruning.pruned import Pruned, PruneReport
@@ -36,6 +38,7 @@ __all__ = [
     "Criterion",
     "Exported",
     "Gaussian",
+    "Inspection",
     "Limits",
     "Mipp",
     "MippError",
@@ -50,6 +53,7 @@ __all__ = [
     "Refit",
     "Selection",
     "export_network",
+    "inspect",
     "load_checkpoint",
     "prune",
     "register_criterion",

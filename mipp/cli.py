@@ -13,6 +13,7 @@ from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params, load_params, require_one_machine, write_params
 from mipp.exit_codes import exit_code
 from mipp.experiments.command import add_sweep, sweep
+from mipp.inspect_command import add_inspect, inspected
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 from mipp.stages.dvc import dvc_pipeline
@@ -29,6 +30,7 @@ examples:
   mipp run --workdir w2 --from w --set choose.budget=macs:0.3    shares what does not change
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
   mipp run --set model.name=my_net:Net             a network of yours, in my_net.py
+  mipp inspect --model my_net:Net                  what of it can be pruned, and how far
 
 A stage whose parameters, inputs and code have not changed is not run again, so a killed run goes
 on where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
@@ -44,8 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     keep_freed_memory()
-    commands = {"sweep": _sweep, "params": _print_params, "dvc": _print_dvc}
+    commands = {
+        "inspect": _inspect,
+        "sweep": _sweep,
+        "params": _print_params,
+        "dvc": _print_dvc,
+    }
     return exit_code(lambda: commands.get(options.command, _run)(options))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    print(inspected(options))
+    return 0
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -125,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         for name, stage in STAGES.items()
     }
     add_sweep(commands)
+    add_inspect(commands)
     params = commands.add_parser("params", help="print every parameter, for a file of them")
     dvc = commands.add_parser("dvc", help="print dvc.yaml: the stages as a DVC pipeline")
     dvc.add_argument("--workdir", default=DEFAULT_WORKDIR, metavar="DIR", help="(%(default)s)")

@@ -58,6 +58,7 @@ LADDER = (
         "mipp.stages",
         "mipp.experiments",
         "mipp.cli",
+        "mipp.inspect_command",
         "mipp.testing",
         "mipp",
         "mipp.__init__",

@@ -21,6 +21,7 @@ from mipp.graph.reasons import Reason
 from mipp.graph.record import Record
 from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
+from mipp.graph.whole import whole_lines
 from mipp.inputs import Call, Inputs, call
 from mipp.layers import Layer, layer_at
 
@@ -29,6 +30,22 @@ def build_graph(
     model: nn.Module, example: Inputs, calls: Sequence[Call] = (), others: Sequence[Inputs] = ()
 ) -> ChannelGraph:
     """Prunable channel groups of a network with their layer pairs and costs.
+
+    Parameters and errors as for `follow_channels`.
+
+    Raises
+    ------
+    ModelError : nothing in the model can be pruned.
+    """
+    graph = follow_channels(model, example, calls, others)
+    require_prunable(model, graph)
+    return graph
+
+
+def follow_channels(
+    model: nn.Module, example: Inputs, calls: Sequence[Call] = (), others: Sequence[Inputs] = ()
+) -> ChannelGraph:
+    """The graph of `build_graph`, also of a network in which nothing can be pruned.
 
     Parameters
     ----------
@@ -39,7 +56,7 @@ def build_graph(
 
     Raises
     ------
-    ModelError : the model cannot be traced, or nothing in it can be pruned.
+    ModelError : the model cannot be traced.
     """
     trail = run_once(model, example)
     followed = follow_calls(model, example, calls, others)
@@ -47,16 +64,26 @@ def build_graph(
     found, left_whole = _sound_groups(model, trail, record, example, followed)
     for name, reason in find_unsound(model, found, example, followed.passes).items():
         left_whole.update({member.module: reason for member in found.pop(name).producers})
-    if not found:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_whole.items())
-        raise ModelError(
-            f"model {type(model).__name__} has no channels to prune.\nExpected at least one "
-            f"conv or linear layer that feeds another, got {reasons or 'no such layer'}."
-        )
     cut = {member.module for group in found.values() for member in group.producers}
     left_whole = {name: reason for name, reason in left_whole.items() if name not in cut}
     graph = _assemble(model, trail, record, found, left_whole)
-    return replace(graph, unreached=followed.unreached)
+    return replace(graph, unreached=followed.unreached, varying=followed.varying)
+
+
+def require_prunable(model: nn.Module, graph: ChannelGraph) -> None:
+    """Refuse a network without channel groups.
+
+    Raises
+    ------
+    ModelError : says what stays whole, and what to do about it.
+    """
+    if not graph.groups:
+        lines = whole_lines(graph) or ["there is no such layer"]
+        raise ModelError(
+            f"model {type(model).__name__} has no channels to prune.\nExpected at least one conv "
+            "or linear layer that feeds another, got none that can lose channels. Its layers stay "
+            "whole, with their share of its multiply-accumulates:\n" + "\n".join(lines)
+        )
 
 
 def find_groups(

@@ -12,6 +12,8 @@ from mipp.graph.latency import LatencyTable, Widths
 from mipp.graph.reasons import Reason
 from mipp.layers import IntArray
 
+REST = ", the rest"
+
 
 @dataclass(frozen=True)
 class Member:
@@ -125,7 +127,8 @@ class LayerCost:
     """Parameters and multiply-accumulates of one module at full width.
 
     `inputs` and `outputs` name the groups on either side with the features of each channel;
-    a passenger has them on one side only.
+    a passenger has them on one side only. What a module multiplies whatever its widths is a cost of
+    its own, named with `REST`.
     """
 
     module: str
@@ -136,6 +139,11 @@ class LayerCost:
     out_features: int
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
+
+    @property
+    def owner(self) -> str:
+        """The module's own name."""
+        return self.module.removesuffix(REST)
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,7 @@ class ChannelGraph:
     repeated: frozenset[str] = frozenset()  # modules that run more than once
     products: tuple[Product, ...] = ()
     unreached: Mapping[str, str] = field(default_factory=dict)  # modules no call ran -> reason
+    varying: frozenset[str] = frozenset()  # modules, and parameters, used for some inputs only
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:
@@ -184,12 +193,21 @@ class ChannelGraph:
 
     def params(self, kept: Mapping[str, int]) -> int:
         """Parameters when each group keeps that many channels."""
-        return self.fixed_params + round(sum(_params(cost, self, kept) for cost in self.costs))
+        return self.fixed_params + round(sum(self.params_in(cost, kept) for cost in self.costs))
 
     def macs(self, kept: Mapping[str, int]) -> int:
         """Multiply-accumulates of one input when each group keeps that many channels."""
-        layers = sum(cost.macs * _share(cost, self, kept) for cost in self.costs)
+        layers = sum(self.macs_in(cost, kept) for cost in self.costs)
         return round(layers + sum(_product(product, self, kept) for product in self.products))
+
+    def params_in(self, cost: LayerCost, kept: Mapping[str, int]) -> float:
+        """Parameters of one layer when each group keeps that many channels."""
+        outputs = _kept_features(cost.out_features, cost.outputs, self, kept)
+        return cost.weights * _share(cost, self, kept) + cost.per_output * outputs
+
+    def macs_in(self, cost: LayerCost, kept: Mapping[str, int]) -> float:
+        """Multiply-accumulates of one layer when each group keeps that many channels."""
+        return cost.macs * _share(cost, self, kept)
 
     def features(self, kept: Mapping[str, int]) -> Widths:
         """Input and output features of every module when each group keeps that many channels."""
@@ -224,8 +242,3 @@ def _product(product: Product, graph: ChannelGraph, kept: Mapping[str, int]) -> 
     for factor in product.factors:
         macs *= 1 - sum((graph.widths[g] - kept[g]) * share for g, share in factor.items())
     return macs
-
-
-def _params(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> float:
-    outputs = _kept_features(cost.out_features, cost.outputs, graph, kept)
-    return cost.weights * _share(cost, graph, kept) + cost.per_output * outputs

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from mipp.graph.channels import ChannelGroup, LayerCost
+from mipp.graph.channels import REST, ChannelGroup, LayerCost
 from mipp.graph.trail import Trail
 from mipp.layers import Layer, layer_of
 
@@ -56,7 +56,7 @@ def count_costs(
 
 def _constant(module: str, macs: int) -> LayerCost:
     """What a module multiplies however many features it reads."""
-    return LayerCost(f"{module}, the rest", 0, 0, macs, 1, 1, {}, {})
+    return LayerCost(f"{module}{REST}", 0, 0, macs, 1, 1, {}, {})
 
 
 def _bare_costs(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> Iterator[LayerCost]:

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
+from mipp.graph.whole import largest_part
 from mipp.hooked_mode import Hooked
 from mipp.inputs import Call, Inputs, call, each, tensors_in
 from mipp.layers import layer_of
@@ -261,10 +262,15 @@ def _missed(model: nn.Module, sights: Sequence[_Sight]) -> list[str]:
 
 def _unknown(model: nn.Module, varying: set[str], missed: Sequence[str]) -> str:
     some = ", ".join(missed[:5]) + (", ..." if len(missed) > 5 else "")
+    sizes = {
+        name: sum(p.numel() for p in module.parameters(recurse=False))
+        for name, module in model.named_modules()
+    }
+    part = largest_part(sizes, {*varying, *missed})
     return (
         f"the forward of model {type(model).__name__} depends on its inputs: "
         f"{min(varying) or 'it'} runs for some of them only, and no input tried reached {some}.\n"
         "Expected every module to be reached, since what was not seen cannot be cut rightly; give "
-        f"calls= a function of (model, inputs) that runs {missed[0]} too, or prune the parts of "
-        "the network that always run."
+        f"calls= a function of (model, inputs) that runs {missed[0]} too, or prune "
+        f"{f'model.{part} by itself' if part else 'the parts of the network that always run'}."
     )

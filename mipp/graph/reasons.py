@@ -2,26 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 Category = Literal[
-    "output",  # the network's output, whose channels mean something
-    "mixed",  # an operation computes one value of all of its channels
-    "unknown",  # an operation that mipp has no rule for
-    "values",  # it meets values that cannot lose channels, such as constants or the input
-    "kind",  # a layer reads or makes it of which mipp knows no surgery
-    "order",  # it is read in another order at some places, or in groups that it does not fill
-    "sizes",  # forward computes with a size that does not change with it
-    "part",  # it takes some outputs of a layer whose others go elsewhere
-    "uncalled",  # forward takes a layer's weights without calling it
-    "calls",  # a layer of it runs for some inputs, or in other calls, only
-    "shared",  # layers share their weights
-    "unread",  # nothing reads it whose inputs could be chosen
-    "single",  # there is one channel, or one head
-    "unproven",  # a cut on random weights was not what zeroing is
+    "output",
+    "mixed",
+    "unknown",
+    "values",
+    "kind",
+    "order",
+    "sizes",
+    "part",
+    "uncalled",
+    "calls",
+    "shared",
+    "unread",
+    "single",
+    "unproven",
 ]
 
 MEETS = "joins it with values that cannot lose channels, such as constants or the input"
+
+
+class Meaning(NamedTuple):
+    """What a category says of the channels of a layer, and what to do about it."""
+
+    what: str
+    advice: str
+
+
+CATEGORIES: Mapping[Category, Meaning] = {
+    "output": Meaning(
+        "the network returns their channels",
+        "if it returns more than its answer, such as features, wrap it to return that only",
+    ),
+    "mixed": Meaning(
+        "an operation computes one value of several of their channels",
+        "put a linear or 1x1 conv layer before that operation: what it reads can then be pruned",
+    ),
+    "unknown": Meaning(
+        "an operation reads them that mipp has no rule for",
+        "write it with common operators of torch, or describe its module: mipp.register_layer",
+    ),
+    "values": Meaning(
+        "they meet values that cannot lose channels, such as constants or the input",
+        "register such a constant as a buffer or parameter, or read the input by a 1x1 conv first",
+    ),
+    "kind": Meaning(
+        "a layer reads or makes them of a kind that cannot be cut there",
+        "describe that kind: mipp.register_layer, docs/layers.md",
+    ),
+    "order": Meaning(
+        "a layer reads them in another order at some places, or in groups that they do not fill",
+        "shuffle or flatten them after the layer that reads them, not before",
+    ),
+    "sizes": Meaning(
+        "forward computes with their number, which is written in the code",
+        "let forward take it from the tensor, as x.shape[1] or -1",
+    ),
+    "part": Meaning(
+        "they are a part of a layer's channels, and the others go another way",
+        "make parts that go different ways by layers of their own, or of equal size",
+    ),
+    "uncalled": Meaning(
+        "forward takes a layer's weights without calling the layer",
+        "call the layer instead: self.layer(x)",
+    ),
+    "calls": Meaning(
+        "a layer of theirs does not run in every forward pass",
+        "prune the part that always runs, or pass calls=[...] with the calls that run the others",
+    ),
+    "shared": Meaning(
+        "layers share their weights",
+        "call one layer several times, or give each layer weights of its own",
+    ),
+    "unread": Meaning(
+        "no layer reads them that would get smaller",
+        "nothing, unless a layer of a kind of yours reads them: mipp.register_layer",
+    ),
+    "single": Meaning("there is a single channel or head", "nothing: it is the last one"),
+    "unproven": Meaning(
+        "a cut that was tried on random weights changed what the network computes",
+        "nothing is wrong with the network; report it to mipp's authors, with its forward",
+    ),
+}
 
 
 class Reason(str):

@@ -13,7 +13,7 @@ from mipp.graph import ChannelGraph
 from mipp.graph.latency import LatencyTable
 from mipp.selection.limits import Floors
 from mipp.selection.selection import Selection
-from mipp.selection.spending import spent
+from mipp.selection.spending import spent, whole_text
 
 CLOSE = 0.03  # relative error of the measured share that is good enough
 TRIES = 5  # selections at most
@@ -111,7 +111,7 @@ def within_time(
         outcome = select(graph, budget)
     else:
         least = clock.least_share(graph, floors)
-        require_time(wanted, least, floors)
+        require_time(wanted, least, floors, graph)
         graph = clock.measured(graph)
         ends = ((spent(graph, floors, "latency"), least), (1.0, 1.0))
         outcome, tries = _search(lambda asked: select(graph, asked), graph, wanted, clock, ends)
@@ -162,7 +162,9 @@ def next_target(wanted: float, known: Sequence[tuple[float, float]]) -> float:
     return start + (stop - start) * (wanted - low) / (high - low)
 
 
-def require_time(wanted: float, least: float, floors: Mapping[str, int]) -> None:
+def require_time(
+    wanted: float, least: float, floors: Mapping[str, int], graph: ChannelGraph
+) -> None:
     """Refuse a share of the time that is clearly less than what is needed at all floors.
 
     Raises
@@ -177,5 +179,5 @@ def require_time(wanted: float, least: float, floors: Mapping[str, int]) -> None
         f"least latency:{named:g}, measured with the {sum(floors.values())} units that "
         f"{option('min_channels')}, limits and round_to keep in {len(floors)} prunable groups, got "
         f"latency:{wanted:g}; relax the budget, or choose a larger {option('latency_batch')}, at "
-        "which widths count for more."
+        f"which widths count for more.{whole_text(graph, floors, 'latency')}"
     )

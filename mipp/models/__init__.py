@@ -4,6 +4,7 @@ from mipp.models.table import (
     MODELS,
     ModelSpec,
     build_model,
+    make_model,
     preferred_input,
     register_model,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "ModelSpec",
     "build_model",
     "load_weights",
+    "make_model",
     "preferred_input",
     "register_model",
 ]

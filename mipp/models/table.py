@@ -109,13 +109,23 @@ def build_model(spec: ModelSpec, *, seed: int | None = None) -> nn.Module:
     ModelError : the name is unknown, its package is not installed, or the network does not take
         such images.
     """
+    model = make_model(spec, seed=seed)
+    _check_fits(model, spec)
+    return model
+
+
+def make_model(spec: ModelSpec, *, seed: int | None = None) -> nn.Module:
+    """The same, whatever it takes and returns; parameters as for `build_model`.
+
+    Raises
+    ------
+    ModelError : the name is unknown, its package is not installed, or it makes no network.
+    """
     build = _builder(spec)  # first: a module that is imported may draw numbers
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model = build()
-    _check_fits(model, spec)
-    return model
+        return build()
 
 
 def preferred_input(name: str) -> tuple[int | None, int | None]:

@@ -9,5 +9,7 @@ ranking      what a method says of the units, whatever the budget: information, 
 plan         which units stay under a budget, why each of them, and what that spends
 repair       what mends the layers after a cut: refit, recalibration, or nothing
 pruned       a cut network with its report
+inspection   what of a network can be pruned, as a value that prints
+inspect      `mipp.inspect`, which makes one
 oneshot      `mipp.prune`, all of it in one call
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.device import device_of, dtype_of
-from mipp.errors import DataError, ModelError
+from mipp.errors import DataError, ModelError, option
 from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, each, tensors_in, tensors_of
 
@@ -263,8 +263,8 @@ def _leaves(item: Any) -> list[Any]:
 
 def _refused(item: Any, expected: str, line: str) -> DataError:
     return DataError(
-        f"calibration cannot be used as it is: {_described(item)}.\nExpected {expected}; "
-        f"write: {line}"
+        f"{option('calibration')} cannot be used as it is: {_described(item)}.\n"
+        f"Expected {expected}; write: {line}"
     )
 
 

@@ -19,7 +19,8 @@ from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of
 from mipp.errors import ConfigError, EstimationError, SingularCovarianceError, option
 from mipp.finite import require_finite_activations, require_finite_weights
-from mipp.graph import ChannelGraph, build_graph, with_projections
+from mipp.graph import ChannelGraph, with_projections
+from mipp.graph.build import follow_channels, require_prunable
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
@@ -104,10 +105,21 @@ class Planner:
 
     @cached_property
     def graph(self) -> ChannelGraph:
-        """The network's channel groups and who reads them."""
+        """The network's channel groups and who reads them.
+
+        Raises
+        ------
+        ModelError : it has none.
+        """
+        require_prunable(self.model, self.channels)
+        return self.channels
+
+    @cached_property
+    def channels(self) -> ChannelGraph:
+        """The same, also of a network in which nothing can be pruned."""
         batch = next(iter(self.calibration.inputs()))
         others = [each(batch, itemgetter(slice(i, i + 1))) for i in range(1, min(4, count(batch)))]
-        graph = build_graph(self.model, self.calibration.example(), self.calls, others)
+        graph = follow_channels(self.model, self.calibration.example(), self.calls, others)
         require_finite_activations(self.model, each(batch, itemgetter(slice(LOOKED_AT))))
         return graph
 

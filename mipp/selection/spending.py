@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mipp.budget import Budget
 from mipp.errors import BudgetError, option
 from mipp.graph import ChannelGraph
+from mipp.graph.whole import whole_lines
 
 UNBOUNDED = ("nats", "confidence")  # the share that remains is theirs to find
 ROUNDING = 1e-9
@@ -53,9 +54,26 @@ def check_reachable(graph: ChannelGraph, budget: Budget, floors: Mapping[str, in
             f"{option('budget')}={budget} cannot be reached in this network.\nExpected "
             f"{edge} {budget.kind}:{bound:g} with the {sum(floors.values())} units that "
             f"{option('min_channels')}, limits and round_to keep in {len(floors)} prunable groups, "
-            f"got {budget}; relax the budget, or lower {option('min_channels')} or "
-            f"{option('round_to')}."
+            f"got {budget}; relax the budget{_lower(floors)}."
+            f"{whole_text(graph, floors, budget.kind)}"
         )
+
+
+def _lower(floors: Mapping[str, int]) -> str:
+    """What else to do about a budget that is out of reach, where not every floor is the lowest."""
+    if max(floors.values()) <= 1:
+        return ""
+    return f", or lower {option('min_channels')}, {option('round_to')} or what limits keep"
+
+
+def whole_text(graph: ChannelGraph, floors: Mapping[str, int], kind: str) -> str:
+    """What is left of layers that stay whole, for the end of an error; units are none of theirs."""
+    lines = whole_lines(graph, floors, "params" if kind == "params" else "macs")
+    if not lines or kind == "ratio":
+        return ""
+    counted = "parameters" if kind == "params" else "multiply-accumulates"
+    title = f"\nLayers that stay whole, with the share of the {counted} that is left in them:"
+    return "\n".join([title, *lines])
 
 
 class Candidate(NamedTuple):

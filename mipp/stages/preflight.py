@@ -73,7 +73,7 @@ def _require_epochs(config: TrainConfig) -> None:
 def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Floors) -> None:
     """Refuse a budget of time before anything is trained; later `choose` does."""
     if budget.kind == "latency":
-        require_time(budget.value, clock.least_share(graph, floors), floors)
+        require_time(budget.value, clock.least_share(graph, floors), floors, graph)
 
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:

@@ -1,0 +1,109 @@
+"""The `mipp inspect` command: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mipp.checkpoint import load_checkpoint
+from mipp.errors import as_written
+from mipp.inputs import Inputs, zeros
+from mipp.models import ModelSpec, make_model, preferred_input
+from mipp.pruning.inspect import inspect
+from mipp.settings import Limits
+
+LIMITS = ("min_channels", "round_to", "ignore", "keep_outputs", "keep_inputs")
+PATTERNS = {
+    "ignore": "whose channels stay on both sides; names, or patterns with * for any letters",
+    "keep-outputs": "whose outputs stay",
+    "keep-inputs": "whose inputs stay",
+}
+WRITTEN = {name: f"--{name.replace('_', '-')}" for name in LIMITS} | {"model.name": "--model"}
+DESCRIPTION = """\
+Says what of a network can be pruned, without any data and without pruning it: its channel groups
+with their widths and what goes with each, the least share of the network that can be reached, and
+what stays whole, grouped by reason, each with a line of what to do about it.
+"""
+EPILOG = """\
+examples:
+  mipp inspect --model torchvision/resnet50                a network of torchvision, or timm/NAME
+  mipp inspect --model lenet5 --channels 1 --classes 10    one of mipp's own
+  mipp inspect --model my_net:Net --size 32                yours, in my_net.py: a class or function
+  mipp inspect --model work/prune/pruned.safetensors       what is left of a pruned one
+  mipp inspect --model timm/vit_tiny_patch16_224 --round-to 8 --ignore 'blocks.0.*' --json
+
+Weights are random, as what can be pruned does not depend on them. In Python: mipp.inspect(model,
+example). exit codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+
+def add_inspect(commands: Any) -> None:
+    """Add the command's parser to those of `mipp`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "inspect",
+        help="what of a network can be pruned, how far, and what to do about the rest",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="as model.name says it, or the file of a checkpoint (.safetensors)",
+    )
+    parser.add_argument("--size", type=int, help="of the images (default: what it was made for)")
+    parser.add_argument("--channels", type=int, help="of the images (default: 3, or its own)")
+    parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
+    parser.add_argument(
+        "--calls",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="methods that are followed beside forward, such as project",
+    )
+    parser.add_argument(
+        "--min-channels", type=int, default=Limits.min_channels, help="of a group (%(default)s)"
+    )
+    parser.add_argument(
+        "--round-to",
+        type=int,
+        default=Limits.round_to,
+        help="widths are multiples of it (%(default)s)",
+    )
+    for name, kept in PATTERNS.items():
+        parser.add_argument(
+            f"--{name}", nargs="+", default=[], metavar="PATTERN", help=f"modules {kept}"
+        )
+    parser.add_argument("--json", action="store_true", help="print all of it as one line of JSON")
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+
+
+@as_written(WRITTEN)
+def inspected(options: argparse.Namespace) -> str:
+    """What the command prints.
+
+    Raises
+    ------
+    InputError : there is no such network or checkpoint, or it cannot be traced.
+    """
+    model, example = _network(options)
+    limits = {name: getattr(options, name) for name in LIMITS}
+    found = inspect(model, example, calls=options.calls, **limits)
+    return json.dumps(found.to_dict()) if options.json else str(found)
+
+
+def _network(options: argparse.Namespace) -> tuple[nn.Module, Inputs]:
+    """The network that was named, with an input of its size."""
+    if options.model.endswith(".safetensors"):
+        checkpoint = load_checkpoint(Path(options.model))
+        return checkpoint.model, zeros(checkpoint.shape)
+    channels, size = preferred_input(options.model)
+    channels, size = options.channels or channels or 3, options.size or size or 224
+    model = make_model(ModelSpec(options.model, options.classes, channels, size), seed=0)
+    return model, torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
