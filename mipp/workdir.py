@@ -22,7 +22,10 @@ from mipp.whole_files import written_whole
 
 MANIFEST = "manifest.json"
 TIMING = "timing.json"
-PACKAGES = ("mipp-pruning", "torch", "torchvision", "zarr", "numpy")
+PACKAGES = (
+    *("mipp-pruning", "torch", "torchvision", "numpy", "scipy", "zarr", "pyarrow", "pillow"),
+    *("timm", "transformers"),  # where they are installed: networks come from them
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from oracles import build_small, graph_of, images_for, random_selection, small_s
 from safetensors.torch import save_file
 from torch import nn
 
+import mipp
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import CheckpointError
@@ -170,3 +171,50 @@ def test_text_of_another_kind_is_no_selection(text):
 def test_share_of_removed_units_is_counted_over_all_groups():
     selection = Selection({"a": np.array([0]), "b": np.arange(6)}, {"a": 4, "b": 6}, "test")
     assert selection.units_removed() == pytest.approx(0.3)
+
+
+class Projecting(nn.Module):
+    """A head that forward runs, and one that another call runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.other = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.first(x).relu())
+
+    def project(self, x):
+        return self.other(self.first(x).relu())
+
+
+def call_other(model, x):
+    return model.project(x)
+
+
+def save_projecting(path, calls):
+    torch.manual_seed(0)
+    pruned = mipp.prune(Projecting().eval(), [torch.randn(64, 4)], "ratio:0.5", calls=calls)
+    save_checkpoint(path, Checkpoint(pruned.model, None, pruned.selection, (4,)))
+    return pruned.model
+
+
+@pytest.mark.parametrize("calls", [["project"], [call_other], ["project", call_other]])
+def test_calls_that_a_network_was_pruned_with_are_in_its_file(calls, tmp_path):
+    model = save_projecting(tmp_path / "m.safetensors", calls)
+    read = load_checkpoint(tmp_path / "m.safetensors", build=Projecting).model
+    assert read.other.in_features == 4
+    assert_same_state(read, model)
+
+
+def test_call_without_a_name_is_asked_for(tmp_path):
+    calls = ["project", lambda model, x: model.project(x)]
+    model = save_projecting(tmp_path / "m.safetensors", calls)
+    with pytest.raises(CheckpointError, match=r"calls=\[project, \(.*<lambda>\)\].*\n.*pass"):
+        load_checkpoint(tmp_path / "m.safetensors", build=Projecting)
+    read = load_checkpoint(tmp_path / "m.safetensors", build=Projecting, calls=calls).model
+    assert_same_state(read, model)
+
+
+def test_selection_made_without_calls_says_nothing_of_them():
+    pruned = mipp.prune(Projecting().eval(), [torch.randn(64, 4)], "ratio:0.5", method="l1")
+    assert "calls" not in pruned.selection.provenance

@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib import metadata
 
 import pytest
 
@@ -9,7 +10,7 @@ from mipp.config import load_params
 from mipp.errors import WorkdirError
 from mipp.stages.stage import Stage, needs_run, require_current, run_stage
 from mipp.storage import Workdir
-from mipp.workdir import read_manifest, read_timing, require_writable
+from mipp.workdir import read_manifest, read_timing, require_writable, versions
 
 
 class Counted:
@@ -217,3 +218,12 @@ def test_work_directory_without_write_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(WorkdirError, match=r"cannot be written: Permission denied"):
         require_writable(Workdir(tmp_path))
+
+
+@pytest.mark.parametrize("package", ["torch", "scipy", "pillow", "pyarrow", "timm", "transformers"])
+def test_versions_name_what_makes_networks_numbers_and_images(package):
+    try:
+        expected = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        expected = None
+    assert versions().get(package) == expected

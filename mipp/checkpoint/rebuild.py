@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mipp.checkpoint.calls import KEY, read_calls
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import CheckpointError, CutError, ModelError
@@ -27,13 +28,13 @@ def load_checkpoint(
     Parameters
     ----------
     build : makes the dense network, for one that `mipp.prune` was given without a name.
-    calls : those that it was pruned with.
+    calls : those that it was pruned with; where none are given, those that the file names.
 
     Raises
     ------
     CheckpointError : the file is missing or was not written by `save_checkpoint`, its network
-        has no name, or one that is not found here, and no `build` is given, or the weights do
-        not fit.
+        has no name, or one that is not found here, and no `build` is given, the weights do not
+        fit, or it was pruned with calls that cannot be found here.
     """
     recipe, tensors = _read(path)
     spec = ModelSpec(**recipe["spec"]) if recipe["spec"] else None
@@ -42,6 +43,7 @@ def load_checkpoint(
     selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
     try:
         if selection is not None:
+            calls = calls or read_calls(selection.provenance.get(KEY, ""), path)
             dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
             model = apply_selection(model, selection, zeros(shape, dtype=dtype), calls)
         state = OrderedDict(tensors)

@@ -107,6 +107,17 @@ def plain(model: nn.Module) -> nn.Module:
     return copied
 
 
+def made_plain(dense: nn.Module, model: nn.Module) -> tuple[str, ...]:
+    """Full names of weights that a network computes from others, and a cut one of it no longer."""
+    cut = {name: set(_computed(module)) for name, module in model.named_modules()}
+    return tuple(
+        f"{name}.{weight}".lstrip(".")
+        for name, module in dense.named_modules()
+        for weight in _computed(module)
+        if weight not in cut.get(name, ())
+    )
+
+
 def _computed(module: nn.Module) -> list[str]:
     hooks = module._forward_pre_hooks.values()
     names = [hook.name for hook in hooks if isinstance(hook, (SpectralNorm, WeightNorm))]

@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from mipp.budget import Budget, parse_budget
+from mipp.checkpoint.calls import KEY as CALLS
+from mipp.checkpoint.calls import written_calls
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
@@ -173,6 +175,8 @@ class Planner:
         self.require_reachable(budget, limits)
         chosen = ranking or self._default
         provenance = provenance_of(method, budget, self.seed)
+        if self.calls:
+            provenance[CALLS] = written_calls(self.calls)
 
         def select(graph: ChannelGraph, asked: Budget) -> Any:
             with self._estimating():

@@ -10,6 +10,7 @@ from torch import nn
 
 from mipp.inputs import Shape
 from mipp.latency import TimeReport
+from mipp.layers.weights import made_plain
 from mipp.metrics import count_macs, count_params
 from mipp.pruning.plan import Plan
 from mipp.selection.selection import Selection
@@ -40,6 +41,7 @@ class PruneReport:
     unreached: Mapping[str, str] = field(default_factory=dict)
     latency: TimeReport | None = None  # where the budget or its price is time
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
+    made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
 
     def __str__(self) -> str:
         lines = [
@@ -62,6 +64,9 @@ class PruneReport:
         ]
         for why, layers in groupby(self.unfitted, lambda layer: self.unfitted[layer]):
             lines.append(f"  {', '.join(layers)}: {why}")
+        if self.made_plain:
+            names = ", ".join(self.made_plain)
+            lines.append(f"  {names}: plain now; a spectral norm or the like computed it before")
         return "\n".join(lines)
 
 
@@ -98,4 +103,5 @@ def report_on(
         seconds=seconds,
         unreached=plan.unreached,
         latency=plan.times,
+        made_plain=made_plain(dense, model),
     )

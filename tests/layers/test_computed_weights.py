@@ -65,3 +65,18 @@ def test_class_of_several_computed_weights_loses_the_plain_one_alone():
     assert parametrize.is_parametrized(both, "bias")
     assert parametrize.is_parametrized(layer, "weight")
     assert layer.weight.shape == (4, 4)
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, nn.utils.spectral_norm])
+def test_report_names_weights_that_became_plain(norm):
+    model = nn.Sequential(network(norm), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    report = mipp.prune(model, [torch.randn(16, 3, 8, 8)], "ratio:0.5").report
+    assert report.made_plain == ("0.1.weight",)
+    assert "0.1.weight: plain now" in str(report)
+
+
+def test_report_names_no_weights_that_are_computed_on():
+    model = nn.Sequential(network(weight_norm), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    report = mipp.prune(model, [torch.randn(16, 3, 8, 8)], "ratio:0.5").report
+    assert not report.made_plain
+    assert "plain now" not in str(report)
