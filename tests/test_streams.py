@@ -111,8 +111,16 @@ def grouped_normed(net, x):
 @pytest.mark.parametrize(
     ("forward", "norm", "reason"),
     [
-        (flat_normed, nn.LayerNorm((8, 7, 7)), "norm (LayerNorm) mixes its channels"),
-        (grouped_normed, nn.Identity(), "native_layer_norm in forward mixes its channels"),
+        (
+            flat_normed,
+            nn.LayerNorm((8, 7, 7)),
+            "norm (LayerNorm) computes values of all of its channels",
+        ),
+        (
+            grouped_normed,
+            nn.Identity(),
+            "native_layer_norm in forward computes values of all of its channels",
+        ),
     ],
 )
 def test_norm_that_cannot_be_cut_leaves_its_channels_whole(forward, norm, reason):

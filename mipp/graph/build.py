@@ -141,7 +141,9 @@ def _of_eval(
         reason = Reason("calls", f"{varying} runs for some inputs only")
     elif not reason and (makers or not read):
         part = makers[0] if makers else group.consumers[0].module
-        reason = Reason("calls", f"{part} runs in other calls only")
+        reason = Reason(
+            "calls", f"{part} runs in other calls than forward only, such as in train mode"
+        )
     if reason:
         return group, reason
     apart = tuple(member for member in group.consumers if member not in read)

@@ -17,7 +17,7 @@ from mipp.graph.reasons import Reason
 from mipp.graph.record import Record, Reduction, Touch
 from mipp.layers import IntArray, layer_of
 
-UNEVEN = "its channels do not map evenly onto"
+UNEVEN = "more of some of its channels than of others are in"
 ROLES = ("producers", "passengers", "consumers", "statistics")
 
 
@@ -66,7 +66,7 @@ def read_groups(
         place = order.get(root, len(order)), start
         found.append((place, replace(group, name=name), reason))
     names: set[str] = set()
-    taken = Reason("part", "another group starts there")
+    taken = Reason("part", "its first layer makes channels of another group too")
     for _, group, reason in sorted(found, key=lambda item: item[0]):
         yield group, reason or (taken if group.name in names else None)
         names.add(group.name)
@@ -250,7 +250,10 @@ def _unsound(
         module = modules[member.module]
         layer = layer_of(module)
         if layer is None or not layer.sampled:
-            return Reason("kind", f"{member.module} ({type(module).__name__}) reads it")
+            return Reason(
+                "kind",
+                f"{member.module} ({type(module).__name__}) reads it, whose inputs cannot be cut",
+            )
     if not group.consumers:
         return Reason("unread", "no conv or linear layer reads it")
     return Reason("single", "it has a single channel") if group.width == 1 else None

@@ -34,7 +34,7 @@ from mipp.graph.operations import (
 )
 from mipp.graph.outputs import Outputs
 from mipp.graph.products import count_operator
-from mipp.graph.reasons import Reason
+from mipp.graph.reasons import ONE_OF_ALL, Reason
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -124,7 +124,7 @@ class _Functions(TorchFunctionMode):
         if wraps:
             operation_rules.wrap(tracker, function, args, kwargs, output)
         elif not module_rules.follow_operator(tracker, name, operands, output):
-            tracker.fix(operands, output, name)
+            tracker.fix(operands, output, tracker.unknown(name))
         tracker.record.outputs.follow(function, args, kwargs, output)
         return output
 
@@ -153,8 +153,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             try:
                 if not module_rules.follow_operator(self.tracker, name, operands, output):
                     self._follow_operation(name, func, args, kwargs, output)
-            except Uncovered:  # like any unknown operator, it mixes
-                self.tracker.fix(operands, output, name, "unknown")
+            except Uncovered:
+                self.tracker.fix(operands, output, self.tracker.unknown(name))
         return output
 
     def _follow_operation(self, name: str, func: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -188,7 +188,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation_rules.combine(tracker, operands, output)
         else:
             known = name in MEANS or name in NORMALISES or "norm" in name
-            tracker.fix(operands, output, name, "mixed" if known else "unknown")
+            mixed = Reason("mixed", f"{tracker.where(name)} {ONE_OF_ALL}")
+            tracker.fix(operands, output, mixed if known else tracker.unknown(name))
 
 
 def _pointwise(name: str) -> bool:

@@ -38,10 +38,9 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
     layer, made = place.known, tensors_in(output)[0]
     assert layer is not None
     if layer.role == "fixed":
-        tracker.record.fix(
-            tracker.labels_of(x), Reason("kind", f"{place} reads it{layer.whole_because}")
-        )
-        _make(tracker, place, layer, made, Reason("kind", f"{place} makes it"))
+        kind = f"a kind of layer that cannot be cut{layer.whole_because}"
+        tracker.record.fix(tracker.labels_of(x), Reason("kind", f"{place} reads it, {kind}"))
+        _make(tracker, place, layer, made, Reason("kind", f"{place} makes it, {kind}"))
     elif layer.role == "carries":
         _carry(tracker, place, layer, x, made)
     elif layer.role == "both":
@@ -51,8 +50,8 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
         if layer.heads() is not None:
             tracker.put(made, None)
         else:
-            reason = Reason("kind", f"{place} keeps them") if layer.inner else None
-            _make(tracker, place, layer, made, reason)
+            again = Reason("kind", f"{place} reads its own outputs again, of which none can go")
+            _make(tracker, place, layer, made, again if layer.inner else None)
 
 
 def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:
@@ -71,7 +70,8 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
         return
     read = tracker.read(x, layer.inputs.axis)
     if read is None or (layer.couples and bool((read < 0).any())):
-        tracker.fix([x], made, layer.kind)
+        text = f"{place} runs over channels of several layers, or over other axes with them"
+        tracker.fix([x], made, Reason("order", text))
         return
     if layer.inputs.units is not None:
         units = read[layer.inputs.each()]
@@ -95,7 +95,7 @@ def _regroup(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tens
     """Units of outputs come each from its own unit of inputs, and go with it."""
     read = tracker.read(x, layer.inputs.axis)
     if read is None or bool((read < 0).any()):
-        reason = Reason("order", f"{place} reads it in groups")
+        reason = Reason("order", f"{place} reads it in groups that its channels do not fill")
         tracker.record.fix(tracker.labels_of(x), reason)
         _make(tracker, place, layer, made, reason)
         return
@@ -119,7 +119,13 @@ def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
     elif objection:
         tracker.record.fix(labels, Reason("kind", f"{place} reads it{objection}"))
     else:
-        tracker.record.fix(labels, Reason("order", f"{place.name} reads it in another order"))
+        tracker.record.fix(
+            labels,
+            Reason(
+                "order",
+                f"{place} reads its channels in another order at some places than at others",
+            ),
+        )
 
 
 def _make(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipp.graph.label_axes import along, compact, constant, on_cpu, varying_axes
 from mipp.graph.operations import SPLITS, VIEWS, WIDTHS
-from mipp.graph.reasons import MEETS, Reason
+from mipp.graph.reasons import MEETS, ONE_OF_ALL, Reason
 from mipp.graph.record import NONE, Labels, Layout, Reduction, Touch, Uncovered
 from mipp.graph.tracker import Tracker
 from mipp.inputs import tensors_in
@@ -19,12 +19,13 @@ def move(tracker: Tracker, func: Any, args: Any, kwargs: Any, output: Any) -> No
     """Labels go where the elements go."""
     name = func.overloadpacket.__name__
     if any(tracker.labels_of(t) is not None for t in tensors_in((args[1:], kwargs))):
-        tracker.fix(tensors_in((args, kwargs)), output, name)
+        text = f"{tracker.where(name)} moves elements to places that are computed from its channels"
+        tracker.fix(tensors_in((args, kwargs)), output, Reason("mixed", text))
         return
     labels = tracker.labels_of(args[0])
     assert labels is not None
     if name == "as_strided":
-        tracker.fix([args[0]], output, name)
+        tracker.fix([args[0]], output, tracker.unknown(name))
         return
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout")}
     moved = _on_labels(func, labels.contiguous(), *on_cpu(args[1:]), **on_cpu(kwargs))
@@ -131,7 +132,7 @@ def normalise(tracker: Tracker, labels: Labels, axis: int) -> Labels:
     """A softmax, a norm or the like over an axis: what else than it tells apart stays apart."""
     if constant(labels, axis):
         return labels
-    reason = Reason("mixed", f"{tracker.where()} computes one value of all of its channels")
+    reason = Reason("mixed", f"{tracker.where()} {ONE_OF_ALL}")
     return tracker.record.join(labels, axis, reason).expand(labels.shape)
 
 
@@ -143,7 +144,8 @@ def pool(tracker: Tracker, args: Any, output: Any, axes: int) -> None:
         labels = _couple(tracker, [labels, tracker.labelled(args[1])], set(), x.shape)
     over = [x.ndim - axis for axis in range(1, axes + 1)]
     if not set(varying_axes(labels)) - set(over) and not all(constant(labels, a) for a in over):
-        tracker.fix([x], output, "pooling")
+        text = f"{tracker.where('pooling')} runs over its channels as if they were places"
+        tracker.fix([x], output, Reason("mixed", text))
         return
     for axis in over:
         labels = normalise(tracker, labels, axis).narrow(axis, 0, 1)
@@ -159,12 +161,13 @@ def sample(tracker: Tracker, operands: list[Tensor], output: Any, name: str) -> 
     for tensor in places:
         tracker.record.fix(
             tracker.labels_of(tensor),
-            Reason("mixed", f"{tracker.where(name)} reads places from it"),
+            Reason("mixed", f"{tracker.where(name)} takes them for places in a map"),
         )
     made = tensors_in(output)[0]
     labels = tracker.read(x, 1)
     if labels is None or made.shape[1] != x.shape[1]:
-        tracker.fix([x], output, name)
+        text = f"{tracker.where(name)} reads its channels in different orders at different places"
+        tracker.fix([x], output, Reason("order", text))
     else:
         tracker.put(made, along(labels, 1, made))
 
@@ -226,7 +229,9 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
     met = []
     for side in sides:
         if any(side.shape[axis] == 1 for axis in varying):  # one value for many channels
-            tracker.record.fix(side, Reason("mixed", f"{where} spreads it over other channels"))
+            tracker.record.fix(
+                side, Reason("mixed", f"{where} joins one of its channels with many others")
+            )
             continue
         whole = side.expand(shape)
         tracker.record.couple(result, whole)

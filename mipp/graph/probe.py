@@ -27,7 +27,7 @@ from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
 TRIALS = 3  # cuts of half of the channels, at random
-MOVED = "its channels are mixed or moved on the way to the layers that read them"
+MOVED = "a trial cut changed other channels too: they are mixed or moved on the way"
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
 
@@ -155,7 +155,7 @@ def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, Rea
         if fault is None:
             kept[name] = group
         else:
-            found[name] = Reason(fault.category, f"beside other groups, {fault}")
+            found[name] = Reason(fault.category, f"together with other groups, {fault}")
     return found
 
 

@@ -67,7 +67,13 @@ def _product(tracker: Tracker, left: Found, right: Found) -> Found:
         return rows if columns is None else columns
     shared = _shared(tracker, rows, columns)
     if shared is not None:
-        tracker.record.fix(shared, Reason("mixed", f"{where} multiplies it with several heads"))
+        tracker.record.fix(
+            shared,
+            Reason(
+                "mixed",
+                f"{where} multiplies it with several heads, which would have to go together",
+            ),
+        )
         return rows if shared is columns else columns
     met = rows.amax(-2, keepdim=True)  # in a batch, every row meets every column
     tracker.record.couple(rows, met.expand(rows.shape))
@@ -127,7 +133,7 @@ def _plus(tracker: Tracker, labels: Found, other: Tensor, made: Tensor) -> Found
     added = added.reshape((1,) * (made.ndim - added.ndim) + added.shape)
     if any(added.shape[axis] == 1 for axis in varying_axes(labels)):
         tracker.record.fix(
-            added, Reason("mixed", f"{tracker.where()} spreads it over other channels")
+            added, Reason("mixed", f"{tracker.where()} joins one of its channels with many others")
         )
         return labels
     whole, added = labels.expand(made.shape), added.expand(made.shape)

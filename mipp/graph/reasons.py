@@ -22,6 +22,7 @@ Category = Literal[
     "unproven",
 ]
 
+ONE_OF_ALL = "computes values of all of its channels at once"
 MEETS = "joins it with values that cannot lose channels, such as constants or the input"
 
 

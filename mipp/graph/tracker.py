@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.graph.label_axes import constant
-from mipp.graph.reasons import Category, Reason
+from mipp.graph.reasons import Reason
 from mipp.graph.record import NONE, Labels, Record
 from mipp.inputs import tensors_in
 from mipp.layers import Layer, layer_of
@@ -174,20 +174,17 @@ class Tracker:
             if owner is not None:
                 self._owners[id(output)] = (owner[0], output)
 
-    def fix(
-        self, operands: list[Tensor], output: Any, what: str, category: Category = "mixed"
-    ) -> None:
-        """Channels of the operands are mixed: they cannot go, and the output carries none."""
+    def fix(self, operands: list[Tensor], output: Any, reason: Reason) -> None:
+        """Channels of the operands cannot go, and the output carries none."""
         for tensor in operands:
-            self.record.fix(self.labels_of(tensor), self._mixes(what, category))
+            self.record.fix(self.labels_of(tensor), reason)
         for tensor in tensors_in(output):
             self.put(tensor, None)
 
-    def _mixes(self, what: str, category: Category) -> Reason:
-        if category == "unknown":
-            text = "is an operation that mipp cannot follow, which may mix its channels"
-            return Reason(category, f"{self.where(what)} {text}")
-        return Reason(category, f"{self.where(what)} mixes its channels")
+    def unknown(self, what: str) -> Reason:
+        """Why channels stay whole that an operation reads for which there is no rule."""
+        text = "is an operation that mipp cannot follow, which may mix its channels"
+        return Reason("unknown", f"{self.where(what)} {text}")
 
     def where(self, what: str = "") -> str:
         """The place in the network that is running, in words."""

@@ -12,6 +12,7 @@ from mipp.graph.channels import ChannelGraph
 from mipp.graph.reasons import CATEGORIES, Category, Reason
 
 Kind = Literal["macs", "params"]
+SPACE = 11 * " "
 NAMES = 3  # patterns of names in a line
 LISTED = 2  # kinds of reasons in an error
 ANSWER = 0.05  # share of the multiply-accumulates that a network's answer may cost
@@ -89,10 +90,13 @@ def whole_lines(
     parts = whole_parts(graph, floors)
     worth = [part for part in parts if part.least[kind] >= WORTH or not graph.groups]
     worth.sort(key=lambda part: -part.least[kind])
-    return [
-        f"{percent(part.least[kind]):>9}  {part.layers}: {part.what}\n           -> {part.advice}"
-        for part in worth[:LISTED]
-    ]
+    lines = []
+    for part in worth[:LISTED]:
+        lines.append(f"{percent(part.least[kind]):>9}  {part.layers}: {part.what}")
+        if part.category != "output":  # of which there is no more to say
+            lines.append(f"{SPACE}{part.example}")
+        lines.append(f"{SPACE}-> {part.advice}")
+    return lines
 
 
 def _costs(graph: ChannelGraph, kept: Mapping[str, int]) -> dict[Kind, dict[str, float]]:

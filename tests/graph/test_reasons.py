@@ -38,8 +38,19 @@ def by_number(net, x):
     return x.view(-1, 4, 2).transpose(1, 2).reshape(-1, 8)
 
 
+def pooled(net, x):
+    return nn.functional.avg_pool1d(x[:, None], 3, 1, 1)[:, 0]
+
+
+def gathered(net, x):
+    return x.gather(1, (x > 0).long())
+
+
 ROWS = {
-    "softmax": (lambda net, x: x.softmax(-1), {}, "mixed", "softmax in forward mixes"),
+    "softmax": (lambda net, x: x.softmax(-1), {}, "mixed", "softmax in forward computes values of"),
+    "pooling": (pooled, {}, "mixed", "pooling in forward runs over its channels as if"),
+    "gather": (gathered, {}, "mixed", "gather in forward moves elements to places"),
+    "strides": (lambda net, x: x.as_strided(x.shape, x.stride()), {}, "unknown", "cannot follow"),
     "sort": (lambda net, x: net.sorts(x), {"sorts": Sorted()}, "unknown", "cannot follow"),
     "constant": (constant, {}, "values", "such as constants or the input"),
     "uncalled": (
