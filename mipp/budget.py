@@ -55,7 +55,11 @@ def parse_budget(text: str) -> Budget:
     ------
     BudgetError : the kind is unknown, or the value is no number inside the kind's bounds.
     """
-    kind, _, number = str(text).partition(":")
+    if not isinstance(text, str):
+        raise BudgetError(
+            f"{option('budget')} is no text.\nExpected KIND:VALUE such as 'macs:0.5', got {text!r}."
+        )
+    kind, _, number = text.partition(":")
     try:
         value = float(number)
     except ValueError:

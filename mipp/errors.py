@@ -96,12 +96,26 @@ class ServiceError(InputError):
     """A server or worker cannot start: its port is taken, or it ended at once."""
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+def did_you_mean(wrong: object, known: Iterable[str]) -> str:
     """Text that lists the choices, nearest matches first."""
     names = sorted(known)
-    near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(wrong).lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     return f"{hint}choose from {', '.join(names)}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Type and first line of the innermost cause; exporters wrap it in pages of advice.
+
+    Example
+    -------
+    >>> reason_of(ValueError("no such disk\\nor file"))
+    'ValueError: no such disk'
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 _WRITTEN: ContextVar[Mapping[str, str]] = ContextVar("written")

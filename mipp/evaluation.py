@@ -19,14 +19,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Attention calls its output projection as a module, so that it can be watched, and so does every
     forward that hands the weights of a linear layer to a function instead.
     """
-    training = [module for module in model.modules() if module.training]
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with _opened(model), CallsOfModules(model) if may_borrow(model) else nullcontext():
             yield
     finally:
-        for module in training:
-            module.training = True
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mipp.device import dtype_of
-from mipp.errors import ConfigError, ExportError, did_you_mean
+from mipp.errors import ConfigError, ExportError, did_you_mean, reason_of
 
 logger = logging.getLogger(__name__)
 TRACED = 2  # images: of a single one torch.export takes the batch size for a constant
@@ -152,7 +152,7 @@ def _trace(network: nn.Module, answers: Answers) -> tuple[ExportedProgram, int |
         )
     except Exception as narrowed:  # or not traceable at all, which the second try tells
         batch = 1
-        name, reason = type(network).__name__, _reason(narrowed)
+        name, reason = type(network).__name__, reason_of(narrowed)
         logger.info("the program of %s takes single inputs only: %s", name, reason)
         try:
             program = torch.export.export(network, (answers[batch][0],))
@@ -190,7 +190,7 @@ def _compare(
         found = _tensors(run(inputs), model)
     except Exception as error:  # of torch's guards or of onnxruntime
         raise ExportError(
-            f"{where}: it does not run.\nExpected the network's outputs, got {_reason(error)}; "
+            f"{where}: it does not run.\nExpected the network's outputs, got {reason_of(error)}; "
             "leave this kind out (evaluate.export)."
         ) from error
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (expected, found)]
@@ -230,16 +230,9 @@ def _tensors(outputs: Any, model: nn.Module) -> list[Tensor]:
 def _refused(model: nn.Module, what: str, error: Exception) -> ExportError:
     return ExportError(
         f"network {type(model).__name__} {what}.\nExpected the code of forward to run on any "
-        f"input, got {_reason(error)}\nMend forward, or leave the export out (evaluate.export=[])."
+        f"input, got {reason_of(error)}\nMend forward, or leave the export out "
+        "(evaluate.export=[])."
     )
-
-
-def _reason(error: BaseException) -> str:
-    """Type and first line of the innermost cause; exporters wrap it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _write_torch(program: ExportedProgram, path: Path) -> None:

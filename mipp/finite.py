@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mipp.errors import ActivationError, DataError, ModelError
 from mipp.evaluation import evaluating
@@ -22,8 +24,20 @@ def require_finite_weights(model: nn.Module) -> None:
 
     Raises
     ------
-    ModelError : names the module, the tensor and how many of its values are NaN or infinite.
+    ModelError : names the module, the tensor and how many of its values are NaN or infinite, or
+        one that has no values yet.
     """
+    for key, value in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            got = (
+                "a lazy one; run the network on a batch first"
+                if is_lazy(value)
+                else "one on device meta; load weights to another device first"
+            )
+            raise ModelError(
+                f"model {type(model).__name__} cannot be pruned: {key} has no values yet.\n"
+                f"Expected weights that are there, got {got}."
+            )
     faulty = list(_faulty_tensors(model))
     if faulty:
         module, tensor, wrong, values = faulty[0]
@@ -57,22 +71,25 @@ def require_finite_activations(model: nn.Module, inputs: Inputs) -> None:
 
     Raises
     ------
-    ActivationError : names the first layer that does.
+    ActivationError : names the first layer that does, or the network itself.
     """
 
-    def look(name: str, module: nn.Module, args: Any, output: Any) -> None:
+    def look(where: str, module: nn.Module, args: Any, output: Any) -> None:
         for tensor in filter(torch.is_floating_point, tensors_in(output)):
             if wrong := _wrong(tensor):
                 raise ActivationError(
-                    f"activations cannot be used: layer {name!r} ({type(module).__name__}) is the "
-                    "first whose output holds NaN or infinity.\nExpected finite numbers, got "
+                    f"activations cannot be used: {where} ({type(module).__name__}) is the first "
+                    "whose output holds NaN or infinity.\nExpected finite numbers, got "
                     f"{wrong} others in {tensor.numel()} values in {tensor.dtype}; check the "
                     "scale of the weights and of the inputs, or convert both to a type that "
                     "holds larger numbers, such as torch.float32."
                 )
 
-    layers = ((name, module) for name, module in model.named_modules() if layer_of(module))
-    handles = [module.register_forward_hook(partial(look, name)) for name, module in layers]
+    handles = [
+        module.register_forward_hook(partial(look, f"layer {name!r}" if name else "forward"))
+        for name, module in model.named_modules()
+        if layer_of(module) or not name
+    ]
     try:
         with evaluating(model), torch.no_grad():
             call(model, inputs)

@@ -9,16 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipp.errors import ConfigError, MippError, ModelError, option, reason_of
+
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 Call = str | Callable[[nn.Module, Inputs], Any]  # a method's name, or what calls a network
 Shape = Any  # of one input: (c, h, w), a tuple of such or a mapping to such, as the inputs are
 
 
 def call(model: Callable[..., Any], inputs: Inputs) -> Any:
-    """The model's outputs; a tuple's tensors are its arguments, a mapping's its keywords."""
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    """The model's outputs; a tuple's tensors are its arguments, a mapping's its keywords.
+
+    Raises
+    ------
+    ModelError : forward raises, which is the cause.
+    """
+    try:
+        if isinstance(inputs, Tensor):
+            return model(inputs)
+        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    except (MippError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of the network's own code
+        name = type(getattr(model, "__self__", model)).__name__
+        given = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(inputs))
+        raise ModelError(
+            f"model {name} does not run on an input of shape {given}: {type(error).__name__}: "
+            f"{error}.\nExpected inputs that its forward takes; give such, or "
+            "mend forward, which fails so without mipp too."
+        ) from error
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
@@ -83,13 +101,24 @@ def _zero(shape: Sequence[Any], **options: Any) -> Tensor:
 
 
 def filled(shape: Shape, batch: int, value: float, **options: Any) -> Inputs:
-    """A batch of inputs that all hold one value, zero if not real; parameters as for `zeros`."""
+    """A batch of inputs that all hold one value, zero if not real; parameters as for `zeros`.
+
+    Raises
+    ------
+    ConfigError : there is no memory for so many.
+    """
 
     def fill(one: Tensor) -> Tensor:
         content = value if one.is_floating_point() else 0
         return one.new_full((batch, *one.shape[1:]), content)
 
-    return each(zeros(shape, **options), fill)
+    try:
+        return each(zeros(shape, **options), fill)
+    except RuntimeError as error:  # torch has a class of its own on GPUs alone
+        raise ConfigError(
+            f"{option('latency_batch')}: {batch} inputs of shape {shape} do not fit into memory.\n"
+            f"Expected a batch that does, got {reason_of(error)}; lower it."
+        ) from error
 
 
 def tensors_in(value: Any) -> list[Tensor]:

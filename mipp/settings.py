@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
@@ -20,6 +21,7 @@ Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 Repeats = Annotated[int, Ge(2)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
 Channels = Annotated[int, Ge(0)]
 Margin = Annotated[float, Ge(0), Lt(1)]
 
@@ -44,12 +46,11 @@ def _require_allowed(values: Any) -> None:
     for name, hint in _hints(kind).items():
         value, key = getattr(values, name), f"{kind.PREFIX}{name}"
         if get_origin(hint) is Literal:
-            _require_choice(key, value, get_args(hint))
+            require_choice(key, value, get_args(hint))
         elif get_origin(hint) is Annotated:
-            _require_number(key, value, hint)
+            require_number(key, value, hint)
         elif name == "limits":
-            for pattern, share in value.items():
-                _require_number(f"{key}[{pattern!r}]", share, Share)
+            _require_patterns(key, value)
         elif hint == tuple[str, ...]:
             _require_names(key, value)
 
@@ -59,23 +60,51 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _require_choice(key: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
+def require_choice(key: str, value: object, known: Sequence[str]) -> None:
+    """Refuse what is none of these words.
+
+    Raises
+    ------
+    ConfigError : names the option as its caller wrote it, and the words.
+    """
+    if not isinstance(value, str) or value not in known:
         raise ConfigError(f"{option(key)} {value!r} is unknown; {did_you_mean(str(value), known)}.")
 
 
-def _require_number(key: str, value: Any, hint: Any) -> None:
+def require_number(key: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is no number, or one out of bounds.
+
+    Parameters
+    ----------
+    key : the option's name.
+    hint : such as `Count`: int or float, annotated with bounds.
+
+    Raises
+    ------
+    ConfigError : names the option as its caller wrote it.
+    """
     kind, *bounds = get_args(hint)
-    numbers = (int,) if kind is int else (int, float)
-    right = isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
+    right = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    right = right and (isinstance(value, Integral) or math.isfinite(value))
     if not right or not all(_HOLDS[type(bound)](value, bound) for bound in bounds):
         what = "a whole number" if kind is int else "a number"
         within = " and ".join(_SAYS[type(bound)].format(bound) for bound in bounds)
         raise ConfigError(f"{option(key)}: expected {what} {within}, got {value!r}.")
 
 
+def _require_patterns(key: str, value: object) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(
+            f"{option(key)}: expected a mapping of names of modules, or of patterns with *, to the "
+            f"greatest share that may go, got {value!r}."
+        )
+    for pattern, share in value.items():
+        require_number(f"{key}[{pattern!r}]", share, Share)
+
+
 def _require_names(key: str, value: object) -> None:
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    if not listed or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
         raise ConfigError(
             f"{option(key)}: expected a sequence of names of modules, or of patterns with *, got "
             f"{value!r}."
@@ -247,6 +276,10 @@ class Limits:
     keep_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("ignore", "keep_outputs", "keep_inputs"):
+            value = getattr(self, name)
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                object.__setattr__(self, name, tuple(value))  # a sequence that is read once, too
         _require_allowed(self)
 
     @property

@@ -25,6 +25,8 @@ LADDER = (
         "mipp.settings",
         "mipp.sources",
         "mipp.config",
+        "mipp.copies",
+        "mipp.surroundings",
     },
     {
         "mipp.layers",

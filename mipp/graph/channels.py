@@ -234,7 +234,8 @@ def _kept_features(
 def _share(cost: LayerCost, graph: ChannelGraph, kept: Mapping[str, int]) -> float:
     inputs = _kept_features(cost.in_features, cost.inputs, graph, kept)
     outputs = _kept_features(cost.out_features, cost.outputs, graph, kept)
-    return inputs * outputs / (cost.in_features * cost.out_features)
+    features = cost.in_features * cost.out_features
+    return inputs * outputs / features if features else 0.0  # a layer may have no outputs
 
 
 def _product(product: Product, graph: ChannelGraph, kept: Mapping[str, int]) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mipp.errors import ModelError
+from mipp.errors import ModelError, reason_of
 from mipp.evaluation import evaluating
 from mipp.graph.whole import largest_part
 from mipp.hooked_mode import Hooked
@@ -78,7 +78,7 @@ def follow_calls(
             passes.append(IN_TRAINING)
             sights.append(trained)
     except Exception as error:  # of the network's own code, which may ask for targets
-        fault = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        fault = reason_of(error)
     for asked in calls:
         passes.append(own_pass(model, asked))
         sights.append(_watch(model, passes[-1], example))
@@ -217,7 +217,7 @@ def own_pass(model: nn.Module, asked: Call) -> Pass:
         except Exception as error:
             raise ModelError(
                 f"the call {name} of model {type(model).__name__} fails (calls): "
-                f"{type(error).__name__}: {error}.\nExpected a call that runs on the calibration "
+                f"{reason_of(error)}.\nExpected a call that runs on the calibration "
                 "inputs, in eval mode; correct calls=."
             ) from error
 

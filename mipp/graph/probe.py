@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mipp.errors import reason_of
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
@@ -163,7 +164,7 @@ def _shake(model: nn.Module, generator: torch.Generator, bare: Container[str]) -
     """Random weights that pass a signal on, so that neither a zero nor depth hides a fault."""
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-        inputs = parameter[0].numel() if parameter.ndim > 1 else 0
+        inputs = parameter.shape[1:].numel() if parameter.ndim > 1 else 0
         mean, scale = (0.0, (2 / inputs) ** 0.5) if inputs else (0.7, 0.3)
         parameter.data.copy_(noise.mul_(scale).add_(mean))
     for name, buffer in model.named_buffers():
@@ -185,6 +186,8 @@ def _fault(
                 expected = _flat([way.run(model, inputs) for way in probe.passes])
     except Exception as error:
         return _cutting_fails(error)
+    if not expected.numel():
+        return Reason("unproven", "forward gives empty outputs, which show no channel")
     if got.shape != expected.shape or not bool(
         (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
     ):
@@ -193,9 +196,8 @@ def _fault(
 
 
 def _cutting_fails(error: Exception) -> Reason:
-    first = (str(error).splitlines() or ["no message"])[0]
     what = "forward does not run without some of its channels"
-    return Reason("sizes", f"{what}: {type(error).__name__}: {first}")
+    return Reason("sizes", f"{what}: {reason_of(error)}")
 
 
 @contextmanager

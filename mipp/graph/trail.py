@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
-from mipp.inputs import Inputs, call, tensors_of
+from mipp.inputs import Inputs, call, tensors_in
 from mipp.layers import Layer, layer_of
 
 
@@ -75,7 +75,7 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
 
     Raises
     ------
-    ModelError : it does not run.
+    ModelError : it does not run, or gives no tensor.
     """
     recorder = _Recorder()
     layers = {name: (module, layer_of(module)) for name, module in model.named_modules()}
@@ -92,15 +92,14 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     ]
     try:
         with evaluating(model), torch.no_grad():
-            call(model, example)
-    except Exception as error:
-        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
-        raise ModelError(
-            f"model {type(model).__name__} does not run on an input of shape {shapes}: "
-            f"{type(error).__name__}: {error}.\n"
-            "Give calibration inputs of the shape that the model expects."
-        ) from error
+            output = call(model, example)
     finally:
         for handle in handles:
             handle.remove()
+    if not tensors_in(output):
+        raise ModelError(
+            f"model {type(model).__name__} gives no tensor.\nExpected a tensor from forward, or "
+            f"tuples, lists, dicts and data classes of them, got {type(output).__name__}; wrap "
+            "the network in a module that returns its tensors."
+        )
     return recorder.finish()

@@ -1,13 +1,14 @@
-"""The check of a network and of the first batch of calibration, before any work.
+"""The check of calibration, above all of its first batch, before any work.
 
-What can be mended here is: compiled and parallel modules are opened, tensors moved. Anything else
-is refused with what the item is and one line that makes it right.
+Tensors are moved to the network's device. What forward does not take is refused with what the item
+is and one line that makes it right.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +16,40 @@ import torch
 from torch import Tensor, nn
 
 from mipp.device import device_of, dtype_of
-from mipp.errors import DataError, ModelError, option
+from mipp.errors import DataError, option, reason_of
 from mipp.evaluation import evaluating
-from mipp.inputs import Inputs, call, each, tensors_in, tensors_of
+from mipp.inputs import Inputs, call, each, shape_of, tensors_in, tensors_of
+from mipp.pruning.network import described, require_unchanged, versions
 
+EMPTY = 1000  # batches without inputs, one after the other, before a loader is given up
 LOADER = "DataLoader(dataset, batch_size=32, shuffle=True)"
-PARALLEL = ("DataParallel", "DistributedDataParallel")
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
-
-
-def opened(model: Any) -> nn.Module:
-    """The network inside what `torch.compile` or a parallel module made of it.
-
-    Raises
-    ------
-    ModelError : it is no module, or is scripted, quantised or masked.
-    """
-    if not isinstance(model, nn.Module):
-        raise _unfit(model, f"an instance of torch.nn.Module, got {_described(model)}", "pass one")
-    network: nn.Module = model
-    while (inner := _inner(network)) is not None:
-        network = inner
-    for name, module in network.named_modules():
-        where = f"got {name or 'the model'} ({type(module).__name__})"
-        if isinstance(module, torch.jit.ScriptModule):
-            mend = "pass the module that was scripted, and script what is pruned"
-            raise _unfit(model, f"a module of Python code, {where} scripted or traced", mend)
-        if type(module).__module__.startswith(QUANTISED):
-            mend = "prune the network in floating point first, then quantise it"
-            raise _unfit(model, f"weights in floating point, {where} quantised", mend)
-        buffers = dict(module.named_buffers(recurse=False))
-        for key, _ in module.named_parameters(recurse=False):
-            plain = key.removesuffix("_orig")
-            if plain != key and f"{plain}_mask" in buffers:
-                mend = f"call torch.nn.utils.prune.remove(module, {plain!r}) on it first"
-                raise _unfit(model, f"plain weights, {where} with a mask on its {plain}", mend)
-    return network
-
-
-def _inner(model: nn.Module) -> nn.Module | None:
-    compiled, parallel = "_orig_mod", type(model).__name__ in PARALLEL
-    inner = getattr(model, "module" if parallel else compiled, None)
-    return inner if isinstance(inner, nn.Module) else None
-
-
-def _unfit(model: Any, expected: str, mend: str) -> ModelError:
-    return ModelError(
-        f"model {type(model).__name__} cannot be pruned as it is.\nExpected {expected}; {mend}."
-    )
 
 
 def checked(model: nn.Module, loader: Any) -> Iterator[tuple[Inputs, Any]]:
-    """Inputs and labels of every item of a loader, the first of which forward was given.
+    """Inputs and labels of every item of a loader; forward was given the first, others are alike.
 
     Raises
     ------
     DataError : says what it is, and the line that mends it.
     """
-    first = True
+    first, empty = None, 0
     for item in _items(loader):
         x, y = _parts(model, item)
+        _require_dense(item, x)
         if not tensors_of(x) or not all(tensor.ndim for tensor in tensors_of(x)):
             raise _refused(item, "an axis of images in every tensor", "[x[None] for x in loader]")
         counts = {len(tensor) for tensor in tensors_of(x)}
         if len(counts) > 1 or (isinstance(y, Tensor) and y.ndim and len(y) not in counts):
             raise _refused(item, "as many of everything in a batch", "zip(inputs, labels)")
         if 0 in counts:
+            empty += 1
+            if empty == EMPTY:
+                raise _refused(item, f"inputs, got {EMPTY} batches without any", LOADER)
             continue
-        if first:
+        if first is None:
             _require_runs(model, item, x)
-            first = False
+            first = x
+        _require_alike(item, x, first)
         yield x, y
 
 
@@ -103,10 +68,49 @@ def _items(loader: Any) -> Iterable[Any]:
     if type(loader).__module__ == "numpy":
         raise _refused(loader, "tensors, got an array", "torch.as_tensor(array)")
     try:
-        items: Iterable[Any] = iter(loader)
-        return items
+        items = iter(loader)
     except TypeError as error:
         raise _refused(loader, "batches to iterate over", LOADER) from error
+    return _read(items)
+
+
+def _read(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items; what the loader raises is the cause of what is raised here."""
+    for number in count():
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except Exception as error:  # of the loader's own code
+            raise DataError(
+                f"{option('calibration')} fails: its loader raises {reason_of(error)} at batch "
+                f"{number}.\nExpected batches to its end; mend the loader or its data set: "
+                "reading it without mipp fails so too."
+            ) from error
+        yield item
+
+
+def _require_dense(item: Any, x: Inputs) -> None:
+    """Refuse tensors that no network of plain layers takes."""
+    for tensor in tensors_of(x):
+        if tensor.is_meta:
+            raise _refused(item, "tensors with values, got meta ones", LOADER)
+        if tensor.is_quantized or tensor.layout is not torch.strided:
+            change = "dequantize" if tensor.is_quantized else "to_dense"
+            line = f"[(x.{change}(), y) for x, y in loader]"
+            raise _refused(item, "plain dense tensors", line)
+
+
+def _require_alike(item: Any, x: Inputs, first: Inputs) -> None:
+    """Refuse inputs of another kind or size than those of the first batch."""
+    kinds = [[tensor.dtype for tensor in tensors_of(inputs)] for inputs in (first, x)]
+    if shape_of(x) != shape_of(first) or kinds[0] != kinds[1]:
+        one = each(first, lambda tensor: tensor[:1])
+        raise _refused(
+            item,
+            f"inputs like those of the first batch, {described(one)} and so on",
+            "transforms.Resize((224, 224)) in the data set's transform, or pad to one length",
+        )
 
 
 def _parts(model: nn.Module, item: Any) -> tuple[Any, Any]:
@@ -174,11 +178,14 @@ def _require_arguments(model: nn.Module, item: Mapping[Any, Any]) -> None:
 def _require_runs(model: nn.Module, item: Any, x: Inputs) -> None:
     """Refuse inputs on which forward fails, with what would make it run if that is known."""
     device, dtype = device_of(model), dtype_of(model)
-    one = each(x, lambda tensor: tensor[:1].to(device))
+    one = each(x, lambda tensor: tensor.detach()[:1].to(device, copy=True))
+    before = versions(model, one)
     fault = _fault(model, one)
     if fault is None:
+        require_unchanged(model, before, versions(model, one))
         return
-    for expected, line, change in MENDS:
+    real = not any(tensor.is_complex() for tensor in tensors_of(one))
+    for expected, line, change in MENDS if real else ():
         try:
             changed = each(one, lambda t, change=change: change(t, dtype))  # type: ignore[misc]
         except (RuntimeError, IndexError):
@@ -263,22 +270,6 @@ def _leaves(item: Any) -> list[Any]:
 
 def _refused(item: Any, expected: str, line: str) -> DataError:
     return DataError(
-        f"{option('calibration')} cannot be used as it is: {_described(item)}.\n"
+        f"{option('calibration')} cannot be used as it is: {described(item)}.\n"
         f"Expected {expected}; write: {line}"
     )
-
-
-def _described(item: Any) -> str:
-    """What a value is, in a few words."""
-    if isinstance(item, Tensor):
-        return f"Tensor {tuple(item.shape)} {str(item.dtype).removeprefix('torch.')}"
-    name = type(item).__name__
-    if isinstance(item, Mapping):
-        parts = [f"{key}: {_described(part)}" for key, part in list(item.items())[:4]]
-    elif isinstance(item, (list, tuple)):
-        parts = [_described(part) for part in item[:3]] + ["..."] * (len(item) > 3)
-    elif isinstance(item, (str, int, float, bool)) or item is None:
-        return f"{name} {item!r}"
-    else:
-        return f"{name} {tuple(item.shape)}" if hasattr(item, "shape") else name
-    return f"{name} of {', '.join(parts) or 'nothing'}"

@@ -12,7 +12,7 @@ from torch import nn
 from mipp.criteria import Criterion as Score
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import AskedLoss
-from mipp.errors import ConfigError, did_you_mean
+from mipp.errors import ConfigError
 from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
@@ -32,6 +32,7 @@ from mipp.settings import (
     Recalibrate,
     Refit,
     Repair,
+    require_choice,
 )
 
 REPAIRS: Mapping[str, Repair] = {
@@ -109,20 +110,14 @@ def prune(
     started = time.perf_counter()
     asked = parsed(budget)
     way = _method(method, estimator, order)
-    stay = Limits(
-        min_channels,
-        round_to,
-        dict(limits or {}),
-        tuple(ignore),
-        tuple(keep_outputs),
-        tuple(keep_inputs),
-    )
+    shares = {} if limits is None else limits
+    named = (ignore, keep_outputs, keep_inputs)
+    stay = Limits(min_channels, round_to, shares, *named)  # type: ignore[arg-type]  # it makes tuples
     _refuse_idle("loss", loss, None, method == MIPP, "method='mipp'")
     timed = asked.kind == "latency"
     _refuse_idle("latency_batch", latency_batch, LATENCY_BATCH, not timed, f"{budget=}")
     require_plannable(way, asked)
-    if repair not in REPAIRS:
-        raise ConfigError(f"repair {repair!r} is unknown; {did_you_mean(repair, REPAIRS)}.")
+    require_choice("repair", repair, tuple(REPAIRS))
     scored = AskedLoss(loss) if loss else None
     pruner = Pruner(
         model,
@@ -146,7 +141,13 @@ def prune(
 
 def _method(method: str | Score, estimator: str, order: Order) -> Method:
     """The method that the arguments describe; refuses those that it has no use for."""
+    if not isinstance(method, str) and not callable(method):
+        raise ConfigError(
+            f"method: expected a name such as 'mipp' or 'l1', or a criterion, got {method!r}."
+        )
     if method == MIPP:
+        if not isinstance(estimator, str):
+            raise ConfigError(f"estimator: expected a name such as 'gaussian', got {estimator!r}.")
         return Mipp(estimator_named(estimator).settings(), order=order)
     name = method if isinstance(method, str) else address_of(method)
     called = f"method={name!r}"
@@ -157,7 +158,7 @@ def _method(method: str | Score, estimator: str, order: Order) -> Method:
 
 def _refuse_idle(name: str, value: object, usual: object, idle: bool, beside: str) -> None:
     """Refuse an argument that changes nothing beside another one."""
-    if idle and value != usual:
+    if idle and (type(value) is not type(usual) or value != usual):
         raise ConfigError(
             f"{name} has no effect with {beside}.\nExpected it to be left out, got {value!r}; "
             f"leave it out, or choose another {beside.partition('=')[0]}."

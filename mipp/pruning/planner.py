@@ -15,6 +15,7 @@ from torch import nn
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint.calls import KEY as CALLS
 from mipp.checkpoint.calls import written_calls
+from mipp.copies import copy_of
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
@@ -28,7 +29,8 @@ from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
 from mipp.pruning.calibration import Calibration, Held
 from mipp.pruning.estimates import Estimates, measure_information
-from mipp.pruning.first_batch import classified, opened
+from mipp.pruning.first_batch import classified
+from mipp.pruning.network import opened
 from mipp.pruning.plan import Plan
 from mipp.pruning.ranking import (
     InformationRanking,
@@ -41,7 +43,18 @@ from mipp.pruning.ranking import (
 )
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
-from mipp.settings import LATENCY_BATCH, MIPP, Criterion, Limits, Method, Mipp
+from mipp.settings import (
+    LATENCY_BATCH,
+    MIPP,
+    Count,
+    Criterion,
+    Limits,
+    Method,
+    Mipp,
+    Seed,
+    require_number,
+)
+from mipp.surroundings import undisturbed
 
 LOOKED_AT = 16  # inputs, at most, for which every layer is looked at before anything else is done
 
@@ -79,6 +92,7 @@ class Planner:
     ({'0': 12}, 0.75)
     """
 
+    @undisturbed()
     def __init__(
         self,
         model: nn.Module,
@@ -90,10 +104,11 @@ class Planner:
         latency_batch: int = LATENCY_BATCH,
         calls: Sequence[Call] = (),
     ) -> None:
-        for name, number in (("images", images), ("latency_batch", latency_batch)):
-            if number < 1:
-                raise ConfigError(f"{option(name)}: expected at least 1 input, got {number}.")
-        model = opened(model)
+        require_number("images", images, Count)
+        require_number("latency_batch", latency_batch, Count)
+        require_number("seed", seed, Seed)
+        _require_calls(calls, loss)
+        model = copy_of(opened(model))  # forward may change the network that it belongs to
         self.loss, self.seed, self.calls = loss, seed, tuple(calls)
         require_finite_weights(model)
         device = device_of(model)
@@ -117,14 +132,15 @@ class Planner:
         return self.channels
 
     @cached_property
+    @undisturbed()
     def channels(self) -> ChannelGraph:
         """The same, also of a network in which nothing can be pruned."""
         batch = next(iter(self.calibration.inputs()))
         others = [each(batch, itemgetter(slice(i, i + 1))) for i in range(1, min(4, count(batch)))]
-        graph = follow_channels(self.model, self.calibration.example(), self.calls, others)
         require_finite_activations(self.model, each(batch, itemgetter(slice(LOOKED_AT))))
-        return graph
+        return follow_channels(self.model, self.calibration.example(), self.calls, others)
 
+    @undisturbed()
     def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
         """What a method says of the units; pays for all plans made of it.
 
@@ -149,6 +165,7 @@ class Planner:
             ranking.estimates.answers(budget is not None and parsed(budget).is_tested)
         return ranking
 
+    @undisturbed()
     def plan(
         self,
         budget: str | Budget = "macs:0.5",
@@ -230,6 +247,21 @@ class Planner:
         given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
+
+
+def _require_calls(calls: object, loss: object) -> None:
+    """Refuse more calls, or a loss, that nobody can call."""
+    if loss is not None and not callable(loss):
+        raise ConfigError(
+            f"{option('loss')}: expected a function of (outputs, labels), got {loss!r}; pass for "
+            "example torch.nn.MSELoss()."
+        )
+    listed = isinstance(calls, Iterable) and not isinstance(calls, str)
+    if not listed or not all(isinstance(c, str) or callable(c) for c in calls):  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"{option('calls')}: expected a sequence of names of methods, or of functions of "
+            f"(model, inputs), got {calls!r}; write for example calls=['project']."
+        )
 
 
 def parsed(budget: str | Budget) -> Budget:

@@ -11,6 +11,7 @@ from mipp.pruning.planner import Planner
 from mipp.pruning.pruned import Pruned, report_on
 from mipp.pruning.repair import Cut, mend
 from mipp.settings import Refit, Repair
+from mipp.surroundings import undisturbed
 
 
 class Pruner(Planner):
@@ -32,6 +33,7 @@ class Pruner(Planner):
     8
     """
 
+    @undisturbed()
     def cut(self, plan: Plan, repair: Repair | None = None) -> Pruned:
         """A pruned copy of the network.
 

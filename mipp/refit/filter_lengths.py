@@ -80,7 +80,8 @@ def _lengths(layer: Layer) -> Tensor:
 
 def _outputs(model: nn.Module, example: Inputs) -> list[Tensor]:
     with evaluating(model):
-        return [t.double() for t in tensors_in(call(model, example))]
+        outputs = [t for t in tensors_in(call(model, example)) if t.numel()]
+    return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in outputs]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

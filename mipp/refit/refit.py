@@ -259,8 +259,8 @@ def _statistics_after(model: nn.Module, graph: ChannelGraph, name: str) -> Stati
     return norm.statistics if norm is not None else None
 
 
-class _Reached(Exception):
-    """Ends a forward pass at the layer of interest, or at its sum."""
+class _Reached(BaseException):
+    """Ends a forward pass at the layer of interest, or at its sum; no forward may catch it."""
 
 
 def _fit_on_the_way(

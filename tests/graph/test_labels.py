@@ -5,6 +5,7 @@ import torch
 from oracles import Net
 from torch import nn
 
+from mipp.errors import ModelError
 from mipp.graph import build_graph, operation_rules
 
 LAYERS = {"first": (3, 8), "second": (8, 6), "third": (6, 5), "head": (5, 2)}
@@ -36,5 +37,6 @@ def test_failed_assertion_of_a_rule_surfaces(monkeypatch):
         assert False, "a mistake in a rule"  # noqa: B011, PT015
 
     monkeypatch.setattr(operation_rules, "combine", keep)
-    with pytest.raises(AssertionError, match="a mistake in a rule"):
+    with pytest.raises(ModelError, match="AssertionError: a mistake in a rule") as caught:
         build_graph(chain(torch.sin), torch.randn(1, 3))
+    assert isinstance(caught.value.__cause__, AssertionError)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipp.criteria.shared.criterion import Criterion, CriterionInput, Loss
-from mipp.errors import ConfigError, ScoreError
+from mipp.errors import ConfigError, MippError, ScoreError, reason_of
 from mipp.selection.scores import Scores
 
 
@@ -33,6 +33,14 @@ def score_units(method: str, criterion: Criterion, given: CriterionInput) -> Sco
             "that it factorises has no inverse.\nExpected features of comparable scales, got "
             f"ones for which rounding leaves nothing: {str(error).splitlines()[0]}; bring the "
             "weights and inputs to usual scales, or choose another method."
+        ) from error
+    except (MippError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a criterion or a loss that somebody brings, or of autograd
+        raise ScoreError(
+            f"method {method!r} cannot score the units of {type(given.model).__name__}.\nExpected "
+            f"scores, got {reason_of(error)}; if the loss has no gradient, forward detaches its "
+            "outputs, or loss= is no differentiable mean of a batch; else correct the method."
         ) from error
     return Scores(values, given.graph.widths, f"method {method!r}")
 

@@ -1,0 +1,50 @@
+"""Copies of networks, and what in a network cannot be copied."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from mipp.errors import ModelError, reason_of
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A deep copy without gradients, whatever its forward does to it.
+
+    Raises
+    ------
+    ModelError : the network cannot be copied; names the module and the attribute.
+
+    Example
+    -------
+    >>> layer = nn.Linear(3, 2)
+    >>> copied = copy_of(layer)
+    >>> copied is layer, copied.weight.equal(layer.weight)
+    (False, True)
+    """
+    try:
+        copied = copy.deepcopy(model)
+    except Exception as error:  # of whatever the network holds
+        raise ModelError(
+            f"model {type(model).__name__} cannot be copied, and mipp leaves the one given as it "
+            f"is.\nExpected modules that copy.deepcopy takes, got {_culprit(model)} with "
+            f"{reason_of(error)}; keep it out of the network's attributes, or give its class "
+            "__deepcopy__. A tensor that is no parameter is kept detached."
+        ) from error
+    for parameter in copied.parameters():
+        parameter.grad = None
+    return copied
+
+
+def _culprit(model: nn.Module) -> str:
+    """The first attribute that cannot be copied alone."""
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key == "_modules":
+                continue
+            try:
+                copy.deepcopy(value)
+            except Exception:  # told by its place
+                return f"attribute {key!r} of {name or 'the model'} ({type(module).__name__})"
+    return f"a {type(model).__name__}"

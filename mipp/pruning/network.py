@@ -1,0 +1,93 @@
+"""The check of a network before any work: it is opened, or refused with what to do first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipp.errors import ModelError
+from mipp.inputs import Inputs, tensors_of
+
+PARALLEL = ("DataParallel", "DistributedDataParallel")
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+
+def opened(model: Any) -> nn.Module:
+    """The network inside what `torch.compile` or a parallel module made of it.
+
+    Raises
+    ------
+    ModelError : it is no module, or is scripted, quantised or masked.
+    """
+    if not isinstance(model, nn.Module):
+        raise unfit(model, f"an instance of torch.nn.Module, got {described(model)}", "pass one")
+    network: nn.Module = model
+    while (inner := _inner(network)) is not None:
+        network = inner
+    for name, module in network.named_modules():
+        where = f"got {name or 'the model'} ({type(module).__name__})"
+        if isinstance(module, torch.jit.ScriptModule):
+            mend = "pass the module that was scripted, and script what is pruned"
+            raise unfit(model, f"a module of Python code, {where} scripted or traced", mend)
+        if type(module).__module__.startswith(QUANTISED):
+            mend = "prune the network in floating point first, then quantise it"
+            raise unfit(model, f"weights in floating point, {where} quantised", mend)
+        buffers = dict(module.named_buffers(recurse=False))
+        for key, _ in module.named_parameters(recurse=False):
+            plain = key.removesuffix("_orig")
+            if plain != key and f"{plain}_mask" in buffers:
+                mend = f"call torch.nn.utils.prune.remove(module, {plain!r}) on it first"
+                raise unfit(model, f"plain weights, {where} with a mask on its {plain}", mend)
+    return network
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    compiled, parallel = "_orig_mod", type(model).__name__ in PARALLEL
+    inner = getattr(model, "module" if parallel else compiled, None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def unfit(model: Any, expected: str, mend: str) -> ModelError:
+    return ModelError(
+        f"model {type(model).__name__} cannot be pruned as it is.\nExpected {expected}; {mend}."
+    )
+
+
+def versions(model: nn.Module, x: Inputs) -> dict[str, tuple[int, int]]:
+    """Input or parameter -> which tensor it is and how often it was written to."""
+    inputs = {f"input {place}": tensor for place, tensor in enumerate(tensors_of(x))}
+    tensors = inputs | dict(model.named_parameters())
+    return {
+        name: (id(tensor), -1 if tensor.is_inference() else tensor._version)
+        for name, tensor in tensors.items()
+    }
+
+
+def require_unchanged(
+    model: nn.Module, before: Mapping[str, object], after: Mapping[str, object]
+) -> None:
+    """Refuse a network that gives something else each time, since it writes to what it reads."""
+    changed = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    if changed:
+        mend = "clone what it writes to, or leave that to training"
+        expected = f"a forward that changes neither inputs nor parameters, got another {changed[0]}"
+        raise unfit(model, f"{expected} after a call", mend)
+
+
+def described(item: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(item, Tensor):
+        return f"Tensor {tuple(item.shape)} {str(item.dtype).removeprefix('torch.')}"
+    name = type(item).__name__
+    if isinstance(item, Mapping):
+        parts = [f"{key}: {described(part)}" for key, part in list(item.items())[:4]]
+    elif isinstance(item, (list, tuple)):
+        parts = [described(part) for part in item[:3]] + ["..."] * (len(item) > 3)
+    elif isinstance(item, (str, int, float, bool)) or item is None:
+        return f"{name} {item!r}"
+    else:
+        return f"{name} {tuple(item.shape)}" if hasattr(item, "shape") else name
+    return f"{name} of {', '.join(parts) or 'nothing'}"
