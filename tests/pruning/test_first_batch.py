@@ -201,3 +201,19 @@ def test_zeros_of_a_shape_have_the_kind_of_what_is_not_real(kind):
     first, second = zeros(shape_of(inputs), dtype=torch.float16)
     assert (first.dtype, first.shape) == (kind, (1, 5))
     assert (second.dtype, second.shape) == (torch.float16, (1, 3))
+
+
+def _mend(build):
+    """The last part of a refusal: the line to write, or what to do."""
+    with torch.random.fork_rng(), pytest.raises(DataError) as caught:
+        mipp.prune(Net().eval(), build(), "ratio:0.5")
+    text = str(caught.value).replace("\n", " ")
+    _, written, line = text.rpartition("write: ")
+    return f"`{line}`" if written else text.rpartition("; ")[2].rstrip(".")
+
+
+def test_page_lists_what_is_taken_and_what_is_to_be_written_for_the_rest():
+    page = (Path(__file__).parents[2] / "docs/batches.md").read_text()
+    refused = [f"| {name} | {_mend(build)} |" for name, (build, _) in ONE_LINE.items()]
+    expected = [*(f"| {name} | taken |" for name in RIGHT), *refused]
+    assert [row for row in page.splitlines() if row.startswith("| ")][1:] == expected
