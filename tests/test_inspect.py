@@ -352,3 +352,11 @@ def test_option_that_keeps_the_budget_out_of_reach_is_named():
     with pytest.raises(BudgetError) as refused:
         mipp.prune(model, [batch], "macs:0.001", method="l1")
     assert "lower min_channels" not in str(refused.value)
+
+
+def test_command_refuses_a_budget_out_of_reach_with_the_same_summary(tmp_path, capsys):
+    given = ["run", "--workdir", str(tmp_path / "work"), "--set", "choose.budget=params:0.001"]
+    assert main([*given, "--set", "choose.min_channels=4"]) == 2
+    text = capsys.readouterr().err
+    assert "or lower choose.min_channels" in text
+    assert "fc3: the network returns their channels\n           -> nothing: that is" in text
