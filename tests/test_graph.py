@@ -155,7 +155,6 @@ def test_depthwise_convolution_travels_with_its_channels():
 @pytest.mark.parametrize(
     ("name", "whole", "reason"),
     [
-        ("tied_weights", {"3"}, "shares its weights"),
         ("depthwise", {"7"}, "feeds the network's output"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from torch import nn
 
 from mipp.graph.channels import REST, ChannelGroup, LayerCost
 from mipp.graph.trail import Trail
-from mipp.layers import Layer, layer_of
+from mipp.layers import Cost, Layer, layer_of
 
 
 def count_costs(
@@ -30,12 +31,12 @@ def count_costs(
             reads.setdefault(member.module, {})[name] = member.features.shape[1]
         for member in (*group.producers, *group.passengers):
             makes.setdefault(member.module, {})[name] = member.features.shape[1]
-    costs = []
+    costs, counted = [], set[nn.Parameter]()
     for name in dict.fromkeys((*trail.calls, *reads, *makes)):
         layer = layer_of(modules[name])
         if layer is None or not _counts(layer, name in makes):
             continue
-        cost, multiplied = layer.cost, macs.get(name, 0)
+        cost, multiplied = _once(layer, counted), macs.get(name, 0)
         grows = round(multiplied * cost.part)
         if multiplied > grows:
             costs.append(_constant(name, multiplied - grows))
@@ -52,6 +53,18 @@ def count_costs(
             )
         )
     return (*costs, *_bare_costs(modules[""], groups))
+
+
+def _once(layer: Layer, counted: set[nn.Parameter]) -> Cost:
+    """A layer's cost without the parameters that it shares with one that was counted before."""
+    cost, own = layer.cost, dict(layer.module.named_parameters(recurse=False))
+    again = {name: parameter for name, parameter in own.items() if parameter in counted}
+    counted.update(own.values())
+    weights = 0 if layer.filters in again else cost.weights
+    rest = sum(parameter.numel() for name, parameter in again.items() if name != layer.filters)
+    return replace(
+        cost, weights=weights, per_output=cost.per_output - rest // layer.outputs.features
+    )
 
 
 def _constant(module: str, macs: int) -> LayerCost:

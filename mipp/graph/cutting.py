@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import ChannelGroup
+from mipp.graph.tied import retie, tied
 from mipp.layers import IntArray, layer_at, layer_of
 from mipp.layers.layer import keep_indices
 
@@ -41,6 +42,7 @@ def cut_channels(
             shrunk[place] = shrunk.get(place, 0) + len(channels) * size.block
     # what is replaced anyway is not copied: the new tensors are made from the old module's
     cut = copy.deepcopy(model)
+    shared = tied(cut)
     for name, gone in inputs.items():
         layer_at(cut, name).cut("inputs", np.concatenate(gone))
     for name, gone in outputs.items():
@@ -53,6 +55,7 @@ def cut_channels(
     for (name, attribute), features in shrunk.items():
         module = cut.get_submodule(name)
         setattr(module, attribute, getattr(module, attribute) - features)
+    retie(cut, shared)
     for layer in filter(None, map(layer_of, cut.modules())):
         layer.settle()
     for parameter in cut.parameters():

@@ -15,6 +15,7 @@ from mipp.graph.heads import head_groups
 from mipp.graph.layouts import decide_layouts, size_choices
 from mipp.graph.reasons import Reason
 from mipp.graph.record import Record, Reduction, Touch
+from mipp.graph.tied import couple_tied, sharing
 from mipp.layers import IntArray, layer_of
 
 UNEVEN = "more of some of its channels than of others are in"
@@ -30,6 +31,7 @@ def read_groups(
     ----------
     calls : how often each module runs, in execution order.
     """
+    unknown = couple_tied(model, record)
     component = decide_layouts(record, components_of)
     sides = _sides(record, component)
     reasons = _reasons(record.fixed, component)
@@ -37,9 +39,8 @@ def read_groups(
     drafts = _drafts(sides, bare, reasons, record.count)
     order = {name: position for position, name in enumerate(calls)}
     modules = dict(model.named_modules())
-    tied = _tied(model)
     sizes = _sizes(record, component)
-    attention = list(head_groups(model, calls, tied))
+    attention = list(head_groups(model, calls, sharing(model)))
     known = {member.module for group, _ in attention for member in group.producers}
     scopes = _scopes(record, component)
     joined = _reasons(record.joined, component)
@@ -58,7 +59,7 @@ def read_groups(
             sizes=_sizes_of(components, sizes),
             choices=size_choices(record.layouts, component, components, modules),
         )
-        reason = reason or fault or _unsound(group, modules, calls, tied)
+        reason = reason or fault or _unsound(group, modules, calls, unknown)
         if group.width == 1:
             reason = next((joined[one] for one in components if one in joined), reason)
         start = next(int(m.features.min()) for m in group.producers if m.module == root)
@@ -238,13 +239,13 @@ def _unsound(
     group: ChannelGroup,
     modules: Mapping[str, nn.Module],
     calls: Mapping[str, int],
-    tied: set[str],
+    shared: set[str],
 ) -> Reason | None:
     """Why cutting this group would not be exact; empty when it is."""
     for name in dict.fromkeys(group.modules()):
         if calls.get(name, 0) < 1:
             return Reason("uncalled", f"{name} is used without being called")
-        if name in tied:
+        if name in shared:
             return Reason("shared", f"{name} shares its weights with another module")
     for member in group.consumers:
         module = modules[member.module]
@@ -262,12 +263,3 @@ def _unsound(
 def _names_groups(module: nn.Module) -> bool:
     layer = layer_of(module)
     return layer is None or layer.names_groups
-
-
-def _tied(model: nn.Module) -> set[str]:
-    """Modules that hold a parameter which another module holds too."""
-    holders: dict[nn.Parameter, list[str]] = {}
-    for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            holders.setdefault(parameter, []).append(name)
-    return {name for names in holders.values() if len(names) > 1 for name in names}

@@ -21,7 +21,7 @@ def follow_operator(tracker: Tracker, name: str, operands: list[Tensor], output:
     first = 1 if name == "addmm" else 0
     others = [tensor for i, tensor in enumerate(operands) if i != first]
     place = tracker.worker(name, others) if len(operands) > first else None
-    if place is None:
+    if place is None or not _fits(place, operands[first], output):
         return False
     labelled = [tensor for tensor in others if tracker.labels_of(tensor) is not None]
     made = tensors_in(output)[0]
@@ -31,6 +31,15 @@ def follow_operator(tracker: Tracker, name: str, operands: list[Tensor], output:
     for bias in labelled:  # one of another module, or made of several
         operation_rules.combine(tracker, [made, bias], made)
     return True
+
+
+def _fits(place: Place, x: Tensor, output: Any) -> bool:
+    """Whether a layer's weights are used as they lie, not transposed."""
+    layer, made = place.known, tensors_in(output)[0]
+    if layer is None or layer.weight is None or layer.inner:
+        return True
+    read = layer.inputs.axis < x.ndim and x.shape[layer.inputs.axis] == layer.inputs.features
+    return read and made.shape[layer.outputs.axis] == layer.outputs.features
 
 
 def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None:

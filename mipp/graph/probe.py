@@ -24,6 +24,7 @@ from mipp.graph.kept_statistics import KeptReductions, KeptStatistics
 from mipp.graph.passes import IN_EVAL, Pass
 from mipp.graph.reasons import Reason
 from mipp.graph.record import Reduction
+from mipp.graph.tied import retie, tied
 from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
@@ -119,6 +120,7 @@ def fails_on_shapes(
     It costs next to nothing. None for a network that looks at its values, which does not run so.
     """
     shapes = copy.deepcopy(model).to("meta")
+    retie(shapes, tied(model))
     given = each(inputs, lambda x: x.to("meta").expand(2, *x.shape[1:]))
 
     def fault(some: Mapping[str, ChannelGroup]) -> Reason | None:

@@ -63,12 +63,12 @@ class Tracker:
         self.statistics: dict[int, tuple[Tensor, Labels]] = {}  # one of channels
         self.wholes = 0  # running modules that are followed as a whole: nothing inside them is
         self._labels: dict[int, tuple[Tensor, Labels]] = {}  # the tensor is kept alive
-        self._owners: dict[int, tuple[Place, Tensor]] = {}
+        self._owners: dict[int, tuple[list[Place], Tensor]] = {}
         self._bare: dict[int, tuple[str, Tensor]] = {}
         for name, place in self.places.items():
             module = place.module
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                self._owners.setdefault(id(tensor), (place, tensor))
+                self._owners.setdefault(id(tensor), ([], tensor))[0].append(place)
             if place.known or self._computes(name):
                 continue
             constants = [
@@ -154,9 +154,10 @@ class Tracker:
         self.reductions[name] = self.reductions.get(name, 0) + 1
 
     def holder(self, weight: Any) -> Place | None:
-        """The module that holds a weight, if one does."""
-        found = self._owners.get(id(weight))
-        return None if found is None else found[0]
+        """The module that holds a weight, if one does; of several the one that is running."""
+        places, _ = self._owners.get(id(weight), ((), None))
+        running = self.scope[-1] if self.scope else None
+        return running if running in places else next(iter(places), None)
 
     def worker(self, operator: str, weights: list[Tensor]) -> Place | None:
         """The layer whose work an operator does: it holds a weight, or it is running."""

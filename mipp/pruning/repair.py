@@ -66,7 +66,7 @@ def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list
         f"{after:.3g} of their variance on {count(judged)} calibration inputs, without by "
         f"{before:.3g}"
     )
-    return [replace(fit, error_after=fit.error_before, left=why) for fit in fits]
+    return [replace(fit, error_after=fit.error_before, left=fit.left or why) for fit in fits]
 
 
 def _recalibrate(cut: Cut, _: Recalibrate, calibration: Calibration, seed: int) -> list[LayerFit]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
+from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, call
 from mipp.layers import Statistics, layer_of
 
@@ -37,7 +38,7 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
     A refit fits the weights to the running statistics of the dense network. Training normalises by
     those of its batches instead, and would start from another, worse network. Scale and
     shift take up the difference of the two, exactly in real arithmetic. A batch-norm without
-    a scale and a shift, or without running statistics, is left as it is.
+    a scale and a shift of its own, or without running statistics, is left as it is.
     """
     norms = _restatable(model)
     if not norms:
@@ -61,7 +62,9 @@ def rebase(model: nn.Module, batches: Iterable[Inputs]) -> None:
 
 
 def _restatable(model: nn.Module) -> dict[nn.Module, Statistics]:
-    layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
+    shared = sharing(model)
+    own = [module for name, module in model.named_modules() if name not in shared]
+    layers = [layer for layer in map(layer_of, own) if layer is not None]
     found = {layer.module: layer.statistics for layer in layers}
     return {m: norm for m, norm in found.items() if norm is not None and norm.scale is not None}
 

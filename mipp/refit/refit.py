@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mipp.activations.capture import Sampling, Tap
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
+from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, call, each
 from mipp.layers import Layer, Statistics, layer_at
 from mipp.progress import track
@@ -29,6 +30,12 @@ Batches = Callable[[], Iterable[Inputs]]
 NOT_LINEAR = (
     "its weights were left as they are: what it computes is no linear map of them, since its "
     "forward does more than its kind of layer"
+)
+
+
+SHARED = (
+    "its weights were left as they are: another module shares them, whose inputs and outputs are "
+    "others"
 )
 
 
@@ -92,14 +99,16 @@ def refit(
     targets = _dense_targets(dense, graph, selection, taps_of(dense), batches)
 
     plain: set[str] = set()
+    shared = sharing(pruned)
 
     def fit(name: str, chunks: Iterable[_Seen]) -> LayerFit:
         norm, rectified = _statistics_after(pruned, graph, name), name in graph.rectified
         seen = list(chunks)
         part = seen[0].part
         rows = [_rows_to_fit(one, norm, rectified=rectified) for one in seen]
-        if part is None:
-            return leave_layer(name, rows, [one.now for one in seen], NOT_LINEAR)
+        if part is None or name in shared:
+            why = NOT_LINEAR if part is None else SHARED
+            return leave_layer(name, rows, [one.now for one in seen], why)
         if part.plain:
             plain.add(name)
         return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)
