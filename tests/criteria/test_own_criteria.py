@@ -18,6 +18,7 @@ from mipp.errors import ConfigError
 from mipp.experiments.points import expand
 from mipp.experiments.spec import Experiment
 from mipp.selection.selection import Selection
+from tests.brought_modules import module_brought
 
 OWN = """
 import numpy as np
@@ -36,13 +37,9 @@ words = "none"
 
 
 @pytest.fixture
-def brought(monkeypatch, tmp_path):
-    """A folder to start in, with a module of one's own; what was imported is forgotten again."""
-    (tmp_path / "own_scores.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    yield tmp_path
-    sys.modules.pop("own_scores", None)
+def brought(tmp_path):
+    with module_brought(tmp_path, "own_scores", OWN) as folder:
+        yield folder
 
 
 @pytest.fixture

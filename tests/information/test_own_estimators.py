@@ -17,6 +17,7 @@ from mipp.information import estimators
 from mipp.information.estimators import ESTIMATORS, estimator_of, register_estimator
 from mipp.settings import Gaussian
 from mipp.stages.values import estimator_settings
+from tests.brought_modules import module_brought
 
 OWN = """
 from dataclasses import dataclass, replace
@@ -41,13 +42,9 @@ def tables_of_their_own(monkeypatch):
 
 
 @pytest.fixture
-def brought(monkeypatch, tmp_path):
-    """A folder to start in, with a module of one's own; what was imported is forgotten again."""
-    (tmp_path / "own_estimates.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    yield tmp_path
-    sys.modules.pop("own_estimates", None)
+def brought(tmp_path):
+    with module_brought(tmp_path, "own_estimates", OWN) as folder:
+        yield folder
 
 
 @pytest.fixture
