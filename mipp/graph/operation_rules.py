@@ -265,8 +265,8 @@ def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:
     """Equal parts of the one axis of channels; slices of it, once they make up the whole."""
     own = compact(labels)
     parts = [compact(part) for part in parts]
-    if own.ndim != 1 or any(part.shape != parts[0].shape for part in parts):
-        return
+    if own.ndim != 1 or any(part.ndim != 1 or part.shape != parts[0].shape for part in parts):
+        return  # a part that is a single channel is no part that could lose one
     if len(parts) == 1:
         name = tracker.scope[-1].name if tracker.scope else ""
         slices = tracker.record.slices.setdefault((name, int(own[0]), len(own)), {})

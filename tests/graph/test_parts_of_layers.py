@@ -115,6 +115,23 @@ def mask_beside():
     return Net(forward, stem=conv(3, 8, 3), both=conv(8, 14, 3), head=nn.Linear(12, 3))
 
 
+def gated_one_by_one(gates):
+    """Single channels of a layer gate levels of features, as in a focal modulation."""
+
+    def forward(net, x):
+        x = net.stem(x).relu()
+        sums = (level(x) * gate for level, gate in zip(net.levels, gates(net.gate(x)), strict=True))
+        return net.head(sum(sums).relu().mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=conv(3, 8, 3),
+        levels=nn.ModuleList(conv(8, 12, 3) for _ in range(3)),
+        gate=conv(8, 3),
+        head=nn.Linear(12, 3),
+    )
+
+
 KINDS = {
     "branches": Kind(branches, (3, 6, 6), 0.06),
     "other branches": Kind(other_branches, (3, 6, 6), 0.09),
@@ -125,6 +142,13 @@ KINDS = {
     ),
     "padded shortcut": Kind(padded_shortcut, (3, 6, 6), 0.03),
     "passed by": Kind(passed_by, (3, 6, 6), 0.24),
+    "gated by slices": Kind(
+        lambda: gated_one_by_one(lambda g: [g[:, i : i + 1] for i in range(3)]), (3, 6, 6), 0.04
+    ),
+    "gated by chunks": Kind(lambda: gated_one_by_one(lambda g: g.chunk(3, 1)), (3, 6, 6), 0.04),
+    "gated by numbers": Kind(
+        lambda: gated_one_by_one(lambda g: [g[:, i, None] for i in range(3)]), (3, 6, 6), 0.04
+    ),
     "mask beside": Kind(mask_beside, (3, 6, 6), 0.05),
 }
 
