@@ -97,7 +97,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     _row(
         "validation.zoo",
-        "networks of torchvision and timm, pruned, exported, trained",
+        "networks that people bring, pruned, trained, exported, beside Torch-Pruning",
         "1 h",
         "docs/models.md",
     ),

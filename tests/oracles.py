@@ -17,6 +17,8 @@ from mipp.activations import Sampling, capture_rows
 from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
+from mipp.graph.kept_statistics import KeptReductions
+from mipp.graph.record import Reduction
 from mipp.information import gaussian, moments
 from mipp.information.patches import CHANNELS as PATCH_CHANNELS
 from mipp.inputs import tensors_in
@@ -301,32 +303,53 @@ def random_selection(graph, seed):
 def dropped_channels_zeroed(model, graph, selection):
     """The dense network with each dropped channel zero at the input of every consumer.
 
-    Layer-norms take their statistics over the kept features alone, by the formula.
+    Layer-norms take their statistics over the kept features alone, by the formula; so do means
+    that forward itself takes of channels, by the class that tests/graph/test_written_norms.py
+    holds against norms built anew.
+    """
+    zeroed, uncounted, means = {}, {}, {}
+    for name, group in graph.groups.items():
+        for members, gone in ((group.consumers, zeroed), (group.passengers, uncounted)):
+            for member in members:
+                features = member.features[selection.dropped(name)].ravel()
+                gone.setdefault(member.module, []).extend(features.tolist())
+        for one in group.statistics:
+            features = one.features[selection.dropped(name)].ravel()
+            means.setdefault(Reduction(one.module, one.before, one.axis), []).append(features)
+    means = {one: np.concatenate(features) for one, features in means.items()}
+    counted = KeptReductions(model, means) if means else contextlib.nullcontext()
+    with features_zeroed(model, zeroed, uncounted), counted:
+        yield model
+
+
+@contextlib.contextmanager
+def features_zeroed(model, zeroed, uncounted):
+    """A network that reads zeros, and whose norms take no account of some features.
+
+    Parameters
+    ----------
+    zeroed : layer -> features that are zero at its input.
+    uncounted : norm -> features that it leaves out of its statistics; other modules stay.
     """
     handles = []
-    counted = {}  # layer-norm -> which of its features count
-    for name, group in graph.groups.items():
-        for member in group.consumers:
-            gone = torch.from_numpy(member.features[selection.dropped(name)].ravel())
-            module = model.get_submodule(member.module)
-            last = (nn.Linear, nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
-            axis = -1 if isinstance(module, last) else 1
+    for name, features in zeroed.items():
+        module, gone = model.get_submodule(name), torch.tensor(features, dtype=torch.long)
+        last = (nn.Linear, nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
+        axis = -1 if isinstance(module, last) else 1
 
-            def zero(module, inputs, gone=gone, axis=axis):
-                filled = inputs[0].index_fill(axis, gone, 0.0)
-                return (filled,) * len(inputs)  # an attention gets it three times
+        def zero(module, inputs, gone=gone, axis=axis):
+            filled = inputs[0].index_fill(axis, gone, 0.0)
+            return (filled,) * len(inputs)  # an attention gets it three times
 
-            handles.append(module.register_forward_pre_hook(zero))
-        for member in group.passengers:
-            module = model.get_submodule(member.module)
-            if isinstance(module, (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)):
-                groups = isinstance(module, nn.GroupNorm)
-                width = module.num_channels if groups else module.normalized_shape[0]
-                kept = counted.setdefault(module, torch.ones(width).bool())
-                kept[member.features[selection.dropped(name)].ravel()] = False
-    for module, kept in counted.items():
-        anew = normalised_anew if hasattr(module, "normalized_shape") else grouped_anew
-        handles.append(module.register_forward_hook(functools.partial(anew, kept)))
+        handles.append(module.register_forward_pre_hook(zero))
+    for name, features in uncounted.items():
+        module = model.get_submodule(name)
+        if isinstance(module, (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)):
+            groups = isinstance(module, nn.GroupNorm)
+            kept = torch.ones(module.num_channels if groups else module.normalized_shape[0]).bool()
+            kept[features] = False
+            anew = grouped_anew if groups else normalised_anew
+            handles.append(module.register_forward_hook(functools.partial(anew, kept)))
     try:
         yield model
     finally:
@@ -353,7 +376,8 @@ def in_one(outputs):
 def normalised_anew(kept, module, inputs, output):
     """A layer-norm's output from the formula, with mean and variance over the kept features."""
     x = inputs[0]
-    last = not type(module).__name__.startswith("LayerNorm2d")  # those normalise axis 1
+    first = type(module).__name__.startswith("LayerNorm2d")  # those normalise axis 1
+    last = not first and getattr(module, "data_format", "") != "channels_first"
     x = x if last else x.movedim(1, -1)
     some = x[..., kept]
     mean = some.mean(-1, keepdim=True) if isinstance(module, nn.LayerNorm) else 0.0
@@ -363,7 +387,7 @@ def normalised_anew(kept, module, inputs, output):
         y = y * module.weight
     if getattr(module, "bias", None) is not None:
         y = y + module.bias
-    return y if last else y.movedim(-1, 1)
+    return activated(module, y if last else y.movedim(-1, 1))
 
 
 def grouped_anew(kept, module, inputs, output):
@@ -379,6 +403,13 @@ def grouped_anew(kept, module, inputs, output):
     if module.weight is not None:
         shape = (-1,) + (1,) * (x.ndim - 2)
         y = y * module.weight.view(shape) + module.bias.view(shape)
+    return activated(module, y)
+
+
+def activated(module, y):
+    """What norms of timm and transformers do beside: an activation that they hold."""
+    for name in ("act", "activation"):
+        y = getattr(module, name, nn.Identity())(y)
     return y
 
 

@@ -1,188 +1,98 @@
-"""Families of torchvision: what is pruned is right, small and usable."""
+"""Networks of the zoo: pruned with all defaults they are right, small and usable.
 
-import copy
+The catalogue is that of `python -m benchmarks.validation.zoo`, whose page says what passes.
+"""
+
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from oracles import assert_zeroing, enliven_norms, random_selection
-from torch import nn
+from oracles import assert_zeroing, random_selection
 
-import mipp
-from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from benchmarks.shared.kept import read_json
+from benchmarks.validation.networks import networks
+from benchmarks.validation.networks.network import narrow
+from benchmarks.validation.zoo import FILE
+from benchmarks.validation.zoo_counts import built, doubled
+from benchmarks.validation.zoo_network import measure
+from benchmarks.validation.zoo_page import CHECKS, PASS, verdict
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
+from mipp.inputs import shape_of
 from mipp.metrics import count_macs, count_params
-from mipp.models import ModelSpec, build_model
 
-# The method that needs no activations, where information takes more than a test's time.
-WIDE = "l1"
-BUDGET, IMAGES = 0.5, 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network: image size, method, and how to build it if not by its name in torchvision."""
-
-    size: int = 32
-    method: str = "mipp"
-    build: Callable[[], nn.Module] | None = None
-
-
-def small_vit():
-    from mipp.vision import torchvision
-
-    return torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10)
-
-
-def small_convnext():
-    from mipp.vision import torchvision
-
-    config = torchvision.models.convnext.CNBlockConfig
-    blocks = [config(8, 16, 1), config(16, 24, 2), config(24, None, 1)]
-    return torchvision.models.ConvNeXt(blocks, num_classes=10)
-
-
-def vit_b_32():
-    from mipp.vision import torchvision
-
-    return torchvision.models.vit_b_32(image_size=64, num_classes=10)
-
-
-FAST = {
-    "squeezenet1_1": Row(),
-    "shufflenet_v2_x0_5": Row(),
-    "mobilenet_v3_small": Row(method=WIDE),
-    "small vit": Row(build=small_vit),
-    "small convnext": Row(build=small_convnext),
-}
-SLOW = {
-    "alexnet": Row(64, WIDE),
-    "vgg11_bn": Row(32, WIDE),
-    "resnet18": Row(32, WIDE),
-    "resnet50": Row(32, WIDE),
-    "resnext50_32x4d": Row(32, WIDE),
-    "wide_resnet50_2": Row(32, WIDE),
-    "densenet121": Row(32, WIDE),
-    "googlenet": Row(32, WIDE),
-    "inception_v3": Row(96, WIDE),
-    "mobilenet_v2": Row(32, WIDE),
-    "mnasnet0_5": Row(32, WIDE),
-    "efficientnet_b0": Row(32, WIDE),
-    "efficientnet_v2_s": Row(32, WIDE),
-    "regnet_x_400mf": Row(32, WIDE),
-    "regnet_y_400mf": Row(32, WIDE),
-    "convnext_tiny": Row(32, WIDE),
-    "vit_b_32": Row(64, WIDE, vit_b_32),
-    "swin_t": Row(32, WIDE),
-    "swin_v2_t": Row(32, WIDE),
-    "maxvit_t": Row(224, WIDE),
-}
-NETWORKS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-TRACED_FAST = ("squeezenet1_1", "small vit", "small convnext")  # of the others tracing takes long
-EXPORTED = [
-    *TRACED_FAST,
-    *(pytest.param(n, marks=pytest.mark.slow) for n in FAST | SLOW if n not in TRACED_FAST),
+ROOT = Path(__file__).parents[1]
+FAST = (
+    "written/CSP",
+    "written/1-D WaveNet",
+    "written/convolutions and GRU",
+    "torchvision/squeezenet1_1",
+    "torchvision/vit_b_16",
+)
+KEPT = read_json(ROOT / FILE)
+PASSES = [name for name, row in KEPT.items() if verdict(row) == PASS and row.get("export")]
+NETWORKS = [
+    *FAST,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in PASSES if name not in FAST),
 ]
-ZOO = FAST | SLOW
-
-
-def images_of(name, n):
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(n, 3, ZOO[name].size, ZOO[name].size, generator=generator)
-
-
-def built(name):
-    """A network in which no zero hides a mistake."""
-    row = ZOO[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        spec = ModelSpec(f"torchvision/{name}", 10, 3, row.size)
-        model = row.build() if row.build else build_model(spec, seed=0)
-        for parameter in model.parameters():
-            if not parameter.detach().any():
-                parameter.data.normal_(std=0.02)
-    enliven_norms(model)
-    return model.eval()
 
 
 @functools.cache
-def pruned(name):
-    images = images_of(name, IMAGES)
-    return mipp.prune(
-        built(name), images.split(16), f"macs:{BUDGET}", method=ZOO[name].method, repair="none"
-    )
+def row_of(name):
+    """What the page would say of a network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the networks' own code, and of its exporter
+        return {key: value for part in measure(networks()[name]) for key, value in part.items()}
 
 
+@pytest.mark.parametrize("check", [*CHECKS, "export"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_pruned_network_runs_within_its_budget(name):
-    found = pruned(name)
-    images = images_of(name, 2)
-    assert found.model(images).isfinite().all()
-    macs = count_macs(found.model, images.shape[1:])
-    assert abs(macs / count_macs(built(name), images.shape[1:]) - BUDGET) < 0.02
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_pruned_network_is_the_dense_one_with_channels_zeroed(name):
-    model, images = built(name).double(), images_of(name, 2).double()
-    graph = build_graph(model, images[:1])
-    assert_zeroing(model, graph, pruned(name).selection, images)
+def test_network_pruned_with_all_defaults_passes(name, check):
+    assert row_of(name)[check] is True
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_other_selection_is_the_dense_one_with_channels_zeroed(name, seed):
-    model, images = built(name).double(), images_of(name, 2).double()
-    graph = build_graph(model, images[:1])
-    assert_zeroing(model, graph, random_selection(graph, seed), images)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_pruned_network_comes_back_bit_by_bit(name, tmp_path):
-    found, path = pruned(name), tmp_path / "model.safetensors"
-    shape = tuple(images_of(name, 1).shape[1:])
-    save_checkpoint(path, Checkpoint(found.model, None, found.selection, shape))
-    read = load_checkpoint(path, build=lambda: built(name)).model.eval()
-    own = found.model.state_dict()
-    assert own.keys() == read.state_dict().keys()
-    assert all(torch.equal(own[key], value) for key, value in read.state_dict().items())
-    with torch.no_grad():
-        assert torch.equal(read(images_of(name, 2)), found.model(images_of(name, 2)))
-
-
-@pytest.mark.parametrize("name", EXPORTED)
-def test_program_of_the_pruned_network_computes_the_same(name, tmp_path):
-    model, images = pruned(name).model, images_of(name, 4)
-    [program] = mipp.export_network(model, images.shape[1:], tmp_path)
-    run = torch.export.load(program.path).module()
-    with torch.no_grad():
-        expected = model(images)
-        found = torch.cat([run(part) for part in images.split(program.batch or 4)])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_pruned_network_can_be_trained(name):
-    model = copy.deepcopy(pruned(name).model)
-    model(images_of(name, 2)).square().sum().backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    assert len(gradients) > 2
-    assert all(gradient.isfinite().all() for gradient in gradients)
+    network = networks()[name]
+    model, inputs = built(network).double(), doubled(network.inputs(2))
+    graph = build_graph(model, inputs[:1])
+    assert_zeroing(model, graph, random_selection(graph, seed), inputs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_costs_of_the_graph_are_those_of_the_pruned_network(name, seed):
-    model, images = built(name), images_of(name, 1)
-    graph = build_graph(model, images)
+    network = networks()[name]
+    model, inputs = built(network), network.inputs(1)
+    graph = build_graph(model, inputs)
     selection = random_selection(graph, seed)
-    cut = apply_selection(model, selection, images)
+    cut = apply_selection(model, selection, inputs)
     assert graph.params(selection.counts()) == count_params(cut)
-    assert graph.macs(selection.counts()) == count_macs(cut, images.shape[1:])
+    assert graph.macs(selection.counts()) == count_macs(cut, shape_of(inputs))
 
 
 def test_what_stays_whole_is_named_with_its_reason():
-    graph = build_graph(built("shufflenet_v2_x0_5"), images_of("shufflenet_v2_x0_5", 1))
-    assert "splits its channels" in graph.left_whole["stage3.0.branch2.5"]
+    network = networks()["written/convolutions and GRU"]
+    graph = build_graph(built(network), network.inputs(1))
+    assert graph.left_whole["recurrent"].category == "kind"
     assert graph.groups.keys().isdisjoint(graph.left_whole)
+
+
+def test_narrow_networks_are_those_of_that_name_with_fewer_channels():
+    def widths(model):
+        return [m.out_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+
+    def build():
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 3),
+            torch.nn.Conv2d(32, 32, 3, groups=32),
+            torch.nn.Conv2d(32, 16, 1),
+        )
+
+    with narrow(8):
+        model = build()
+    assert widths(model) == [4, 4, 2]
+    assert model[0].in_channels == 3
+    assert model[1].groups == 4
+    assert widths(build()) == [32, 32, 16]

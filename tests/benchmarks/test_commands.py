@@ -25,7 +25,7 @@ SMALLEST = {
     "cost.allocator": ("--batch-size", "4", "--steps", "1", "--repetitions", "1"),
     "ablations.confidence": (*ONE_EPOCH, "--rows", "128", "--x", "90"),
     "ablations.estimators": (*ONE_EPOCH, "--finetune", "1", "--images", "128"),
-    "validation.zoo": ("--models", "torchvision/squeezenet1_1", "--method", "l1", "--images", "8"),
+    "validation.zoo": ("--models", "written/CSP"),
     "validation.latency": ("--models", "mobilenet_v2", "--batches", "1", "--size", "32"),
 }
 
