@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import ChannelGroup
+from mipp.graph.layouts import less
 from mipp.graph.tied import retie, tied
 from mipp.layers import IntArray, layer_at, layer_of
 from mipp.layers.layer import keep_indices
@@ -54,7 +55,8 @@ def cut_channels(
         keep_indices(holder, key, kept, axis)
     for (name, attribute), features in shrunk.items():
         module = cut.get_submodule(name)
-        setattr(module, attribute, getattr(module, attribute) - features)
+        attr, *keys = attribute.split(".")
+        setattr(module, attr, less(getattr(module, attr), keys, features))
     retie(cut, shared)
     for layer in filter(None, map(layer_of, cut.modules())):
         layer.settle()

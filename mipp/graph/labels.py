@@ -19,7 +19,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mipp.graph import module_rules, operation_rules, product_rules
+from mipp.graph import module_rules, operation_rules, product_rules, read_sizes
 from mipp.graph.operations import (
     ATTENTION,
     AXES_OF,
@@ -114,10 +114,15 @@ class _Functions(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         tracker, kwargs = self.tracker, kwargs or {}
+        if read_sizes.reads_size(function) and not tracker.wholes:
+            return read_sizes.read(tracker, function(*args, **kwargs), *args[:2], **kwargs)
         name, operands = getattr(function, "__name__", ""), tensors_in((args, kwargs))
         wraps = name == "pad" and "circular" in (*args, *kwargs.values())
         if tracker.wholes or not (wraps or tracker.worker(name, operands) is not None):
-            return function(*args, **kwargs)
+            output = function(*args, **kwargs)
+            if name in read_sizes.LAYS_OUT and not tracker.wholes:
+                read_sizes.follow_layout(tracker, name, args, kwargs, output)
+            return output
         tracker.wholes += 1
         output = function(*args, **kwargs)
         tracker.wholes -= 1

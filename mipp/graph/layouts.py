@@ -7,7 +7,9 @@ parts stay equal. Whether the numbers in the code follow is for the probe to say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -61,19 +63,65 @@ def size_choices(
         held = np.isin(owners, units)
         if not held.any():
             continue
-        numbers = _numbers(modules[layout.module])
         axis = _axis_of_units(owners)
         lines = [owners.ravel()]
         if axis is not None:
             lines.append(np.moveaxis(owners, axis, 0).reshape(owners.shape[axis], -1)[:, 0])
         for line in lines:
             block, odd = divmod(int(np.isin(line, units).sum()), len(units))
-            for name, number in numbers.items():
-                if number == len(line) and block and not odd:
-                    size = SizeAttribute(layout.module, name, block)
-                    found.setdefault((layout.module, name), size)
+            for name in names_of(modules[layout.module], len(line)) if block and not odd else ():
+                size = SizeAttribute(layout.module, name, block)
+                found.setdefault((layout.module, name), size)
     return tuple(found.values())
 
 
-def _numbers(module: nn.Module) -> dict[str, int]:
-    return {name: value for name, value in vars(module).items() if type(value) is int}
+def names_of(module: nn.Module, number: int) -> list[str]:
+    """Where a module keeps a number: in attributes of its own, else in those of what they hold.
+
+    >>> module = nn.Linear(3, 8)
+    >>> names_of(module, 8)
+    ['out_features']
+    >>> module.sizes = [4, 5]
+    >>> names_of(module, 5)
+    ['sizes.1']
+    """
+    own = vars(module)
+    found = list(_among(own.items(), number))
+    if found:
+        return found
+    held = ((f"{name}.{key}", part) for name, value in own.items() for key, part in _held(value))
+    return list(_among(held, number))
+
+
+def _among(items: Iterable[tuple[str, Any]], number: int) -> Iterator[str]:
+    """Names of a number, and of sequences that hold it with its place."""
+    for name, value in items:
+        if type(value) is int and value == number:
+            yield name
+        elif type(value) in (list, tuple):
+            yield from (
+                f"{name}.{i}" for i, v in enumerate(value) if type(v) is int and v == number
+            )
+
+
+def _held(value: Any) -> Iterable[tuple[str, Any]]:
+    """Attributes of a plain value, such as a configuration."""
+    plain = type(value).__module__ not in ("builtins", "collections")
+    return vars(value).items() if plain and hasattr(value, "__dict__") else ()
+
+
+def less(value: Any, keys: Sequence[str], by: int) -> Any:
+    """A number, or a copy of what holds it by `names_of`, once it is less.
+
+    >>> less([4, [5, 6]], ["1", "0"], 2)
+    [4, [3, 6]]
+    """
+    if not keys:
+        return value - by
+    key, *rest = keys
+    if isinstance(value, (list, tuple)):
+        place = int(key)
+        return type(value)((*value[:place], less(value[place], rest, by), *value[place + 1 :]))
+    other = copy.copy(value)
+    vars(other)[key] = less(vars(value)[key], rest, by)
+    return other

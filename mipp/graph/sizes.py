@@ -18,7 +18,7 @@ from mipp.inputs import Inputs
 
 Groups = dict[str, ChannelGroup]
 Key = tuple[tuple[type, str], ...]
-MOST = 6  # numbers that are told apart
+MOST = 6  # attributes that are told apart
 
 
 def settle_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs) -> Groups:
@@ -47,8 +47,9 @@ def settle_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: 
 def _open(group: ChannelGroup) -> ChannelGroup:
     """A group whose choices do not hold what is known to change with it."""
     known = {(size.module, size.attribute) for size in group.sizes}
-    choices = (c for c in group.choices if (c.module, c.attribute) not in known)
-    return replace(group, choices=tuple(choices)[:MOST])
+    choices = [c for c in group.choices if (c.module, c.attribute) not in known]
+    names = list(dict.fromkeys(choice.attribute for choice in choices))[:MOST]
+    return replace(group, choices=tuple(c for c in choices if c.attribute in names))
 
 
 def _chosen(group: ChannelGroup, attributes: tuple[str, ...]) -> ChannelGroup:
