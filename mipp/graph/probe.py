@@ -28,7 +28,7 @@ from mipp.graph.tied import retie, tied
 from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
-TRIALS = 3  # cuts of half of the channels, at random
+TRIALS = 3  # cuts at random, the first of half of the channels
 MOVED = "a trial cut changed other channels too: they are mixed or moved on the way"
 TOLERANCE = 1e-6  # of the largest output, in double precision
 
@@ -87,12 +87,15 @@ class Probe:
         self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
 
     def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> Reason | None:
-        """What is wrong with a random cut of half of the channels; None if nothing is."""
+        """What is wrong with a random cut; None if nothing is.
+
+        Parameters
+        ----------
+        seed : with 0 half of every group's channels go, else any number of each group's: forward
+            may read one group's width and mean another's.
+        """
         generator = np.random.default_rng(seed)
-        dropped = {
-            name: np.sort(generator.permutation(group.width)[: group.width // 2])
-            for name, group in groups.items()
-        }
+        dropped = {name: _drawn(group.width, seed, generator) for name, group in groups.items()}
         return _fault(self, groups, dropped)
 
     def first_fault(self, groups: Mapping[str, ChannelGroup]) -> Reason | None:
@@ -105,6 +108,11 @@ class Probe:
         return _apart(groups, self.fault)
 
 
+def _drawn(width: int, seed: int, generator: np.random.Generator) -> IntArray:
+    order = generator.permutation(width)
+    return np.sort(order[: generator.integers(1, width) if seed else width // 2])
+
+
 def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Two random inputs of this one's shape; numbers that are not real, such as indices, stay."""
     if not tensor.is_floating_point():
@@ -115,7 +123,7 @@ def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
 def fails_on_shapes(
     model: nn.Module, inputs: Inputs, passes: Sequence[Pass] = (IN_EVAL,)
 ) -> Fault | None:
-    """What fails in forward when half of the channels of groups go: shapes alone tell.
+    """What fails in forward when channels of groups go, half or any number: shapes alone tell.
 
     It costs next to nothing. None for a network that looks at its values, which does not run so.
     """
@@ -124,14 +132,16 @@ def fails_on_shapes(
     given = each(inputs, lambda x: x.to("meta").expand(2, *x.shape[1:]))
 
     def fault(some: Mapping[str, ChannelGroup]) -> Reason | None:
-        dropped = {name: np.arange(group.width // 2) for name, group in some.items()}
-        try:
-            cut = cut_channels(shapes, some, dropped)
-            with torch.no_grad(), evaluating(cut):
-                for way in passes:
-                    way.run(cut, given)
-        except Exception as error:
-            return _cutting_fails(error)
+        for seed in (0, 1):
+            generator = np.random.default_rng(seed)
+            dropped = {name: _drawn(one.width, seed, generator) for name, one in some.items()}
+            try:
+                cut = cut_channels(shapes, some, dropped)
+                with torch.no_grad(), evaluating(cut):
+                    for way in passes:
+                        way.run(cut, given)
+            except Exception as error:
+                return _cutting_fails(error)
         return None
 
     return None if fault({}) else fault

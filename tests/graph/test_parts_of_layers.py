@@ -234,3 +234,35 @@ def test_selection_of_a_part_is_refused_where_the_layer_is_smaller(seed):
     widths = {**graph.widths, "stem-4": 20}
     with pytest.raises(CutError, match=r"'stem-4': expected 20 channels, got 16"):
         apply_selection(model, keep_all(widths), x[:1])
+
+
+def focal(net, x):
+    """Parts that are split off by the width of the stream, as in FocalNet."""
+    width = x.shape[1]
+    query, context, gates = torch.split(net.parts(x), (width, width, 1), 1)
+    return x + net.back(query * (net.mix(context).relu() * gates))
+
+
+def by_another_width(net, x):
+    """A slice as long as another layer is wide."""
+    y = net.wide(x).relu()
+    return x + net.back(y[:, : net.mix(x).shape[1]] * net.mix(x))
+
+
+@pytest.mark.parametrize("block", [focal, by_another_width])
+def test_widths_that_forward_reads_of_other_groups_are_not_taken_for_free(block, tmp_path):
+    def build():
+        return Net(
+            lambda net, x: net.head(block(net, net.last(net.stem(x))).mean((2, 3))),
+            stem=conv(3, 8, 3),
+            last=conv(8, 6),
+            parts=conv(6, 13),
+            wide=conv(6, 9),
+            mix=conv(6, 6, 3),
+            back=conv(6, 6),
+            head=nn.Linear(6, 3),
+        )
+
+    kind = Kind(build, (3, 6, 6), 0.99)
+    for seed in range(4):
+        assert_cut_is_zeroing(kind, seed)
