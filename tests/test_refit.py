@@ -1,6 +1,7 @@
 """Refit and recalibration: least squares against a twin, and what they must not change."""
 
 import copy
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import nn
 from mipp.activations import Sampling
 from mipp.activations.capture import Tap
 from mipp.cut import apply_selection
+from mipp.errors import ModelError
 from mipp.graph import build_graph
-from mipp.layers import layer_of
-from mipp.refit import RefitSettings, recalibrate, refit
+from mipp.layers import layer_at, layer_of
+from mipp.refit import RefitSettings, recalibrate, refit, sharing
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.selection.selection import Selection, keep_all
 
@@ -160,13 +162,49 @@ def test_copied_channel_is_repaired_exactly(seed):
 
 @pytest.mark.parametrize("sizes", [(8, 8, 8), (10, 10, 4)])
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])
-def test_one_batch_gives_what_several_give(name, sizes, seed):
+def test_one_batch_gives_what_several_give(name, sizes, seed, monkeypatch):
+    monkeypatch.setattr(sharing, "CHUNK", 1)  # each batch is a pass of its own
     dense, pruned, graph, selection, images = prune(name, seed)
     again = copy.deepcopy(pruned)
     one = refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
     several = refit(again, dense, graph, selection, lambda: images.split(sizes), SETTINGS)
     assert [fit.layer for fit in one] == [fit.layer for fit in several]
     assert_same_state(pruned, again.state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_all(
+    seed, monkeypatch
+):
+    monkeypatch.setattr(sharing, "CHUNK", 1)
+    # an image has 8 bytes x (4 + 6) x 36 pixels at the second convolution, 8 x 219 at the last
+    monkeypatch.setattr(sharing, "WAITING", sharing.ALIVE * 16 * 8 * 360)
+    dense, images = normed_chain(seed), own_images(IMAGES, seed)
+    pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
+    few, old = copy.deepcopy(pruned), pruned[5].weight.detach().numpy().T.copy()
+    refit(pruned, dense, graph, selection, lambda: images.split(8), EVERY_ROW)
+    refit(few, dense, graph, selection, lambda: [images[:16]], EVERY_ROW)
+    assert_same_state(pruned[1], few[1].state_dict(), rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        rows = pruned[:5](images).numpy(), dense(images).numpy()
+    weights, offset = ridge_twin(*rows, old, EVERY_ROW.ridge, offset=True)
+    np.testing.assert_allclose(pruned[5].weight.detach().T, weights, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(pruned[5].bias.detach(), offset, rtol=1e-6, atol=1e-8)
+
+
+def test_error_in_one_of_several_passes_comes_out_and_leaves_no_thread(seed):
+    dense, pruned, graph, selection, images = prune("lenet5", seed)
+
+    def fail(module, inputs):
+        raise ValueError("no more")
+
+    hook = layer_at(pruned, next(reversed(graph.costs)).module).module.register_forward_pre_hook(
+        fail
+    )
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="no more"):
+        refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
+    hook.remove()
+    assert threading.active_count() == before
 
 
 def test_change_of_the_mean_goes_to_the_batch_norm_that_follows(seed):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipp.refit.least_squares import SOLUTIONS
 from mipp.settings import Gaussian, Refit
 
 MODEL, BUDGET = "resnet20", "macs:0.5"
@@ -22,7 +21,7 @@ class Variant:
     rows: int = Refit.rows
     ridge: float = Refit.ridge
     sums: bool = True
-    solutions: int = SOLUTIONS
+    solutions: int = 8  # of that time, when no step was over-relaxed
     sweeps: int = 1
 
 

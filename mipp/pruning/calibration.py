@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mipp.device import device_of
 from mipp.errors import DataError, option
 from mipp.finite import require_finite_inputs
-from mipp.inputs import Inputs, count, each, joined
+from mipp.inputs import Inputs, count, each
 from mipp.pruning.first_batch import checked
 
 Batch = tuple[Inputs, Tensor | None]
@@ -33,9 +33,6 @@ class Calibration(Protocol):
 
     def labelled(self) -> Iterable[tuple[Inputs, Tensor]]:
         """The same batches with their labels."""
-
-    def at_once(self) -> Iterable[Inputs]:
-        """All inputs in as few batches as there is memory for."""
 
 
 class Held:
@@ -89,13 +86,6 @@ class Held:
                     f"inputs alone; pass labelled batches or {option('method')}='mipp'."
                 )
             yield x, y
-
-    def at_once(self) -> list[Inputs]:
-        return [self._joined]
-
-    @cached_property
-    def _joined(self) -> Inputs:
-        return joined(self.inputs())
 
 
 def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:

@@ -55,7 +55,7 @@ def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list
     wanted = outputs_of(cut.dense, judged)
     state = {name: tensor.clone() for name, tensor in cut.model.state_dict().items()}
     before = output_error(outputs_of(cut.model, judged), wanted)
-    fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.at_once, settings)
+    fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.inputs, settings)
     rebase(cut.model, calibration.inputs())
     after = output_error(outputs_of(cut.model, judged), wanted)
     if after <= before or not math.isfinite(before):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from mipp.graph import ChannelGraph
 from mipp.graph.outputs import is_plain_sum
@@ -18,7 +19,7 @@ OnSum = Callable[[str, Tensor], Tensor | None]
 
 
 class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A context in which forward passes of a network are seen.
+    """A context in which forward passes of a network are seen, those of its own thread.
 
     Sees sums below `nn.Module`, where `y + x`, `y += x` and `torch.add(y, x)` are one.
 
@@ -47,6 +48,7 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._layers, self._sums = list(layers), set(sums)
         self._on_output, self._on_sum = on_output, on_sum
         self._asking = False
+        self._thread = threading.get_ident()
         self._made: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> layer, kept alive
 
     def __exit__(self, *error: Any) -> None:
@@ -67,13 +69,9 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _layer_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            if self._asking:  # a layer runs again, and with it others that it is made of
+            if self._asking or self._is_other_thread():  # asking runs what a layer is made of
                 return None
-            self._asking = True
-            try:
-                changed = self._on_output(name, inputs[0], output)
-            finally:
-                self._asking = False
+            changed = self._ask(name, inputs[0], output)
             output = output if changed is None else changed
             if name in self._sums and name not in self._norm_after:
                 self._made[id(output)] = (name, output)
@@ -85,15 +83,29 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Before it runs, since what it does with its inputs first is not called as a module."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._on_output(name, *layer.sides(inputs, None))
+            if not self._is_other_thread():
+                self._ask(name, *layer.sides(inputs, None))
 
         return hook
 
     def _norm_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._made[id(output)] = (name, output)
+            if not self._is_other_thread():
+                self._made[id(output)] = (name, output)
 
         return hook
+
+    def _ask(self, name: str, x: Tensor, output: Tensor) -> Tensor | None:
+        """What takes an output's place; nothing that is computed for it is watched."""
+        self._asking = True
+        try:
+            with _disable_current_modes():
+                return self._on_output(name, x, output)
+        finally:
+            self._asking = False
+
+    def _is_other_thread(self) -> bool:
+        return threading.get_ident() != self._thread
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

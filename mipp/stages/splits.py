@@ -64,6 +64,3 @@ class SplitCalibration:
 
     def inputs(self) -> Iterator[Tensor]:
         return images_of(self._split, self._size, self._device)
-
-    def at_once(self) -> Iterator[Tensor]:
-        return self.inputs()

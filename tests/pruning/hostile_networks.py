@@ -385,7 +385,7 @@ NETWORKS = {
     "stops": _around(_raise(StopIteration())),
     "fails later": _after(2, _raise(OSError("gone"))),
     "fails much later": _after(12, _raise(OSError("gone"))),
-    "fails at the end": _after(40, _raise(OSError("gone"))),
+    "fails at the end": _after(30, _raise(OSError("gone"))),
     "None later": _after(3, lambda net, x: None),
     "NaN later": _after(4, lambda net, x: net.plain(x) * torch.nan),
     "other shapes later": _after(3, lambda net, x: net.plain(x)[:, :2]),

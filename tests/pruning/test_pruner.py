@@ -57,9 +57,6 @@ class ReadAnew:
         images = images_for("lenet5", IMAGES)
         return zip(images.split(32), (torch.arange(IMAGES) % 10).split(32), strict=True)
 
-    def at_once(self):
-        yield images_for("lenet5", IMAGES)
-
 
 @pytest.fixture
 def model():

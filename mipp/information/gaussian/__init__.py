@@ -4,7 +4,7 @@ state      what is paid for once per pair, from moments or from few rows; answer
 blocks     one channel's block: variance it explains, nats that go with it
 ordered    downdates along an order that is known beforehand, the cheapest
 primal     downdates in any order
-dual       the same for fewer rows than features
+precision  the matrix that these read: whole, or of fewer rows than features
 panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
 estimator  `state` as one of the estimators: its file, its answers
 folds      samples for a test of significance, one per fold of the rows

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from mipp.errors import SingularCovarianceError, option
+
+DOUBT = 1e3  # a pivot must be this many times what rounding may have made of it
 
 
 def diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:
@@ -13,11 +19,43 @@ def diagonal_blocks(matrix: Tensor, channels: int) -> Tensor:
     return grid.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
-def explained(blocks: Tensor, crosses: Tensor) -> Tensor:
-    """diag(C' A^-1 C) for each block A (c, b, b) and C (c, b, m); shape (c, m)."""
-    half = torch.linalg.solve_triangular(torch.linalg.cholesky(blocks), crosses, upper=False)
+def explained(blocks: Tensor, crosses: Tensor, noise: float = 0.0) -> Tensor:
+    """diag(C' A^-1 C) for each block A (c, b, b) and C (c, b, m); shape (c, m).
+
+    Parameters
+    ----------
+    noise : as for `require_clear`.
+    """
+    factors, failed = torch.linalg.cholesky_ex(blocks)
+    pivots = factors.diagonal(dim1=1, dim2=2)
+    require_clear(pivots.cpu().numpy(), int(failed.max()) if len(failed) else 0, noise)
+    half = torch.linalg.solve_triangular(factors, crosses, upper=False)
     rises: Tensor = half.square().sum(1)
     return rises
+
+
+def require_clear(pivots: npt.NDArray[np.float64], failed: int, noise: float) -> None:
+    """Refuse a channel's block of which rounding has left nothing.
+
+    Parameters
+    ----------
+    pivots : the diagonals of the blocks' Cholesky factors, (..., block).
+    failed : the pivot at which the factorisation stops, or 0.
+    noise : what rounding may have made of a squared pivot; nothing is known if 0.
+
+    Raises
+    ------
+    SingularCovarianceError : it stops, or a pivot may be all rounding.
+    """
+    if not failed and (not noise or bool((np.square(pivots) > DOUBT * noise).all())):
+        return
+    where = f"whose factorisation stops at pivot {failed}" if failed else "that is all rounding"
+    block = pivots.shape[-1]
+    raise SingularCovarianceError(
+        "a channel's information cannot be told: rounding has used up its block of the "
+        f"precision matrix.\nExpected a positive definite {(block, block)} block, got one "
+        f"{where}; raise {option('Gaussian.ridge')}."
+    )
 
 
 class Residuals:

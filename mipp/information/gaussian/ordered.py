@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mipp.information.gaussian.blocks import Residuals
 from mipp.information.gaussian.panel import PANEL, Panel, Solved
+from mipp.information.gaussian.precision import Precision
 
 
 class OrderedElimination:
@@ -31,7 +32,7 @@ class OrderedElimination:
 
     def __init__(
         self,
-        precision: Tensor,
+        precision: Precision,
         weights: Tensor,
         residuals: Residuals,
         order: Sequence[int],
@@ -39,7 +40,7 @@ class OrderedElimination:
     ) -> None:
         self._precision = precision
         self._order = list(order)
-        self._block = precision.shape[0] // len(self._order)
+        self._block = precision.features // len(self._order)
         features = torch.tensor(self._order, device=self._precision.device)[:, None] * self._block
         features = features + torch.arange(self._block, device=features.device)
         self._features = features.flatten()  # in the order of the visits
@@ -99,7 +100,7 @@ class OrderedElimination:
         factor, projections = factor.to(device), projections.to(device)
         rows = self._rows_at(dropped)
         start = self._next * self._block
-        cross = self._entries(rows, slice(self._next, None))
+        cross = self._entries(rows, slice(start, None))
         for past in self._past:
             cross.addmm_(past.rows(rows), past.sides[start - past.start :].mT, alpha=-1)
         sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT
@@ -111,27 +112,21 @@ class OrderedElimination:
         last = min(first + count, self._decidable)
         places = [*range(first, last), *range(self._decidable, len(self._order))]
         rows = self._rows_at(places)
-        precision, weights = self._entries(rows, places), self._weights[rows]
+        precision, weights = self._entries(rows, rows), self._weights[rows]
         for past in self._past:
             sides = past.rows(rows)
             precision.addmm_(sides, sides.mT, alpha=-1)
             weights.addmm_(sides, past.projections, alpha=-1)
-        return Panel(places, last - first, precision.cpu(), weights.cpu())
+        noise = self._precision.noise
+        return Panel(places, last - first, precision.cpu(), weights.cpu(), noise)
 
     def _rows_at(self, places: Sequence[int]) -> Tensor:
         rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
         return (rows + torch.arange(self._block, device=rows.device)).flatten()
 
-    def _entries(self, rows: Tensor, places: slice | Sequence[int]) -> Tensor:
-        """The precision matrix at these rows and the channels at these places, untouched."""
-        channels = torch.tensor(
-            self._order[places]
-            if isinstance(places, slice)
-            else [self._order[place] for place in places],
-            device=rows.device,
-        )
-        grid = self._precision.view(len(self._features), len(self._order), self._block)
-        return grid[self._features[rows][:, None], channels].flatten(1)
+    def _entries(self, rows: Tensor, columns: Tensor | slice) -> Tensor:
+        """The precision matrix at these features in the order of the visits, untouched."""
+        return self._precision.entries(self._features[rows], self._features[columns])
 
 
 class _Past:

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg.lapack import dpotrf
 from torch import Tensor
 
-from mipp.errors import SingularCovarianceError, option
+from mipp.information.gaussian.blocks import require_clear
 
 PANEL = 256  # features decided before the products with all others
 FloatArray = npt.NDArray[np.float64]
@@ -38,7 +38,12 @@ class Panel:
     """
 
     def __init__(
-        self, places: Sequence[int], decidable: int, precision: Tensor, weights: Tensor
+        self,
+        places: Sequence[int],
+        decidable: int,
+        precision: Tensor,
+        weights: Tensor,
+        noise: float,
     ) -> None:
         self._block = len(precision) // max(len(places), 1)
         self._rows = {
@@ -46,7 +51,7 @@ class Panel:
         }
         self._decidable = set(places[:decidable])
         self._front = 0  # the first row after the last drop
-        self._precision, self._weights = precision, weights
+        self._precision, self._weights, self._noise = precision, weights, noise
         self._values = precision.numpy()  # the same memory
         self._sides: list[Tensor] = []  # per drop, (panel, b)
         self._dropped: list[int] = []  # places
@@ -59,8 +64,7 @@ class Panel:
     def solve(self, place: int) -> Solved:
         rows = self._rows[place]
         factor, failed = dpotrf(self._values[rows, rows], lower=1, clean=1)
-        if failed:
-            raise unclear(factor.shape, failed)
+        require_clear(factor.diagonal(), failed, self._noise)
         return Solved(torch.from_numpy(factor), self._weights[rows])
 
     def drop(self, place: int, solved: Solved) -> None:
@@ -88,13 +92,3 @@ class Panel:
     def __len__(self) -> int:
         """Channels dropped."""
         return len(self._dropped)
-
-
-def unclear(shape: tuple[int, ...], pivot: int) -> SingularCovarianceError:
-    """What to raise where rounding has used up a channel's block."""
-    where = f"whose factorisation stops at pivot {pivot}" if pivot else "that is all rounding"
-    return SingularCovarianceError(
-        "a channel's information cannot be told: rounding has used up its block of the "
-        f"precision matrix.\nExpected a positive definite {shape} block, got one {where}; raise "
-        f"{option('Gaussian.ridge')}."
-    )

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mipp.information.gaussian.blocks import Residuals, diagonal_blocks, explained
+from mipp.information.gaussian.blocks import Residuals, explained
 from mipp.information.gaussian.panel import Panel, Solved
+from mipp.information.gaussian.precision import Precision
 
 COMPACT = 8  # a share of 1/8 of dropped channels is worth a copy without them
 
@@ -32,12 +33,12 @@ class PrimalElimination:
     """
 
     def __init__(
-        self, precision: Tensor, weights: Tensor, residuals: Residuals, channels: int
+        self, precision: Precision, weights: Tensor, residuals: Residuals, channels: int
     ) -> None:
         self._precision = precision
-        self._block = precision.shape[0] // channels
+        self._block = precision.features // channels
         self._channels = torch.arange(channels)  # those held, in order
-        self._blocks = diagonal_blocks(precision, channels).clone()
+        self._blocks = precision.blocks(channels)
         self._weights = weights
         self._residuals = residuals
         self._present = torch.ones(channels, dtype=torch.bool)
@@ -56,17 +57,20 @@ class PrimalElimination:
         blocks = torch.where(gone[:, None, None], eye, self._blocks)
         weights = self._weights.view(len(blocks), self._block, self._weights.shape[1])
         answers = self._weights.new_zeros(len(self._present))
-        answers[self._channels.to(device)] = self._residuals.nats(explained(blocks, weights))
+        answers[self._channels.to(device)] = self._residuals.nats(
+            explained(blocks, weights, self._precision.noise)
+        )
         return answers
 
     def consider(self, channels: Sequence[int]) -> None:
         self._finish_panel()
         rows, held = self._features(torch.tensor(channels)), self._places(channels)
-        precision = self._precision[rows[:, None], rows]
+        precision = self._precision.entries(rows, rows)
         for sides in self._sides:
             here = sides[held]
             precision.addmm_(here, here.mT, alpha=-1)
-        self._panel = Panel(channels, len(channels), precision.cpu(), self._weights[held].cpu())
+        weights, noise = self._weights[held].cpu(), self._precision.noise
+        self._panel = Panel(channels, len(channels), precision.cpu(), weights, noise)
 
     def drop(self, channel: int) -> None:
         solved = self._solve(channel)
@@ -104,9 +108,7 @@ class PrimalElimination:
         dropped, factor, projections = panel.dropped()
         factor, projections = (part.to(self._precision.device) for part in (factor, projections))
         rows, held = self._features(torch.tensor(dropped)), self._places(dropped)
-        cross = self._precision[rows]
-        if len(self._channels) < len(self._present):
-            cross = cross.index_select(1, self._features(self._channels))
+        cross = self._precision.entries(rows, self._features(self._channels))
         for sides in self._sides:
             cross.addmm_(sides[held], sides.mT, alpha=-1)
         sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT.contiguous()

@@ -21,17 +21,19 @@ from mipp.errors import SingularCovarianceError, option
 from mipp.information import moments
 from mipp.information.gaussian.arrowhead import invert_covariance
 from mipp.information.gaussian.blocks import Residuals, diagonal_blocks, explained
-from mipp.information.gaussian.dual import DualElimination
-from mipp.information.gaussian.inverse import invert
+from mipp.information.gaussian.inverse import factorise
 from mipp.information.gaussian.ordered import OrderedElimination
+from mipp.information.gaussian.precision import LowRank, Precision, Whole
 from mipp.information.gaussian.primal import PrimalElimination
 from mipp.information.moments import Moments
 
+EPSILON = torch.finfo(torch.float64).eps
 FEW = 8  # so many times fewer rows than features, before the dual form pays
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
     "channels": int,
     "resolution": float,
     "penalty": float,
+    "noise": float,
 }  # fields of a state that are no tensors
 
 
@@ -40,7 +42,7 @@ class PairState:
     """What `prepare` pays for once per pair; d = channels * block features, m targets.
 
     Primal states hold the precision (d, d); dual states, for few rows and many features, hold
-    the rows (n, d) and the inverse kernel (n, n) and never form anything of shape (d, d).
+    what it is made of and never form anything of shape (d, d).
     """
 
     channels: int
@@ -50,10 +52,9 @@ class PairState:
     variance: Tensor  # (m,)
     alone: Tensor  # (channels, m) variance that each channel explains alone
     precision: Tensor | None = None  # (d, d)
-    rows: Tensor | None = None  # (n, d), centred
-    kernel: Tensor | None = None  # (n, n) inverse of rows rows' + n * ridge
-    dual: Tensor | None = None  # (n, m) kernel @ targets: weights = rows' dual
+    spread: Tensor | None = None  # (d, n) of `LowRank`
     penalty: float = 0.0  # the ridge added to the covariance's diagonal
+    noise: float = 0.0  # of `LowRank`
 
     def single(self, targets: Tensor) -> Tensor:
         """Information of each channel alone with the given target rows; nats, (channels,).
@@ -73,21 +74,19 @@ class PairState:
         floor = self.resolution * variance
         return 0.5 * float(_log_ratio(variance + floor, self.residual[targets] + floor).sum())
 
-    def eliminate(self, targets: Tensor) -> PrimalElimination | DualElimination:
+    def eliminate(self, targets: Tensor) -> PrimalElimination:
         """Backward elimination of the pair's channels, all present at first, in any order.
 
         Parameters
         ----------
         targets : indices of the target rows that count, int64.
         """
-        if self.precision is None:
-            return self._dual_elimination(targets)
         weights, residuals = self._weights_of(targets), self._residuals_of(targets)
-        return PrimalElimination(self.precision, weights, residuals, self.channels)
+        return PrimalElimination(self._precision(), weights, residuals, self.channels)
 
     def eliminate_in_order(
         self, targets: Tensor, order: Sequence[int], watched: int = 0
-    ) -> OrderedElimination | DualElimination:
+    ) -> OrderedElimination:
         """Backward elimination in an order; each step is cheaper, no answer other.
 
         Parameters
@@ -96,18 +95,14 @@ class PairState:
         order : the channels as they will be decided. Only the next of them can be asked about,
             and the last `watched` of them always.
         """
-        if self.precision is None:
-            return self._dual_elimination(targets)
         weights, residuals = self._weights_of(targets), self._residuals_of(targets)
-        return OrderedElimination(self.precision, weights, residuals, order, watched)
+        return OrderedElimination(self._precision(), weights, residuals, order, watched)
 
-    def _dual_elimination(self, targets: Tensor) -> DualElimination:
-        assert self.rows is not None
-        assert self.kernel is not None
-        assert self.dual is not None
-        rows = self.rows.view(self.rows.shape[0], self.channels, -1)
-        kernel, dual = self.kernel.clone(), self.dual[:, targets].clone()
-        return DualElimination(rows, kernel, dual, self.penalty, self._residuals_of(targets))
+    def _precision(self) -> Precision:
+        if self.precision is not None:
+            return Whole(self.precision)
+        assert self.spread is not None
+        return LowRank(self.spread, self.penalty, self.noise)
 
     def _weights_of(self, targets: Tensor) -> Tensor:
         return self.weights.index_select(1, targets.to(self.weights.device))
@@ -188,28 +183,26 @@ def prepare_dual(
     n = x.shape[0]
     diagonal = (x * x).mean(0)
     penalty = _penalty(diagonal, ridge)
-    gram = x @ x.T
-    gram.diagonal().add_(n * penalty)
-    _require_inverse(invert(gram), gram, ridge, n)
-    kernel = gram  # inverted in its place
-    dual = kernel @ y
-    residual = penalty * (y * dual).sum(0)
-    by_channel = x.view(n, channels, -1).permute(1, 2, 0)  # (channels, block, n)
+    by_channel = x.T.reshape(channels, -1, n)
     blocks = by_channel @ by_channel.mT / n
     blocks.diagonal(dim1=1, dim2=2).add_(penalty)
     alone = explained(blocks, by_channel @ y / n)
-    variance = (y * y).mean(0)
+    kernel = x @ x.T
+    kernel.diagonal().add_(n * penalty)
+    _require_inverse(factorise(kernel), kernel, ridge, n)
+    solved = torch.linalg.solve_triangular(kernel.mT, torch.cat([x, y], 1), upper=False)
+    spread, targets = solved[:, : x.shape[1]].T.contiguous(), solved[:, x.shape[1] :]
     return PairState(
         channels,
         resolution,
-        x.T @ dual,
-        residual,
-        variance,
+        spread @ targets,
+        penalty * targets.square().sum(0),
+        (y * y).mean(0),
         alone,
-        rows=x,
-        kernel=kernel,
-        dual=dual,
+        spread=spread,
         penalty=penalty,
+        # V'V is near 1 and exact to about this much, since K is at least n * ridge
+        noise=EPSILON * float(diagonal.max()) / penalty if len(diagonal) else 0.0,
     )
 
 

@@ -18,7 +18,7 @@ from oracles import (
 
 from mipp.errors import SingularCovarianceError
 from mipp.information import gaussian, moments
-from mipp.information.gaussian.dual import DOUBT
+from mipp.information.gaussian.blocks import DOUBT
 from mipp.information.moments import Moments
 
 SETTINGS = {"ridge": 1e-2, "resolution": 0.1}

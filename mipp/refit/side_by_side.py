@@ -1,0 +1,185 @@
+"""The fits of all layers in one pass over the pruned network, all batches side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mipp.graph import ChannelGraph
+from mipp.inputs import Inputs, call
+from mipp.layers import Layer, layer_at
+from mipp.refit.dense_targets import Targets, Wanted
+from mipp.refit.least_squares import LayerFit
+from mipp.refit.linear_part import LinearPart, linear_part
+from mipp.refit.lockstep import Held
+from mipp.refit.sharing import Chunks
+from mipp.refit.watcher import Watcher
+
+
+class Seen(NamedTuple):
+    """Sampled rows of a layer in the pruned network, and of what decides about its outputs."""
+
+    part: LinearPart | None  # what can be fitted of the layer
+    at: Tensor  # positions
+    x: Tensor  # of its inputs
+    now: Tensor  # of its outputs
+    rest: Tensor | None  # of what it puts out beside its linear map
+    output: Tensor  # of the dense network's outputs
+    sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
+
+
+Fit = Callable[[str, Sequence[Seen]], LayerFit]
+
+
+def fit_side_by_side(
+    pruned: nn.Module,
+    chunks: Chunks,
+    graph: ChannelGraph,
+    targets: dict[str, Targets],
+    fit: Fit,
+) -> Iterator[LayerFit]:
+    """Fits of the layers, as the passes over all chunks reach them.
+
+    All wait where a layer is to be fitted, each with the rows that it has of it. Where a network
+    takes another way for some inputs, it is fitted to those that reach it first.
+    """
+    order = list(targets)
+    common = _Common(pruned, graph, targets)
+    passes: list[Held] = []
+    inputs = enumerate(chunks.inputs())
+
+    def begin(number: int, chunk: Inputs) -> None:
+        passes.append(Held(lambda held: _pass(common, number, chunk, held)))
+        passes[-1].resume()
+
+    try:
+        begin(*next(inputs))
+        while waits := [held.at for held in passes if held.at is not None]:
+            name = min(waits, key=order.index)
+            if len(passes) < chunks.fitted[name] and (more := next(inputs, None)) is not None:
+                begin(*more)
+                continue
+            found = fit(name, common.seen.pop(name))
+            common.fits[name] = found
+            targets[name] = Targets()  # its rows are not needed any more
+            yield found
+            for held in passes:
+                if held.at == name:
+                    held.resume()
+    finally:
+        for held in passes:
+            held.end()
+
+
+@dataclass
+class _Common:
+    """What all passes share."""
+
+    pruned: nn.Module
+    graph: ChannelGraph
+    targets: Mapping[str, Targets]
+    seen: dict[str, list[Seen]] = field(default_factory=dict)  # of the passes that wait at a layer
+    fits: dict[str, LayerFit] = field(default_factory=dict)
+
+
+class _Again(BaseException):
+    """Ends a pass that begins anew: a layer was fitted that ran before. No forward may catch it."""
+
+
+def _pass(common: _Common, number: int, chunk: Inputs, held: Held) -> None:
+    """One pass over the pruned network, to its end."""
+    ended = False
+    while not ended:
+        ahead = [
+            name
+            for name, wanted in common.targets.items()
+            if name not in common.fits and number in wanted.calls
+        ]
+        summed = [name for name in ahead if number in common.targets[name].other]
+        sight = _Sight(common, number, held)
+        watcher = Watcher(common.pruned, common.graph, ahead, summed, sight.on_output, sight.on_sum)
+        try:
+            with torch.no_grad(), watcher:
+                call(common.pruned, chunk)
+            ended = True
+        except _Again:
+            pass
+
+
+@dataclass
+class _Sight:
+    """What one pass sees of the layers that are to be fitted."""
+
+    common: _Common
+    number: int  # of the chunk
+    held: Held
+    calls: dict[str, list[Seen]] = field(default_factory=dict)
+    waiting: dict[str, Tensor] = field(default_factory=dict)  # inputs, until a sum decides
+
+    def on_output(self, name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
+        if name in self.common.fits:  # fitted while this pass was on another way
+            return None
+        layer, wanted = layer_at(self.common.pruned, name), self.common.targets[name]
+        calls, dense = self.calls.setdefault(name, []), wanted.calls[self.number]
+        known = self.common.seen.get(name) or calls
+        part = known[0].part if known else None
+        calls.append(_see(layer, part, arguments, output, dense[len(calls)]))
+        if self.number in wanted.other:
+            self.waiting[name] = arguments
+            return None
+        if len(calls) < len(dense):
+            return None
+        self._hold(name, calls)
+        stays = self.common.fits[name].left or layer.inner
+        return None if stays else layer.module.forward(arguments)
+
+    def on_sum(self, name: str, other: Tensor) -> Tensor | None:
+        if name in self.common.fits:
+            return None
+        arguments, [one] = self.waiting.pop(name), self.calls[name]
+        layer, norm = (
+            layer_at(self.common.pruned, name),
+            norm_after(self.common.pruned, self.common.graph, name),
+        )
+        sides = self.common.targets[name].other[self.number], layer.rows_made(other, one.at)
+        self._hold(name, [one._replace(sides=sides)])
+        if self.common.fits[name].left:
+            return None
+        made: Tensor = layer.module.forward(arguments)
+        return made if norm is None else norm.module.forward(made)
+
+    def _hold(self, name: str, calls: list[Seen]) -> None:
+        """Wait until the layer is fitted to this pass's calls and those of others."""
+        self.common.seen.setdefault(name, []).extend(calls)
+        self.held.wait(name)
+        if len(calls) > 1:
+            raise _Again
+
+
+def _see(
+    layer: Layer, part: LinearPart | None, inputs: Tensor, made: Tensor, wanted: Wanted
+) -> Seen:
+    """Rows of one call of a layer in the pruned network.
+
+    Parameters
+    ----------
+    part : what is known of the layer by calls before; None at the first one.
+    """
+    at = wanted.at
+    x, now = layer.rows_read(inputs, at, made.shape), layer.rows_made(made, at)
+
+    def outputs() -> Tensor:
+        return layer.rows_made(layer.module.forward(inputs), at)
+
+    part = part or linear_part(layer, x, now, outputs)
+    rest = part.rest(outputs) if part is not None else None
+    return Seen(part, at, x, now, rest, wanted.output)
+
+
+def norm_after(model: nn.Module, graph: ChannelGraph, name: str) -> Layer | None:
+    follower = graph.norm_after.get(name)
+    return layer_at(model, follower) if follower else None
