@@ -19,6 +19,8 @@ from mipp.graph.reasons import Reason
 from mipp.graph.record import Layout, Record
 from mipp.layers import IntArray
 
+AXES = 8  # a longer sequence is no shape
+
 
 def decide_layouts(record: Record, components: Callable[[Record], IntArray]) -> IntArray:
     """Component of each label, when along all axes of a layout but one units are the same.
@@ -94,14 +96,13 @@ def names_of(module: nn.Module, number: int) -> list[str]:
 
 
 def _among(items: Iterable[tuple[str, Any]], number: int) -> Iterator[str]:
-    """Names of a number, and of sequences that hold it with its place."""
+    """Names of a number, and of short sequences that hold it with its place."""
     for name, value in items:
         if type(value) is int and value == number:
             yield name
-        elif type(value) in (list, tuple):
-            yield from (
-                f"{name}.{i}" for i, v in enumerate(value) if type(v) is int and v == number
-            )
+        elif type(value) in (list, tuple) and len(value) <= AXES:
+            places = (i for i, part in enumerate(value) if type(part) is int and part == number)
+            yield from (f"{name}.{place}" for place in places)
 
 
 def _held(value: Any) -> Iterable[tuple[str, Any]]:

@@ -8,6 +8,7 @@ qkv(x).reshape(n, t, 3, heads, c // heads)         a head goes with its part of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from typing import Any, Self
 
 import torch
@@ -19,7 +20,7 @@ from mipp.graph.record import Labels, Layout
 from mipp.graph.tracker import Place, Tracker
 
 SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
-LAYS_OUT = {"view", "reshape", "unflatten"}
+LAYS_OUT = {"view", "reshape", "unflatten", "split", "split_with_sizes"}
 
 
 class Size(int):
@@ -74,9 +75,12 @@ def read(tracker: Tracker, sizes: Any, tensor: Tensor, dim: int = 0) -> Any:
 
 
 def follow_layout(
-    tracker: Tracker, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Tensor
+    tracker: Tracker, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Any
 ) -> None:
     """A layout by numbers that count the channels of another tensor couples the two."""
+    if name.startswith("split"):
+        _follow_split(tracker, *args[1:], **kwargs, parts=made)
+        return
     labels = tracker.known_labels(made)
     if labels is None:
         return
@@ -89,6 +93,15 @@ def follow_layout(
             _couple(tracker, number, labels, axis)
         else:
             _note_number(tracker, labels, axis, number)
+
+
+def _follow_split(tracker: Tracker, *given: Any, parts: Any, dim: int = 0, **named: Any) -> None:
+    """Parts of given lengths; one length is that of all."""
+    sizes, *axis = (*named.values(), *given)
+    for number, part in zip(cycle(_numbers(sizes)), parts, strict=False):
+        labels = tracker.known_labels(part)
+        if isinstance(number, Size) and labels is not None:
+            _couple(tracker, number, labels, (axis or [dim])[0] % labels.ndim)
 
 
 def _note_number(tracker: Tracker, labels: Labels, axis: int, number: int) -> None:

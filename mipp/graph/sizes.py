@@ -48,7 +48,8 @@ def _open(group: ChannelGroup) -> ChannelGroup:
     """A group whose choices do not hold what is known to change with it."""
     known = {(size.module, size.attribute) for size in group.sizes}
     choices = [c for c in group.choices if (c.module, c.attribute) not in known]
-    names = list(dict.fromkeys(choice.attribute for choice in choices))[:MOST]
+    found = dict.fromkeys(choice.attribute for choice in choices)
+    names = sorted(found, key=lambda name: name.count("."))[:MOST]  # a module's own first
     return replace(group, choices=tuple(c for c in choices if c.attribute in names))
 
 

@@ -1,6 +1,7 @@
 """Linear layers whose weights forward hands to a function, beside those that it calls as modules.
 
 F.linear(x, self.w.weight, self.w.bias)      as self.w(x): what watches modules sees it too
+F.linear(x, self.w.weight, bias)             as self.w(x) + bias, such as one of several parameters
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ class CallsOfModules(Hooked, TorchFunctionMode):
         if function is linear:
             x, weight, bias = _operands(*args, **kwargs)
             module = self._holders.get(id(weight))
-            if module is not None and module not in self._running and module.bias is bias:
-                return module(x)
+            if module is not None and module not in self._running:
+                if module.bias is bias:
+                    return module(x)
+                if module.bias is None:
+                    return module(x) + bias
         return function(*args, **kwargs)
 
 

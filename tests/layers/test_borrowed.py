@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import assert_zeroing, random_selection
 from torch import nn
 
 import mipp
 from mipp.evaluation import evaluating
+from mipp.graph import build_graph
 from mipp.metrics import count_macs
 
 
@@ -51,3 +53,35 @@ def test_hooks_of_a_borrowed_layer_run_once():
             model(x)
     assert len(seen) == 2
     assert torch.equal(borrows(x), calls(x))
+
+
+class BiasOfParts(nn.Module):
+    """Queries and values have biases, keys have none, as in BEiT."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv = nn.Linear(5, 8), nn.Linear(8, 24, bias=False)
+        self.q_bias, self.v_bias = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8))
+        self.register_buffer("k_bias", torch.zeros(8), persistent=False)
+        self.proj, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        parts = F.linear(x, self.qkv.weight, bias).view(*x.shape[:2], 3, -1, 2)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head((x + self.proj(mixed)).mean(1))
+
+
+def test_borrowed_layer_may_be_given_a_bias_of_other_parameters(seed):
+    torch.manual_seed(seed)
+    model, x = BiasOfParts().double().eval(), torch.randn(8, 5, 5).double()
+    graph = build_graph(model, x[:1])
+    [heads] = [g for g in graph.groups.values() if "qkv" in {m.module for m in g.producers}]
+    assert (heads.width, heads.producers[0].features.shape) == (4, (4, 6))
+    assert_zeroing(model, graph, random_selection(graph, seed), x)
+    found = mipp.prune(model, [x], "macs:0.5", images=8)
+    assert count_macs(found.model, (5, 5)) <= 0.5 * count_macs(model, (5, 5))
+    found.model.train()(x).square().sum().backward()
+    assert len(found.model.q_bias) == found.model.qkv.out_features // 3 < 8
