@@ -22,6 +22,7 @@ from mipp.graph.record import Record
 from mipp.graph.sizes import settle_sizes
 from mipp.graph.trail import Trail, run_once
 from mipp.graph.whole import whole_lines
+from mipp.graph.widths import settle_widths
 from mipp.inputs import Call, Inputs, call
 from mipp.layers import Layer, layer_at
 
@@ -121,7 +122,8 @@ def _sound_groups(
                 left_whole.setdefault(member.module, reason)
         else:
             found[group.name] = group
-    return settle_sizes(model, found, example), left_whole
+    found = settle_widths(model, settle_sizes(model, found, example), example)
+    return found, left_whole
 
 
 def _reached(trail: Trail, followed: Followed) -> dict[str, int]:

@@ -53,9 +53,9 @@ def find_unsound(
     bare = {parameter.module for group in groups.values() for parameter in group.parameters}
     probe = Probe(model, example, bare, passes)
     fault = fails_on_shapes(probe.model, probe.inputs, passes)
-    found = _apart(groups, fault) if fault is not None else {}
+    found = fails_apart(groups, fault) if fault is not None else {}
     left = {name: group for name, group in groups.items() if name not in found}
-    faulty = _apart(left, probe.first_fault)
+    faulty = fails_apart(left, probe.first_fault)
     if not found and not faulty:
         return {}
     found |= faulty
@@ -105,7 +105,7 @@ class Probe:
 
     def apart(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Reason]:
         """Groups that are wrong alone, with what is wrong with them."""
-        return _apart(groups, self.fault)
+        return fails_apart(groups, self.fault)
 
 
 def _drawn(width: int, seed: int, generator: np.random.Generator) -> IntArray:
@@ -147,7 +147,7 @@ def fails_on_shapes(
     return None if fault({}) else fault
 
 
-def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, Reason]:
+def fails_apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, Reason]:
     """Groups that are wrong alone, found by halving: a half without a fault is tried only once."""
     fault = fault_of(groups) if groups else None
     if fault is None:
@@ -156,7 +156,7 @@ def _apart(groups: Mapping[str, ChannelGroup], fault_of: Fault) -> dict[str, Rea
         return dict.fromkeys(groups, fault)
     names, middle = list(groups), len(groups) // 2
     halves = ({name: groups[name] for name in part} for part in (names[:middle], names[middle:]))
-    return {name: why for half in halves for name, why in _apart(half, fault_of).items()}
+    return {name: why for half in halves for name, why in fails_apart(half, fault_of).items()}
 
 
 def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, Reason]:
