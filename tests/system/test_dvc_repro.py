@@ -164,15 +164,15 @@ def test_changed_parameter_reruns_what_depends_on_it(reproduced, change):
 def test_store_with_other_content_reruns_the_estimates(reproduced):
     """What a store holds counts, whatever changed it: here the code, under equal parameters."""
     repository, _ = reproduced
-    capture = repository.folder / "mipp/activations/capture.py"
-    code = capture.read_text()
-    row = ".flatten(0, 1)[:, :, None]"  # of a linear layer's inputs
+    rows = repository.folder / "mipp/layers/rows.py"
+    code = rows.read_text()
+    row = "[_image(at), at].flatten(0, 1)"  # of a linear layer's inputs
     assert code.count(row) == 1
-    capture.write_text(code.replace(row, f"{row} * 2"))
+    rows.write_text(code.replace(row, f"{row} * 2"))
     try:
         assert repository.repro()[:2] == ["extract", "estimate"]
     finally:
-        capture.write_text(code)
+        rows.write_text(code)
 
 
 @pytest.mark.parametrize(
