@@ -7,6 +7,9 @@ import logging
 import re
 import subprocess
 import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +19,8 @@ import mipp
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.errors import ConfigError, ExportError
-from mipp.export import KINDS, export_network
+from mipp.export import export_network
+from mipp.export.formats import KINDS
 from mipp.models import ModelSpec, build_model
 from mipp.report import render
 from mipp.stages import run_all
@@ -175,6 +179,92 @@ def test_several_outputs_are_compared_each(tmp_path):
     assert torch.equal(rest["class"], first.argmax(1))
 
 
+@dataclass
+class Answer:
+    """What only the network's own code can build."""
+
+    logits: torch.Tensor
+    odds: torch.Tensor
+    attentions: torch.Tensor | None = None
+
+
+class Answers(OrderedDict):
+    """As those of Hugging Face: a dict, and a class of its own."""
+
+
+class Words(nn.Module):
+    """Words with a mask of those that count: integers and booleans in, a class of tensors out."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(9, 6), nn.Linear(6, 8)
+        self.head, self.answer = nn.Linear(8, 3), answer
+
+    def forward(self, words, mask):
+        weights = mask[..., None].float()
+        mean = (self.embed(words) * weights).sum(1) / weights.sum(1).clamp(min=1)
+        logits = self.head(torch.relu(self.fc(mean)))
+        return self.answer(logits=logits, odds=logits.softmax(1))
+
+
+def words(count):
+    drawn = torch.randint(9, (count, 5), generator=torch.Generator().manual_seed(count))
+    return {"words": drawn, "mask": drawn > 2}
+
+
+SHAPES = {"words": ("int64", 5), "mask": ("bool", 5)}
+
+
+@pytest.mark.parametrize("answer", [Answer, Answers, dict])
+@pytest.mark.parametrize(
+    "given", [words(4), tuple(words(4).values()), SHAPES], ids=["names", "order", "shapes"]
+)
+def test_inputs_and_outputs_may_be_what_pruning_takes(answer, given, tmp_path):
+    """By keyword or in order, not only real; from one door to the next."""
+    torch.manual_seed(0)
+    batches = [words(8) for _ in range(4)]
+    model = mipp.prune(Words(answer), batches, budget="macs:0.5", images=32).model
+    export_network(model, given, tmp_path, kinds=BOTH)
+    others = words(7)
+    with torch.no_grad():
+        expected = model.eval()(**others)
+    logits = expected.logits if answer is Answer else expected["logits"]
+    given = {} if isinstance(given, tuple) else others
+    found = torch.export.load(tmp_path / "model.pt2").module()(
+        *([] if given else others.values()), **given
+    )
+    assert found.keys() == {"logits", "odds"}
+    torch.testing.assert_close(found["logits"], logits)
+    if not LACKING:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+        )
+        assert [i.shape[0] for i in session.get_inputs()] == ["batch"] * 2
+        arrays = {name: x.numpy() for name, x in others.items()}
+        assert session.run(None, arrays)[0] == pytest.approx(logits.numpy(), abs=1e-5)
+
+
+def test_network_of_hugging_face_is_exported_as_it_is(tmp_path):
+    from mipp.vision import torchvision  # noqa: F401  before transformers, which imports it plainly
+
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        image_size=16, patch_size=4,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config)
+    batches = [{"pixel_values": torch.randn(8, 3, 16, 16)} for _ in range(2)]
+    pruned = mipp.prune(model, batches, budget="macs:0.5", images=16).model
+    [done] = export_network(pruned, batches[0], tmp_path)
+    assert done.batch is None
+    found = torch.export.load(done.path).module()(pixel_values=batches[1]["pixel_values"][:3])
+    with torch.no_grad():
+        expected = pruned.eval()(pixel_values=batches[1]["pixel_values"][:3]).logits
+    torch.testing.assert_close(found["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_double_precision_is_kept(tmp_path):
     export_network(After(torch.relu).double(), (8,), tmp_path, kinds=BOTH)
     found = torch.export.load(tmp_path / "model.pt2").module()(torch.randn(3, 8).double())
@@ -219,10 +309,6 @@ def test_onnx_names_its_input_output_and_batch(tmp_path):
 # Refusals
 
 
-class Answer(dict):
-    """An output that only the network's own code can rebuild."""
-
-
 CALLS = itertools.count()
 
 
@@ -248,7 +334,7 @@ def _(x):
         (lambda y: y / 0 - y / 0, r"differ.*got nan.*not finite"),
         (lambda y: y * 2 if y.shape[0] == 1 else y, r"batch size 1: its outputs differ"),
         (lambda y: y[:, : 1 + next(CALLS) % 4], r"batch size 2.*other shapes.*\[\(2, 1\)\]"),
-        (lambda y: Answer(y=y), r"Expected a tensor.*got Answer; wrap"),
+        (lambda y: SimpleNamespace(y=y), r"Expected a tensor.*got SimpleNamespace; wrap"),
         (lambda y: twice(y), r"operators of torch alone, got mipptest\.twice"),
         (lambda y: y.view(2, 4), r"does not take 1 inputs of shape \(8,\).*RuntimeError"),
     ],

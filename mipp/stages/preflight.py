@@ -11,7 +11,7 @@ from mipp.budget import Budget
 from mipp.config import WRITTEN, Params, TrainConfig
 from mipp.device import resolve_device
 from mipp.errors import ConfigError, as_written
-from mipp.export import require_exportable
+from mipp.export.formats import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
