@@ -81,7 +81,7 @@ WALLS = {
     "timm": ("mipp/models/timm_models.py",),
     "dvc": (),
     "onnx": (),
-    "onnxruntime": ("mipp/export.py",),
+    "onnxruntime": ("mipp/export/formats.py",),
     "onnxscript": (),
     "ray": (),
     "prefect_ray": ("flows/runners.py",),
