@@ -23,6 +23,7 @@ from mipp.graph import module_rules, operation_rules, product_rules, read_sizes
 from mipp.graph.operations import (
     ATTENTION,
     AXES_OF,
+    CONVOLVES,
     JOINS,
     KEEPS,
     MEANS,
@@ -184,6 +185,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif name == "glu":
             operation_rules.halve(tracker, *args, **kwargs, output=output)
         elif name in NORMALISES and operation_rules.scale(tracker, args[0], args[1], output):
+            return
+        elif name in CONVOLVES and product_rules.convolve(tracker, *args, output=output):
             pass
         elif name in PRODUCTS:
             product_rules.multiply(tracker, args, PRODUCTS[name], output)

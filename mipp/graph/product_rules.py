@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipp.graph.label_axes import constant, varying_axes
+from mipp.graph.label_axes import along, constant, varying_axes
 from mipp.graph.reasons import MEETS, Reason
 from mipp.graph.record import NONE, Labels, Uncovered
 from mipp.graph.tracker import Tracker
@@ -31,6 +31,24 @@ def multiply(tracker: Tracker, args: tuple[Any, ...], before: int, output: Tenso
     if before:
         labels = _plus(tracker, labels, args[0], output)
     tracker.put(output, None if labels is None else labels.expand(output.shape))
+
+
+def convolve(
+    tracker: Tracker, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, output: Tensor
+) -> bool:
+    """A convolution of every channel by itself, as a blur, with kernels that no layer holds."""
+    channels, labels = x.shape[1], tracker.read(x, 1)
+    if bias is not None or labels is None or len(weight) != channels or output.shape[1] != channels:
+        return False
+    if weight.shape[1] != 1 or rest[-1] != channels:
+        return False
+    kernels = tracker.labels_of(weight)
+    if kernels is not None and not constant(kernels, 0):
+        flat = kernels.reshape(channels, -1)
+        tracker.record.couple(labels[:, None].expand(flat.shape), flat)
+        tracker.record.fix(flat[labels < 0], Reason("values", f"{tracker.where()} {MEETS}"))
+    tracker.put(output, along(labels, 1, output))
+    return True
 
 
 def attend(tracker: Tracker, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mipp.graph.channels import ChannelGroup, Product
 from mipp.graph.label_axes import constant
-from mipp.graph.operations import PRODUCTS
+from mipp.graph.operations import CONVOLVES, PRODUCTS
 from mipp.graph.record import Labels, Multiplied, Record
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -47,6 +47,7 @@ def count_operator(
         ]
     else:
         factors = args[PRODUCTS[name] :][:2] if name in PRODUCTS else (None, None)
+        factors = (args[0], None) if name in CONVOLVES else factors  # a channel by itself
         left, right = (_narrow(tracker.known_labels(tensor)) for tensor in factors)
         record.multiplied.append(Multiplied(macs, left, right, heads))
 

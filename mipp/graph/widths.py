@@ -1,5 +1,6 @@
-"""Groups that are cut together since forward lays out one of them by the width of another.
+"""Widths that forward takes from elsewhere: from numbers of its modules, or from another group.
 
+x * self.scale.view(self.shape)          `shape` holds the width, and shrinks with it
 q, k = proj(x).split(x.shape[1], 1)      x, q and k run only while they are equally wide: index j
 of each is one unit
 """
@@ -14,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from mipp.graph.channels import ChannelGroup, SizeAttribute
+from mipp.graph.layouts import names_of
 from mipp.graph.probe import fails_apart, fails_on_shapes
 from mipp.inputs import Inputs
 
@@ -21,35 +23,40 @@ Groups = Mapping[str, ChannelGroup]
 
 
 def settle_widths(model: nn.Module, found: Groups, example: Inputs) -> dict[str, ChannelGroup]:
-    """The groups; those of one width, alone in which forward fails, as one with which it runs."""
+    """The groups, with numbers that equal their width or as one, where forward only runs so."""
     fault = fails_on_shapes(model, example)
     if fault is None or fault(found) is None:
         return dict(found)
+    settled, modules = dict(found), dict(model.named_modules())
     alike: dict[int, list[str]] = {}
     for name, why in fails_apart(found, fault).items():
-        if why.category == "sizes":
-            alike.setdefault(found[name].width, []).append(name)
-    settled, modules = dict(found), dict(model.named_modules())
+        group = _with_numbers(found[name], modules)
+        if fault({name: group}) is None:
+            settled[name] = group
+        elif why.category == "sizes":
+            alike.setdefault(group.width, []).append(name)
     for names in alike.values():
         whole = _joined([found[name] for name in names])
-        tries = [whole, replace(whole, sizes=whole.sizes + _numbers(whole, modules))]
-        group = next((one for one in tries if fault({one.name: one}) is None), None)
-        if group is not None:
+        tries = (whole, _with_numbers(whole, modules))
+        runs = next((one for one in tries if fault({one.name: one}) is None), None)
+        if runs is not None:
             settled = {name: one for name, one in settled.items() if name not in names[1:]}
-            settled[group.name] = group
+            settled[runs.name] = runs
     return settled
 
 
-def _numbers(group: ChannelGroup, modules: Mapping[str, nn.Module]) -> tuple[SizeAttribute, ...]:
-    """Numbers, beside those known, that equal the width in modules whose parts it runs through."""
+def _with_numbers(group: ChannelGroup, modules: Mapping[str, nn.Module]) -> ChannelGroup:
+    """A group, and what equals its width in the modules that hold its parts and parameters."""
     known = {(size.module, size.attribute) for size in group.sizes}
-    holders = dict.fromkeys(name.rpartition(".")[0] for name in group.modules())
-    return tuple(
-        SizeAttribute(holder, attribute, 1)
+    parts = (*group.modules(), *(bare.module for bare in group.parameters))
+    holders = dict.fromkeys(part.rpartition(".")[0] for part in parts)
+    numbers = [
+        SizeAttribute(holder, name, 1)
         for holder in holders
-        for attribute, value in vars(modules[holder]).items()
-        if type(value) is int and value == group.width and (holder, attribute) not in known
-    )
+        for name in names_of(modules[holder], group.width)
+        if (holder, name) not in known
+    ]
+    return replace(group, sizes=(*group.sizes, *numbers))
 
 
 def _joined(groups: Sequence[ChannelGroup]) -> ChannelGroup:

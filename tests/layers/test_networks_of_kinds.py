@@ -2,12 +2,23 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
-from kinds import Kind, assert_cut_is_zeroing, assert_default_prunes, assert_least_share
+from kinds import (
+    Kind,
+    assert_cut_is_zeroing,
+    assert_default_prunes,
+    assert_least_share,
+    built,
+    flops,
+)
 from oracles import Net
 from torch import nn
 
+from mipp.cut import apply_selection
+from mipp.graph import build_graph
+from mipp.selection.selection import Selection
 from mipp.vision import torchvision
 
 
@@ -418,6 +429,68 @@ def patches():
     )
 
 
+class Blur(nn.Module):
+    """A blur whose kernels are a buffer, one for each channel or one for all."""
+
+    def __init__(self, channels, one):
+        super().__init__()
+        self.channels = None if one else channels
+        kernels = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).expand(
+            1 if one else channels, 1, 3, 3
+        )
+        self.register_buffer("kernels", kernels.clone() / 16, persistent=False)
+
+    def forward(self, x):
+        x = nn.functional.pad(x, [1, 1, 1, 1], mode="reflect")
+        groups = self.channels or x.shape[1]
+        kernels = self.kernels.expand(groups, 1, 3, 3)
+        return nn.functional.conv2d(x, kernels, stride=2, groups=groups)
+
+
+def blurred(one):
+    """Antialiased strides, in a residual block and before it."""
+
+    def forward(net, x):
+        x = net.before(net.stem(x).relu())
+        x = net.skip(nn.functional.avg_pool2d(x, 2)) + net.last(net.inside(net.first(x).relu()))
+        return net.head(x.relu().mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 3, padding=1),
+        before=Blur(12, one),
+        first=nn.Conv2d(12, 10, 3, padding=1),
+        inside=Blur(10, one),
+        last=nn.Conv2d(10, 12, 1),
+        skip=nn.Conv2d(12, 12, 1),
+        head=nn.Linear(12, 3),
+    )
+
+
+class Scale(nn.Module):
+    """A scale of every channel, laid out by a shape that the module keeps."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.shape, self.scale = (channels, 1, 1), nn.Parameter(torch.rand(channels) + 0.5)
+
+    def forward(self, x):
+        return x * self.scale.view(self.shape)
+
+
+def scaled_stream():
+    """A residual stream with scaled branches, as in PoolFormer."""
+
+    def forward(net, x):
+        x = net.stem(x)
+        x = net.one(x) + net.two(nn.functional.avg_pool2d(x, 3, 1, 1) - x)
+        return net.head((x + net.three(net.back(net.wide(x).relu()))).mean((2, 3)))
+
+    scales = {name: Scale(12) for name in ("one", "two", "three")}
+    layers = {"wide": nn.Conv2d(12, 20, 1), "back": nn.Conv2d(20, 12, 1)}
+    return Net(forward, stem=nn.Conv2d(3, 12, 3), **layers, **scales, head=nn.Linear(12, 3))
+
+
 def noted_places():
     """Pooling that notes its places, and is undone there."""
 
@@ -554,6 +627,9 @@ KINDS = {
     "recurrent, without bias": Kind(
         lambda: recurrent(nn.RNN(10, 4, nonlinearity="relu", bias=False)), (3, 8, 8), 0.1
     ),
+    "blurred": Kind(lambda: blurred(False), (3, 8, 8), 0.06),
+    "blurred by one kernel": Kind(lambda: blurred(True), (3, 8, 8), 0.06),
+    "scaled stream": Kind(scaled_stream, (3, 8, 8), 0.04),
     "noted places": Kind(noted_places, (3, 8, 8), 0.15),
 }
 
@@ -571,3 +647,12 @@ def test_one_channel_each_costs_as_little_as_it_should(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_default_method_and_repair_meet_the_budget_train_and_come_back(name, tmp_path):
     assert_default_prunes(KINDS[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["blurred", "blurred by one kernel", "scaled stream"])
+def test_graph_predicts_what_the_cut_network_multiplies(name):
+    model, x = built(KINDS[name], 0)
+    graph = build_graph(model, x[:1])
+    kept = {group: np.arange(1 + width // 3) for group, width in graph.widths.items()}
+    cut = apply_selection(model, Selection(kept, dict(graph.widths), "test"), x[:1])
+    assert 2 * graph.macs({group: len(some) for group, some in kept.items()}) == flops(cut, x[:1])
