@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
+from torch import Tensor, nn
 
 from mipp.errors import ModelError, reason_of
 
 
 def copy_of(model: nn.Module) -> nn.Module:
     """A deep copy without gradients, whatever its forward does to it.
+
+    Tensors that were computed, such as a weight by torch's older weight norm, are detached in it.
 
     Raises
     ------
@@ -23,8 +25,10 @@ def copy_of(model: nn.Module) -> nn.Module:
     >>> copied is layer, copied.weight.equal(layer.weight)
     (False, True)
     """
+    held = [value for module in model.modules() for value in vars(module).values()]
+    computed = [value for value in held if isinstance(value, Tensor) and not value.is_leaf]
     try:
-        copied = copy.deepcopy(model)
+        copied = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
     except Exception as error:  # of whatever the network holds
         raise ModelError(
             f"model {type(model).__name__} cannot be copied, and mipp leaves the one given as it "
