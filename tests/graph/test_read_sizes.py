@@ -1,5 +1,6 @@
 """Forward lays tensors out by sizes that it reads off others, or that a module keeps somewhere."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -251,4 +252,5 @@ def test_a_size_knows_what_it_counts_only_as_long_as_it_is_whole():
     part = size // 4
     assert (part, part.parts) == (3, 4)
     assert (part * 4, (4 * part).parts) == (12, 1)
-    assert not any(isinstance(other, Size) for other in (size // 5, part * 3, size + 1))
+    plain = (size // 5, part * 3, size + 1, copy.deepcopy(size))  # a copy outlives the pass
+    assert not any(isinstance(other, Size) for other in plain)
