@@ -49,6 +49,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/search.md",
     ),
     _row(
+        "cost.real_size",
+        "mipp.prune of ImageNet networks beside a forward pass, in time and memory",
+        "10 min a network",
+        "docs/search.md",
+    ),
+    _row(
         "cost.scaling",
         "how the closed form grows with a layer's width and with rows",
         "2 min",

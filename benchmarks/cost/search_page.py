@@ -12,12 +12,15 @@ from benchmarks.shared.tables import brief, markdown_of, two_digits
 
 PAGE = Path("docs/search.md")
 SCALING, PLANS = RESULTS / "scaling.json", RESULTS / "plans.json"
+REAL_SIZE = RESULTS / "real_size.json"
 TARGETS = {"resnet20": 2.5, "vgg16": 5.0}  # forward passes that a search may cost
+CIRCUMSTANCES = ("command", "versions", "threads", "cores", "load_average")
 HEAD = """\
 # What a search costs on a CPU
 
-Written by `python -m benchmarks.cost.search --write`, `python -m benchmarks.cost.plans --write` and
-`python -m benchmarks.cost.scaling --write`; on a GPU see [RESULTS.md](../benchmarks/RESULTS.md).
+Written by `python -m benchmarks.cost.search --write`, `python -m benchmarks.cost.plans --write`,
+`python -m benchmarks.cost.real_size --write` and `python -m benchmarks.cost.scaling --write`; on a
+GPU see [RESULTS.md](../benchmarks/RESULTS.md).
 
 *search* is extract (a forward pass, its rows in the store and their moments), estimate and choose;
 *taylor* is Torch-Pruning's Taylor criterion on the same images, its backward passes and its scores.
@@ -52,7 +55,7 @@ def write_page() -> None:
     found = [read_json(path) for path in sorted(RESULTS.glob("search-*.json"))]
     others = [
         section(read_json(file))
-        for file, section in ((PLANS, _plans), (SCALING, _growth))
+        for file, section in ((REAL_SIZE, _real_size), (PLANS, _plans), (SCALING, _growth))
         if file.exists()
     ]
     PAGE.write_text("\n".join([HEAD, *map(_search, found), *others]))
@@ -69,6 +72,28 @@ def _search(results: Mapping[str, Any]) -> str:
         *markdown_of(results["steps"], brief),
         "",
         f"A search costs {verdict(results['model'], forwards, rivals)}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _real_size(results: Mapping[str, Any]) -> str:
+    shown = [
+        {name: value for name, value in row.items() if name not in CIRCUMSTANCES}
+        for row in results["rows"]
+    ]
+    lines = [
+        "## Real size",
+        "",
+        "ImageNet networks at 224 pixels with everything at its default, random weights and images "
+        "that are drawn anew for every pass. Steps are in forward passes over the same images in "
+        "the same process, by seconds of the CPU, since the machine had other work; *wall* is by "
+        "the clock. *GB* is the peak of the process above that of the bare forward pass, up to the "
+        "plan and to the end.",
+        "",
+        *markdown_of(shown, brief),
+        "",
+        *(f"- {row['network']}: `{row['command']}`. {where(row)}" for row in results["rows"]),
         "",
     ]
     return "\n".join(lines)
