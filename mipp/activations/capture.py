@@ -18,6 +18,7 @@ from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
 
 Rows = Mapping[str, tuple[Tensor, Tensor]]  # pair -> x (n, channels, block), y (n, targets)
+OnRows = Callable[[str, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Tap:
             self._call, self._before = self._call + 1, until
         return at.to(output.device)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all calls of a pass have been drawn for."""
+        return self._positions is None or self._before >= self._positions
+
     def outputs(self, y: Tensor, at: Tensor) -> Tensor:
         """Target rows (n, targets)."""
         return self.layer.rows_made(y, at)
@@ -115,70 +121,119 @@ def capture_rows(
     ------
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
-    inner = [pair for pair in pairs if pair.kind != "pixels"]
-    consumers = list(dict.fromkeys(pair.consumer for pair in inner))
-    caught: dict[str, tuple[Tensor, Tensor]] = {}
-    positions = {pair.consumer: pair.positions for pair in inner}
+    rows: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str, x: Tensor, y: Tensor) -> None:
+        rows[name] = x, y
+
+    for _ in stream_rows(model, pairs, batches, sampling, keep):
+        yield {pair.name: rows[pair.name] for pair in pairs}
+        rows.clear()
+
+
+def stream_rows(
+    model: nn.Module,
+    pairs: Sequence[LayerPair],
+    batches: Iterable[Inputs],
+    sampling: Sampling,
+    on_rows: OnRows,
+) -> Iterator[None]:
+    """The same rows, handed on as soon as a layer has run, so that those of no two need be held.
+
+    Parameters
+    ----------
+    on_rows : called with a pair's name, x (n, channels, block) and y (n, targets).
+
+    Yields
+    ------
+    After every batch, with the model in the modes that it was in.
+    """
+    capture = _Capture(pairs, on_rows)
     handles = []
-    for pair in pairs:
-        if pair.kind == "pixels":
-            module = model.get_submodule(pair.consumer)
-            handles.append(module.register_forward_hook(_catch_pixels(pair, caught)))
-    taps = {
-        name: Tap(layer_at(model, name), sampling, stream, positions[name])
-        for stream, name in enumerate(consumers)
-    }
-    for name, tap in taps.items():
-        handles.append(tap.layer.module.register_forward_hook(_catch(name, tap, caught)))
     try:
+        for pair in pairs:
+            if pair.kind == "pixels":
+                module = model.get_submodule(pair.consumer)
+                handles.append(module.register_forward_hook(capture.pixels(pair)))
+        for stream, (name, own) in enumerate(capture.pairs.items()):
+            tap = Tap(layer_at(model, name), sampling, stream, own[-1].positions)
+            capture.taps[name] = tap
+            handles.append(tap.layer.module.register_forward_hook(capture.hook(name, tap)))
         for inputs in batches:
-            caught.clear()
-            for tap in taps.values():
-                tap.restart()
+            capture.restart()
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
-                rows = {pair.name: _take(pair, *caught[pair.consumer]) for pair in inner}
-                rows |= {pair.name: caught[pair.name] for pair in pairs if pair.kind == "pixels"}
-            yield rows
+                capture.finish()
+            yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _catch(
-    name: str, tap: Tap, caught: dict[str, tuple[Tensor, Tensor]]
-) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = tap.layer.sides(inputs, output)
-        at = tap.draw(made)
-        x, y = tap.inputs(read, at, made), tap.outputs(made, at)
-        require_finite(name, x, y)
-        images = len(at)
-        if name in caught:  # it runs more than once
-            x, y = (_beside(pair, images) for pair in zip(caught[name], (x, y), strict=True))
-        caught[name] = (x, y)
+class _Capture:
+    """Rows of a pass, handed on when the last call of their layer has run."""
 
-    return hook
+    def __init__(self, pairs: Sequence[LayerPair], on_rows: OnRows) -> None:
+        self.pairs: dict[str, list[LayerPair]] = {}  # by consumer
+        for pair in pairs:
+            if pair.kind != "pixels":
+                self.pairs.setdefault(pair.consumer, []).append(pair)
+        self.taps: dict[str, Tap] = {}
+        self._on_rows = on_rows
+        self._caught: dict[str, tuple[Tensor, Tensor]] = {}  # of layers that will run again
+
+    def restart(self) -> None:
+        """A pass begins."""
+        self._caught.clear()
+        for tap in self.taps.values():
+            tap.restart()
+
+    def finish(self) -> None:
+        """Hand on what layers had in fewer calls than they may have."""
+        for name in list(self._caught):
+            self._hand_on(name)
+
+    def hook(self, name: str, tap: Tap) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            read, made = tap.layer.sides(inputs, output)
+            at = tap.draw(made)
+            x, y = tap.inputs(read, at, made), tap.outputs(made, at)
+            require_finite(name, x, y)
+            images = len(at)
+            if name in self._caught:
+                calls = zip(self._caught[name], (x, y), strict=True)
+                x, y = (_beside(call_rows, images) for call_rows in calls)
+            self._caught[name] = (x, y)
+            if tap.complete:
+                self._hand_on(name)
+
+        return hook
+
+    def pixels(self, pair: LayerPair) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        """A row per image: x (n, pixels, colours), y the outputs over the map (n, targets)."""
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            y = thin_out(module, output).flatten(1)
+            x = inputs[0].flatten(1)[:, torch.from_numpy(pair.features).to(output.device)]
+            require_finite(pair.consumer, x, y)
+            self._give(pair, x, y)
+
+        return hook
+
+    def _hand_on(self, name: str) -> None:
+        x, y = self._caught.pop(name)
+        for pair in self.pairs[name]:
+            self._give(pair, *_take(pair, x, y))
+
+    def _give(self, pair: LayerPair, x: Tensor, y: Tensor) -> None:
+        with torch.inference_mode(False), torch.no_grad():  # sums outlive the pass
+            self._on_rows(pair.name, x, y)
 
 
 def _beside(rows: tuple[Tensor, Tensor], images: int) -> Tensor:
     """Rows of several calls, those of one image together."""
     parts = [part.reshape(images, len(part) // images, *part.shape[1:]) for part in rows]
     return torch.cat(parts, 1).flatten(0, 1)
-
-
-def _catch_pixels(
-    pair: LayerPair, caught: dict[str, tuple[Tensor, Tensor]]
-) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    """A row per image: x (n, pixels, colours), y the layer's outputs over its map (n, targets)."""
-
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        y = thin_out(module, output).flatten(1)
-        x = inputs[0].flatten(1)[:, torch.from_numpy(pair.features).to(output.device)]
-        require_finite(pair.consumer, x, y)
-        caught[pair.name] = (x, y)
-
-    return hook
 
 
 def require_finite(name: str, x: Tensor, y: Tensor) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 
 from torch import Tensor, nn
 
-from mipp.activations import Sampling, capture_rows
-from mipp.activations.capture import Rows
+from mipp.activations import Sampling, stream_rows
+from mipp.activations.capture import OnRows
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
 from mipp.information.estimators import PairData, estimator_of
 from mipp.information.moments import MomentSums
 from mipp.information.protocols import Information, PairInformation, SampledInformation
-from mipp.inputs import Inputs
+from mipp.inputs import Inputs, count
 from mipp.progress import track
 from mipp.pruning.calibration import Calibration
 from mipp.settings import Gaussian, Mipp
@@ -59,13 +61,11 @@ def measure_information(
     tested : whether a test of significance will ask.
     """
     sampling = Sampling(method.rows, calibration.count(), seed)
-    rows = capture_rows(model, graph.pairs, _tracked(calibration), sampling)
+    stream = partial(stream_rows, model, graph.pairs, _tracked(calibration), sampling)
     if type(method.estimator) is Gaussian and not tested:
-        return _from_moments(graph, rows, sampling, method.estimator)
+        return _from_moments(graph, stream, sampling, method.estimator)
     chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
-    for batch in rows:
-        for name, part in batch.items():
-            chunks[name].append(part)
+    _run(stream(lambda name, x, y: chunks[name].append((x, y))))
     _, estimator = estimator_of(method.estimator)
     answers = estimator.samples if tested else estimator.answers
     found: dict[str, PairInformation | SampledInformation] = {}
@@ -77,8 +77,15 @@ def measure_information(
 
 
 def _tracked(calibration: Calibration) -> Iterator[Inputs]:
-    batches = list(calibration.inputs())
-    yield from track(batches, total=len(batches), label="extract")
+    batches = iter(calibration.inputs())
+    first = next(batches)
+    total = -(-calibration.count() // max(count(first), 1))
+    yield from track(chain([first], batches), total=total, label="extract")
+
+
+def _run(passes: Iterator[None]) -> None:
+    for _ in passes:
+        pass
 
 
 def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
@@ -87,18 +94,23 @@ def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
 
 
 def _from_moments(
-    graph: ChannelGraph, rows: Iterator[Rows], sampling: Sampling, settings: Gaussian
+    graph: ChannelGraph,
+    stream: Callable[[OnRows], Iterator[None]],
+    sampling: Sampling,
+    settings: Gaussian,
 ) -> dict[str, PairInformation]:
     """The closed form of every pair; rows are held only where they are much fewer than features."""
     sums: dict[str, MomentSums] = {}
     few: dict[str, list[tuple[Tensor, Tensor]]] = {}
     counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
-    for batch in rows:
-        for name, (x, y) in batch.items():
-            if gaussian.prefers_dual(counts[name], x[0].numel()):
-                few.setdefault(name, []).append((x, y))
-            else:
-                sums.setdefault(name, MomentSums("rows")).add(x, y)
+
+    def add(name: str, x: Tensor, y: Tensor) -> None:
+        if gaussian.prefers_dual(counts[name], x[0].numel()):
+            few.setdefault(name, []).append((x, y))
+        else:
+            sums.setdefault(name, MomentSums("rows")).add(x, y)
+
+    _run(stream(add))
     shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
