@@ -1,4 +1,4 @@
-"""Progress is seen on a terminal during long work, and nowhere else."""
+"""Progress is seen during long work, as a bar on a terminal and as lines elsewhere."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.strip() == ""
 
 
-def test_stderr_that_is_no_terminal_stays_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
+def test_short_work_without_a_terminal_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text_of_tracking(monkeypatch, io.StringIO()) == ""
+
+
+@pytest.mark.parametrize(
+    ("total", "last"),
+    [(5, "train: 4 of 5, 00:12 so far, about 00:03 left"), (None, "train: 4, 00:12 so far")],
+)
+def test_long_work_without_a_terminal_says_a_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, total: int | None, last: str
+) -> None:
+    clock = iter([0, 0, 3, 6, 9, 12])  # at the start, then at each item
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(track(range(5), total=total, label="train")) == [0, 1, 2, 3, 4]
+    assert sys.stderr.getvalue() == last + "\n"  # type: ignore[attr-defined]

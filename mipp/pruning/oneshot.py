@@ -107,7 +107,7 @@ def prune(
     InputError : the network cannot be traced, the calibration data is empty, sorted by class
         or unlabelled where labels are needed, or the budget cannot be reached.
     """
-    started = time.perf_counter()
+    phases = _Phases()
     asked = parsed(budget)
     way = _method(method, estimator, order)
     shares = {} if limits is None else limits
@@ -129,14 +129,32 @@ def prune(
         calls=calls,
     )
     pruner.require_reachable(asked, stay)
+    phases.end("read and trace")
     ranking = pruner.rank(way, asked)
     if scored:
         scored.require_asked(name_of(way))
+    phases.end("measure")
     plan = pruner.plan(asked, ranking, stay)
     del ranking  # its estimates take more memory than all that follows
+    phases.end("choose")
     pruned = pruner.cut(plan, REPAIRS[repair])
-    seconds = time.perf_counter() - started
-    return replace(pruned, report=replace(pruned.report, seconds=seconds))
+    phases.end("cut and repair")
+    seconds = sum(phases.seconds.values())
+    report = replace(pruned.report, seconds=seconds, phases=phases.seconds)
+    return replace(pruned, report=report)
+
+
+class _Phases:
+    """Seconds of what follows one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """The phase that runs ends, and the next one begins."""
+        now = time.perf_counter()
+        self.seconds[name], self._begun = now - self._begun, now
 
 
 def _method(method: str | Score, estimator: str, order: Order) -> Method:

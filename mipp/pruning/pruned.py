@@ -42,6 +42,7 @@ class PruneReport:
     latency: TimeReport | None = None  # where the budget or its price is time
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
     made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
+    phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of `seconds`
 
     def __str__(self) -> str:
         lines = [
@@ -50,6 +51,8 @@ class PruneReport:
             f"MACs {self.macs_dense:,} -> {self.macs:,} "
             f"({100 * self.macs / self.macs_dense:.1f} %), {self.seconds:.1f} s"
         ]
+        if self.phases:
+            lines.append(", ".join(f"{name} {spent:.1f} s" for name, spent in self.phases.items()))
         best = self.latency.best() if self.latency else None
         if self.latency and best:
             where = "batch {batch} on {device}".format(**self.latency.circumstances)

@@ -25,7 +25,7 @@ from mipp.refit import (
 from mipp.selection.selection import Selection
 from mipp.settings import NoRepair, Recalibrate, Refit, Repair
 
-JUDGED = 64  # inputs, at most, on which a network with a repair is compared with one without
+JUDGED = 16  # inputs, at most, on which a network with a repair is compared with one without
 
 
 @dataclass(frozen=True)
