@@ -491,6 +491,28 @@ def scaled_stream():
     return Net(forward, stem=nn.Conv2d(3, 12, 3), **layers, **scales, head=nn.Linear(12, 3))
 
 
+def selective():
+    """Branches that are stacked and weighed by a softmax for every channel, as in SK-Net."""
+
+    def forward(net, x):
+        x = net.stem(x).relu()
+        y = torch.stack([net.one(x).relu(), net.two(x).relu()], 1)
+        hidden = net.squeeze(y.sum(1).mean((2, 3))).relu()
+        weights = torch.stack([net.of_one(hidden), net.of_two(hidden)], 1).softmax(1)
+        return net.head((y * weights[..., None, None]).sum(1).mean((2, 3)))
+
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 3, padding=1),
+        one=nn.Conv2d(12, 10, 3, padding=1),
+        two=nn.Conv2d(12, 10, 3, padding=2, dilation=2),
+        squeeze=nn.Linear(10, 6),
+        of_one=nn.Linear(6, 10),
+        of_two=nn.Linear(6, 10),
+        head=nn.Linear(10, 3),
+    )
+
+
 def noted_places():
     """Pooling that notes its places, and is undone there."""
 
@@ -630,6 +652,7 @@ KINDS = {
     "blurred": Kind(lambda: blurred(False), (3, 8, 8), 0.06),
     "blurred by one kernel": Kind(lambda: blurred(True), (3, 8, 8), 0.06),
     "scaled stream": Kind(scaled_stream, (3, 8, 8), 0.04),
+    "selective branches": Kind(selective, (3, 8, 8), 0.02),
     "noted places": Kind(noted_places, (3, 8, 8), 0.15),
 }
 
