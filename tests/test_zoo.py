@@ -19,8 +19,8 @@ from benchmarks.validation.zoo_counts import built, doubled
 from benchmarks.validation.zoo_network import measure
 from benchmarks.validation.zoo_page import CHECKS, PASS, verdict
 from mipp.cut import apply_selection
-from mipp.graph import build_graph
-from mipp.inputs import shape_of
+from mipp.graph import build_graph, with_projections
+from mipp.inputs import each, shape_of
 from mipp.metrics import count_macs, count_params
 
 ROOT = Path(__file__).parents[1]
@@ -56,15 +56,18 @@ def test_network_pruned_with_all_defaults_passes(name, check):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_other_selection_is_the_dense_one_with_channels_zeroed(name, seed):
     network = networks()[name]
-    model, inputs = built(network).double(), doubled(network.inputs(2))
-    graph = build_graph(model, inputs[:1])
+    inputs = doubled(network.inputs(2))
+    example = each(inputs, lambda tensor: tensor[:1])
+    model = with_projections(built(network).double(), example)
+    graph = build_graph(model, example)
     assert_zeroing(model, graph, random_selection(graph, seed), inputs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_costs_of_the_graph_are_those_of_the_pruned_network(name, seed):
     network = networks()[name]
-    model, inputs = built(network), network.inputs(1)
+    inputs = network.inputs(1)
+    model = with_projections(built(network), inputs)
     graph = build_graph(model, inputs)
     selection = random_selection(graph, seed)
     cut = apply_selection(model, selection, inputs)

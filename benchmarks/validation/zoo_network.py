@@ -43,8 +43,8 @@ Row = dict[str, Any]
 def measure(network: Network, *, export: bool = True) -> Iterator[Row]:
     """What is known of a network, piece by piece, so that a time-out leaves what was there."""
     model, inputs = built(network), network.inputs(IMAGES)
-    few = each(inputs, lambda tensor: tensor[:FEW])
-    dense = flops(model, few)
+    few, one = (each(inputs, lambda tensor, n=n: tensor[:n]) for n in (FEW, 1))
+    dense = flops(model, one)
     yield {"params": sum(parameter.numel() for parameter in model.parameters())}
     before, started = peak_rss_mb(), time.perf_counter()
     pruner = mipp.Pruner(model, [(inputs, None)], images=IMAGES)
@@ -55,12 +55,12 @@ def measure(network: Network, *, export: bool = True) -> Iterator[Row]:
         yield {"refused": f"{type(error).__name__}: {error}"}
         return
     yield {"seconds": time.perf_counter() - started, "mib": peak_rss_mb() - before}
-    share = flops(found.model, few) / dense
+    share = flops(found.model, one) / dense
     yield {"share": share, "budget": abs(share - SHARE) <= 0.02}
     yield {"forward": all(bool(out.isfinite().all()) for out in outputs(found.model, few))}
     yield {"checkpoint": comes_back(found, network, few)}
     yield {"train": tried(lambda: trains(found.model, few))}
-    error = off_by(model, pruner.graph, found.selection, few)
+    error = off_by(pruner.model, pruner.graph, found.selection, few)
     yield {"identity": error <= IDENTICAL, "off_by": error}
     if export:
         yield exported(found.model, inputs)

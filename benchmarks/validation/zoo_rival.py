@@ -30,12 +30,13 @@ IDENTICAL = 1e-6  # of the largest output; generous, for scales that are kept in
 def measure_rival(network: Network) -> Row:
     """The better of what comes of whole heads and of thinner ones."""
     model, inputs = built(network), network.inputs(FEW)
+    one = each(inputs, lambda tensor: tensor[:1])
     makers, feasible = outside_of_it(model, inputs)
     row: Row = {}
     for heads in HEADS:
         started = time.perf_counter()
         try:
-            cut = prune_to_share(model, inputs, SHARE, lambda m: flops(m, inputs), makers, heads)
+            cut = prune_to_share(model, inputs, SHARE, lambda m: flops(m, one), makers, heads)
         except Exception as error:  # Torch-Pruning's, or of the network that it left
             row = row or {"raised": f"{type(error).__name__}: {error}"[:200]}
             continue
