@@ -31,11 +31,12 @@ def _told(pixels: int = 64, **told: Any) -> Row:
 
 WIDTHS = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
 RESNET = {"layers": (1, 1, 2, 1), "channels": (16, 24, 32, 48), "stem_width": 8}
+EIGHT_HEADS = {"embed_dim": 64, "depth": 2, "num_heads": 8}
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 # Convolutional families by narrowing, others by what they can be told.
 ROWS: Mapping[str, Row] = {
-    "beit_base_patch16_224": _told(img_size=64, **VIT),
-    "cait_xxs24_224": _told(img_size=64, embed_dim=32, depth=2, num_heads=4),
+    "beit_base_patch16_224": _told(img_size=64, **EIGHT_HEADS),
+    "cait_xxs24_224": _told(img_size=64, **EIGHT_HEADS),
     "coat_tiny": _told(
         img_size=64, embed_dims=(16, 16, 16, 16), serial_depths=(1, 1, 1, 1), parallel_depth=1
     ),
@@ -168,7 +169,7 @@ ROWS: Mapping[str, Row] = {
     "vit_medium_patch16_reg4_gap_256": _told(img_size=64, **VIT),
     "vit_relpos_small_patch16_224": _told(img_size=64, **VIT),
     "vit_small_patch14_dinov2": _told(56, img_size=56, **VIT),
-    "vit_small_patch16_dinov3": _told(img_size=64, **VIT),
+    "vit_small_patch16_dinov3": _told(img_size=64, **EIGHT_HEADS),
     "vit_tiny_patch16_224": _told(img_size=64, **VIT),
     "vit_tiny_r_s16_p8_224": _told(img_size=64, **VIT),
     "volo_d1_224": _told(
