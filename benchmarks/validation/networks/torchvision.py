@@ -48,9 +48,10 @@ def classifier(name: str) -> Network:
     )
 
 
+THIN_REGNETS = tuple(f"regnet_{kind}_{size}" for kind in "xy" for size in ("400", "800", "1_6"))
 # How much narrower those are that have few channels.
 FACTORS = {"shufflenet": 2, "efficientnet_b": 16, "efficientnet_v2": 16} | dict.fromkeys(
-    ("googlenet", "mnasnet", "mobilenet", "squeezenet"), 8
+    ("googlenet", "mnasnet", "mobilenet", "squeezenet", *THIN_REGNETS), 8
 )
 
 
