@@ -46,7 +46,8 @@ def rival_verdict(row: Row) -> str:
     if rival is None:
         return "not measured"
     if "raised" in rival:
-        return f"raises {rival['raised'].split(':')[0]}"
+        kind = rival["raised"].split(":")[0]  # ours is that of calling the network it left
+        return "does not run" if kind == "ModelError" else f"raises {kind}"
     if rival["right"]:
         return "right"
     wrong = [check for check in ("forward", "identity", "train") if rival[check] is not True]
