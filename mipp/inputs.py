@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -30,6 +31,8 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     except (MippError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of the network's own code
+        if _is_of_mipp(error):
+            raise
         name = type(getattr(model, "__self__", model)).__name__
         given = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(inputs))
         raise ModelError(
@@ -37,6 +40,12 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
             f"{error}.\nExpected inputs that its forward takes; give such, or "
             "mend forward, which fails so without mipp too."
         ) from error
+
+
+def _is_of_mipp(error: Exception) -> bool:
+    """Whether a rule that follows forward found itself wrong: that is no fault of forward's."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, AssertionError) and frame.f_globals["__name__"].startswith("mipp.")
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
