@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mipp.information.gaussian.blocks import Residuals, explained
+from mipp.information.gaussian.blocks import DOUBT, Residuals, explained
 from mipp.information.gaussian.panel import Panel, Solved
 from mipp.information.gaussian.precision import Precision
 
@@ -53,6 +53,7 @@ class PrimalElimination:
         self._finish_panel()
         device = self._blocks.device
         eye = torch.eye(self._block, dtype=self._blocks.dtype, device=device)
+        eye *= 1 + 2 * DOUBT * self._precision.noise  # what has gone is clear of any rounding
         gone = ~self._present[self._channels].to(device)
         blocks = torch.where(gone[:, None, None], eye, self._blocks)
         weights = self._weights.view(len(blocks), self._block, self._weights.shape[1])

@@ -20,7 +20,7 @@ from torch import Tensor
 from mipp.errors import SingularCovarianceError, option
 from mipp.information import moments
 from mipp.information.gaussian.arrowhead import invert_covariance
-from mipp.information.gaussian.blocks import Residuals, diagonal_blocks, explained
+from mipp.information.gaussian.blocks import DOUBT, Residuals, diagonal_blocks, explained
 from mipp.information.gaussian.inverse import factorise
 from mipp.information.gaussian.ordered import OrderedElimination
 from mipp.information.gaussian.precision import LowRank, Precision, Whole
@@ -29,6 +29,7 @@ from mipp.information.moments import Moments
 
 EPSILON = torch.finfo(torch.float64).eps
 FEW = 8  # so many times fewer rows than features, before the dual form pays
+WHOLE = 16_384  # features whose precision matrix is 2 GB
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
     "channels": int,
     "resolution": float,
@@ -174,6 +175,9 @@ def prepare_dual(
 ) -> PairState:
     """The state `prepare` gives, from the rows themselves; costs O(n^2 d), for n < d.
 
+    Where one feature varies so much more than the others that rounding uses up its pivot of
+    I - V'V, it is that of `prepare` indeed, unless there are too many features for it.
+
     Parameters
     ----------
     x, y : rows (n, d) and (n, m); float64 is used whatever they are.
@@ -183,6 +187,10 @@ def prepare_dual(
     n = x.shape[0]
     diagonal = (x * x).mean(0)
     penalty = _penalty(diagonal, ridge)
+    most = float(diagonal.max()) / penalty if len(diagonal) and penalty else 0.0
+    noise = EPSILON * most  # of V'V, which is near 1: K is at least n * ridge
+    if DOUBT * noise * (1 + most) > 1 and x.shape[1] <= WHOLE:  # no pivot is below 1 / (1 + most)
+        return prepare(moments.of_rows(x, y), channels, ridge=ridge, resolution=resolution)
     by_channel = x.T.reshape(channels, -1, n)
     blocks = by_channel @ by_channel.mT / n
     blocks.diagonal(dim1=1, dim2=2).add_(penalty)
@@ -201,8 +209,7 @@ def prepare_dual(
         alone,
         spread=spread,
         penalty=penalty,
-        # V'V is near 1 and exact to about this much, since K is at least n * ridge
-        noise=EPSILON * float(diagonal.max()) / penalty if len(diagonal) else 0.0,
+        noise=noise,
     )
 
 

@@ -285,6 +285,43 @@ def test_small_ridge_is_accurate_or_refused(form, ridge):
         assert total == pytest.approx(state.joint(ALL), rel=1e-3)
 
 
+@pytest.mark.parametrize("factor", [1e2, 1e4, 1e6])
+def test_few_rows_and_one_large_feature_match_refits(factor, seed):
+    """Its precision is small and, of few rows, a difference of numbers near one."""
+    rng = np.random.default_rng(seed)
+    x, y = rows_of_pair(rng, n=12, channels=60, block=2, targets=4)
+    x[:, 3, 0] *= factor
+    settings = {"ridge": 1e-5, "resolution": 0.1}
+    state, twin = prepare_form("dual", x, y, **settings), RefitTwin(x, y, **settings)
+    elimination, kept = state.eliminate(ALL), set(range(60))
+    for channel in (
+        5,
+        3,
+        *map(int, rng.permutation([c for c in range(60) if c not in (3, 5)])[:20]),
+    ):
+        assert elimination.loss(channel) == pytest.approx(twin.loss(kept, channel), rel=1e-4)
+        elimination.drop(channel)
+        kept.remove(channel)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_few_rows_in_any_unit_match_refits_in_every_round(scale, seed):
+    """What has been dropped counts no more, whatever the scale of the precision matrix."""
+    rng = np.random.default_rng(seed)
+    x, y = rows_of_pair(rng, n=12, channels=60, block=1, targets=4)
+    x *= scale
+    settings = {"ridge": 1e-4, "resolution": 0.1}
+    state, twin = prepare_form("dual", x, y, **settings), RefitTwin(x, y, **settings)
+    elimination, kept = state.eliminate(ALL), set(range(60))
+    for dropped in rng.permutation(60)[:20].reshape(4, 5).tolist():
+        for channel in dropped:
+            elimination.drop(channel)
+            kept.remove(channel)
+        found = elimination.losses()
+        for channel in sorted(kept)[::7]:
+            assert float(found[channel]) == pytest.approx(twin.loss(kept, channel), rel=1e-6)
+
+
 def test_state_survives_a_file_bit_by_bit(form, seed):
     x, y = rows_of_pair(np.random.default_rng(seed), n=30, channels=4, block=2, targets=4)
     state = prepare_form(form, x, y, **SETTINGS)
