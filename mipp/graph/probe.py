@@ -30,7 +30,7 @@ from mipp.layers import IntArray, Layer, layer_at
 
 TRIALS = 3  # cuts at random, the first of half of the channels
 MOVED = "a trial cut changed other channels too: they are mixed or moved on the way"
-TOLERANCE = 1e-6  # of the largest output, in double precision
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the largest output
 
 
 Key = TypeVar("Key")
@@ -55,6 +55,8 @@ def find_unsound(
     fault = fails_on_shapes(probe.model, probe.inputs, passes)
     found = fails_apart(groups, fault) if fault is not None else {}
     left = {name: group for name, group in groups.items() if name not in found}
+    if left and probe.first_fault(left) is not None and not probe.runs():
+        probe = Probe(model, example, bare, passes, torch.float32)
     faulty = fails_apart(left, probe.first_fault)
     if not found and not faulty:
         return {}
@@ -66,12 +68,13 @@ def find_unsound(
 
 
 class Probe:
-    """A copy of a network on the CPU, in double precision, with random weights and input.
+    """A copy of a network on the CPU with random weights and input.
 
     Parameters
     ----------
     bare : buffers that are cut by name, and are random too.
     passes : that a cut is tried in.
+    dtype : single precision is for networks whose forward makes such tensors of its own.
     """
 
     def __init__(
@@ -80,11 +83,23 @@ class Probe:
         example: Inputs,
         bare: Container[str] = (),
         passes: Sequence[Pass] = (IN_EVAL,),
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.model, self.passes = copy.deepcopy(model).double().cpu(), passes
+        self.model, self.passes = copy.deepcopy(model).to("cpu", dtype), passes
         _shake(self.model, generator, bare)
-        self.inputs = each(example, lambda tensor: _random_like(tensor, generator))
+        self.inputs = each(example, lambda tensor: _random_like(tensor, generator, dtype))
+        self.tolerance = TOLERANCE[dtype]
+
+    def runs(self) -> bool:
+        """Whether the network runs so with all of its channels."""
+        try:
+            with torch.no_grad(), evaluating(self.model):
+                for way in self.passes:
+                    way.run(self.model, self.inputs)
+        except Exception:  # of the network's own code
+            return False
+        return True
 
     def fault(self, groups: Mapping[str, ChannelGroup], seed: int = 0) -> Reason | None:
         """What is wrong with a random cut; None if nothing is.
@@ -113,11 +128,11 @@ def _drawn(width: int, seed: int, generator: np.random.Generator) -> IntArray:
     return np.sort(order[: generator.integers(1, width) if seed else width // 2])
 
 
-def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+def _random_like(tensor: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Two random inputs of this one's shape; numbers that are not real, such as indices, stay."""
     if not tensor.is_floating_point():
         return tensor.cpu().expand(2, *tensor.shape[1:])
-    return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=torch.float64)
+    return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=dtype)
 
 
 def fails_on_shapes(
@@ -201,7 +216,7 @@ def _fault(
     if not expected.numel():
         return Reason("unproven", "forward gives empty outputs, which show no channel")
     if got.shape != expected.shape or not bool(
-        (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
+        (got - expected).abs().max() <= probe.tolerance * expected.abs().max()
     ):
         return Reason("unproven", MOVED)
     return None

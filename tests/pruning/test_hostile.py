@@ -51,7 +51,8 @@ CASES = list(_cases())
 
 def _named(case):
     network, batches, arguments = case
-    return f"{network}, {batches}, " + ", ".join(f"{k}={str(v)[:30]}" for k, v in arguments.items())
+    said = ", ".join(f"{k}={str(v)[:30]}" for k, v in arguments.items())
+    return f"{network}, {batches}, " + re.sub(r" at 0x\w*", "", said)  # another in every process
 
 
 def _bits(tensor):
