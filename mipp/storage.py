@@ -186,7 +186,7 @@ def _read(url: str) -> bytes | None:
 def _download(url: str, folder: Path, outputs: dict[str, str]) -> None:
     """Files of a stage folder, each compared with its digest; what has none may be missing."""
     files = _filesystem(url)
-    wanted: dict[str, str | None] = {**outputs, "timing.json": None}
+    wanted: dict[str, str | None] = {**outputs, "outputs.json": None, "timing.json": None}
     for name, digest in wanted.items():
         here = folder / name
         here.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from mipp.storage import Workdir
 from mipp.whole_files import written_whole
 
 MANIFEST = "manifest.json"
+OUTPUTS = "outputs.json"  # the manifest's outputs alone, for who asks whether these are others
 TIMING = "timing.json"
 PACKAGES = (
     *("mipp-pruning", "torch", "torchvision", "numpy", "scipy", "zarr", "pyarrow", "pillow"),
@@ -138,6 +139,7 @@ def stage_folder(workdir: Workdir, made_from: MadeFrom) -> Iterator[Path]:
             "host": platform.node(),
         }
         (partial / TIMING).write_text(json.dumps(timing, indent=1))
+        (partial / OUTPUTS).write_text(json.dumps(outputs, indent=1, sort_keys=True))
         manifest = Manifest(**asdict(made_from), outputs=outputs)
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
 

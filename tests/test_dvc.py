@@ -121,7 +121,7 @@ def test_sources_of_a_folder_of_one_s_own_are_listed(monkeypatch, tmp_path, caps
     assert main(["dvc", "--workdir", "w", "--config", "c.yaml"]) == 0
     stages = yaml.safe_load(capsys.readouterr().out)["stages"]
     assert stages["train"]["deps"] == ["dvc_beside.py", "dvc_set.py"]
-    assert stages["estimate"]["deps"] == ["w/extract/manifest.json"]
+    assert stages["estimate"]["deps"] == ["w/extract/outputs.json"]
     assert stages["report"]["cmd"] == "python -m mipp report --workdir w --config c.yaml"
 
 

@@ -373,6 +373,7 @@ def test_rival_reads_no_activations_and_is_billed_for_its_choice_alone(rival):
     for stage in ("extract", "estimate"):
         assert sorted(p.name for p in (workdir / stage).iterdir()) == [
             "manifest.json",
+            "outputs.json",
             "timing.json",
         ]
         assert metrics[f"seconds_{stage}"] == 0

@@ -91,7 +91,7 @@ def test_stage_with_other_parameters_replaces_all_of_it(address, elsewhere):
 
 
 def listed_of(*files):
-    return sorted([*files, "train/manifest.json", "train/timing.json"])
+    return sorted([*files, *(f"train/{name}.json" for name in ("manifest", "outputs", "timing"))])
 
 
 def test_body_that_fails_leaves_what_was_there(address, elsewhere):
@@ -255,7 +255,7 @@ def test_any_stage_folder_arrives_as_it_was(files, tmp_path_factory):
         there = Workdir.open(url)
         there.stage("train")
     assert {n: (there.folder / "train" / n).read_bytes() for n in files} == files
-    assert len(listed(url)) == len(files) + 2
+    assert len(listed(url)) == len(files) + len(listed_of())
 
 
 def test_unknown_protocol_is_refused():

@@ -56,6 +56,7 @@ def test_stage_leaves_its_files_and_a_manifest_of_them(tmp_path):
     assert sorted(everything_in(tmp_path)) == [
         "train/deep/model.txt",
         "train/manifest.json",
+        "train/outputs.json",
         "train/timing.json",
     ]
     assert list(manifest.outputs) == ["deep/model.txt"]
@@ -82,6 +83,7 @@ def test_nothing_of_the_old_folder_is_left_in_the_new(tmp_path):
     assert sorted(everything_in(tmp_path)) == [
         "train/manifest.json",
         "train/new.txt",
+        "train/outputs.json",
         "train/timing.json",
     ]
 

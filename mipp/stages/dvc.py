@@ -1,7 +1,7 @@
 """The stages as a DVC pipeline: what `dvc.yaml` says of parameters, sources, inputs and outputs.
 
-A stage's manifest names the content of all its files, so the next stage depends on the manifest
-alone; `timing.json` varies and nothing depends on it.
+A stage's `outputs.json` names the content of all its files, so the next stage depends on it alone:
+not on the manifest, which also says what code they were made by, nor on `timing.json`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from mipp.errors import ConfigError
 from mipp.sources import files_of
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import Stage, stage_modules
+from mipp.workdir import MANIFEST, OUTPUTS, TIMING
 from mipp.yaml_values import read_yaml
 
 HEAD = "# The stages of a run, one DVC stage each; written by `mipp dvc`."
-MEASURED = ("manifest.json", "timing.json", "export")  # outputs of `evaluate` beside its metrics
+MEASURED = (MANIFEST, OUTPUTS, TIMING, "export")  # outputs of `evaluate` beside its metrics
 METRICS = "evaluate/metrics.json"
 CURVES = {"train": "Training", "finetune": "Fine-tuning"}
 TRACKING = "tasks.tracking"
@@ -101,7 +102,7 @@ def _dependencies(
 def _made(stages: Iterable[str], workdir: str) -> list[str]:
     """What stands for the outputs of earlier stages; measured times are no output."""
     files = {
-        stage: METRICS if stage == "evaluate" else f"{stage}/manifest.json" for stage in stages
+        stage: METRICS if stage == "evaluate" else f"{stage}/{OUTPUTS}" for stage in stages
     }
     return [f"{workdir}/{file}" for file in files.values()]
 

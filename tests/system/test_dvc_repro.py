@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PIPELINE = list(STAGES)
+CAPTURE = "mipp/activations/capture.py"
 TINY = (*SMALLEST, "data.size=12")
 
 
@@ -162,17 +163,18 @@ def test_changed_parameter_reruns_what_depends_on_it(reproduced, change):
 
 
 def test_store_with_other_content_reruns_the_estimates(reproduced):
-    """What a store holds counts, whatever changed it: here the code, under equal parameters."""
+    """What a store holds counts, whatever changed it: here code that `estimate` does not import."""
     repository, _ = reproduced
-    rows = repository.folder / "mipp/layers/rows.py"
-    code = rows.read_text()
-    row = "[_image(at), at].flatten(0, 1)"  # of a linear layer's inputs
-    assert code.count(row) == 1
-    rows.write_text(code.replace(row, f"{row} * 2"))
+    capture = repository.folder / CAPTURE
+    code = capture.read_text()
+    given = "self._on_rows(pair.name, x, y)"
+    assert code.count(given) == 1
+    assert CAPTURE not in STAGES["estimate"]["deps"]
+    capture.write_text(code.replace(given, "self._on_rows(pair.name, x * 2, y)"))
     try:
-        assert repository.repro()[:2] == ["extract", "estimate"]
+        assert {"extract", "estimate"} <= set(repository.repro())
     finally:
-        rows.write_text(code)
+        capture.write_text(code)
 
 
 @pytest.mark.parametrize(
