@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import nn
 
@@ -22,11 +22,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with _opened(model), CallsOfModules(model) if may_borrow(model) else nullcontext():
+        with _opened(model), borrowed_called(model):
             yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+def borrowed_called(model: nn.Module) -> AbstractContextManager[object]:
+    """Within the block, in this thread, what borrows the weights of a linear layer calls it."""
+    return CallsOfModules(model) if may_borrow(model) else nullcontext()
 
 
 @contextmanager

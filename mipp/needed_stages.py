@@ -1,5 +1,6 @@
-"""Which stages a method needs: activations are read, and information estimated, for mipp alone.
+"""The stages by name, and which of them a method needs.
 
+Activations are read, and information estimated, for mipp alone.
 A stage that is not needed does nothing, and its seconds are nobody's. Its folder is there all the
 same, empty but for a manifest, or with what a run of mipp has left in it.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from mipp.settings import MIPP
 
+NAMES = ("train", "extract", "estimate", "choose", "prune", "finetune", "evaluate", "report")
 SEARCH = ("extract", "estimate", "choose")  # everything between training and the cut
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mipp.errors import DataError
+from mipp.errors import DataError, ModelError
 from mipp.metrics import (
     accuracy,
     accuracy_and_loss,
@@ -192,7 +192,7 @@ def test_counting_macs_leaves_the_network_as_found() -> None:
 
 def test_failed_count_leaves_no_hook_behind() -> None:
     model = nn.Linear(3, 3)
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(ModelError, match="cannot be multiplied"):
         count_macs(model, (4,))
     assert not model._forward_hooks
 

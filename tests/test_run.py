@@ -18,6 +18,7 @@ from mipp.cli import main
 from mipp.config import load_params
 from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model
+from mipp.needed_stages import NAMES
 from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
 from mipp.stages.context import Context
@@ -359,6 +360,10 @@ def test_rival_criterion_runs_under_the_same_budget(method, work, finished):
     assert json.loads(selection_in(work))["method"] == method
     assert selection_in(work) != selection_in(finished[0])
     assert rerun(finished[0], work)[0] == "choose"
+
+
+def test_names_of_the_stages_are_in_the_order_in_which_they_run():
+    assert tuple(STAGES) == NAMES
 
 
 @pytest.fixture(scope="session")

@@ -62,9 +62,8 @@ def _once(layer: Layer, counted: set[nn.Parameter]) -> Cost:
     counted.update(own.values())
     weights = 0 if layer.filters in again else cost.weights
     rest = sum(parameter.numel() for name, parameter in again.items() if name != layer.filters)
-    return replace(
-        cost, weights=weights, per_output=cost.per_output - rest // layer.outputs.features
-    )
+    of_each = rest // max(layer.outputs.features, 1)  # a layer may have no outputs
+    return replace(cost, weights=weights, per_output=cost.per_output - of_each)
 
 
 def _constant(module: str, macs: int) -> LayerCost:

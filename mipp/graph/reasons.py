@@ -52,7 +52,7 @@ CATEGORIES: Mapping[Category, Meaning] = {
     ),
     "kind": Meaning(
         "a layer reads or makes them of a kind that cannot be cut there",
-        "describe that kind: mipp.register_layer, docs/layers.md",
+        "describe that kind, see mipp.register_layer",
     ),
     "order": Meaning(
         "a layer reads them in another order at some places, or in groups that they do not fill",

@@ -10,7 +10,10 @@ computed in the frames of its forward, which nobody but Python can put aside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import Semaphore, Thread
+
+import torch
 
 
 class Held:
@@ -29,6 +32,7 @@ class Held:
         self._go, self._stopped = Semaphore(0), Semaphore(0)
         self._error: BaseException | None = None
         self._ends = False
+        self._device = torch.get_default_device()  # which a thread does not inherit
         self._thread = Thread(target=self._body, args=(run,), daemon=True)
         self._thread.start()
 
@@ -59,8 +63,9 @@ class Held:
     def _body(self, run: Callable[[Held], object]) -> None:
         self._go.acquire()
         try:
-            if not self._ends:
-                run(self)
+            with nullcontext() if self._device.type == "cpu" else self._device:
+                if not self._ends:
+                    run(self)
         except _Ended:
             pass
         except BaseException as error:  # handed to who waits for the pass

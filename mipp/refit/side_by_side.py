@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
@@ -103,7 +104,7 @@ def _pass(common: _Common, number: int, chunk: Inputs, held: Held) -> None:
         sight = _Sight(common, number, held)
         watcher = Watcher(common.pruned, common.graph, ahead, summed, sight.on_output, sight.on_sum)
         try:
-            with torch.no_grad(), watcher:
+            with torch.no_grad(), borrowed_called(common.pruned), watcher:  # this thread's own
                 call(common.pruned, chunk)
             ended = True
         except _Again:

@@ -101,9 +101,7 @@ def _dependencies(
 
 def _made(stages: Iterable[str], workdir: str) -> list[str]:
     """What stands for the outputs of earlier stages; measured times are no output."""
-    files = {
-        stage: METRICS if stage == "evaluate" else f"{stage}/{OUTPUTS}" for stage in stages
-    }
+    files = {stage: METRICS if stage == "evaluate" else f"{stage}/{OUTPUTS}" for stage in stages}
     return [f"{workdir}/{file}" for file in files.values()]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 
 from mipp.config import Params
-from mipp.stages import STAGES
+from mipp.needed_stages import NAMES
 from mipp.storage import Workdir
 from tasks.tracking.machine import watched_machine
 from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
@@ -20,7 +20,7 @@ from tasks.tracking.tracker import Tracker
 def track(workdir: Path, params: Params) -> str:
     """Log every stage folder of a work directory; returns the id of its MLflow run."""
     with tracked_run(params, Workdir.open(workdir).address) as tracker:
-        for stage in STAGES:
+        for stage in NAMES:
             tracker.log_stage(stage, workdir)
     return tracker.run_id
 
