@@ -16,6 +16,7 @@ from mipp.evaluation import evaluating
 from mipp.inputs import Inputs, call, each, tensors_in
 
 IDENTICAL = 1e-9  # as a share of the largest output, in double precision
+SINGLE = 1e-4  # where forward makes tensors of single precision, so that it runs in no other
 
 
 def built(network: Network) -> nn.Module:

@@ -157,11 +157,12 @@ last table says, because it is the structure that is tested. It was pruned on 16
 what `mipp.prune(model, inputs)` does, with the default method, budget (`macs:0.5`) and repair.
 
 A pass means: the pruned network runs; its share of MACs, counted by torch's `FlopCounterMode`, is
-within 0.02 of the budget; in double precision and before the repair it computes what the dense
-network computes with the dropped channels zero where they are read and no norm counting them in
-its statistics; in train mode its parameters get finite gradients; and saved and loaded it is the
-same bit by bit. *export* says whether what `mipp.export_network` wrote computes the same when it is
-read back; it takes longest and was not tried for all.
+within 0.02 of the budget; in double precision (single where forward makes such tensors itself) and
+before the repair it computes what the dense network computes with the dropped channels zero where
+they are read and no norm counting them in its statistics; in train mode its parameters get finite
+gradients; and saved and loaded it is the same bit by bit. *export* says whether what
+`mipp.export_network` wrote computes the same when it is read back; it takes longest and was not
+tried for all.
 
 *least* is the share of MACs with one channel in every group (it is larger in a narrow network than
 in the published one), *left whole* the share of MACs in layers whose outputs cannot be cut, those
