@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from oracles import assert_zeroing, enliven_norms, in_one, random_selection
 from torch import nn
@@ -73,3 +74,22 @@ def assert_default_prunes(kind, folder):
         torch.testing.assert_close(in_one(again.eval()(x)), after)
     in_one(found.model.train()(x)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in found.model.parameters())
+
+
+def checks_of(kinds):
+    """The three tests that every kind of a table has to pass."""
+    of_each = pytest.mark.parametrize("name", kinds)
+
+    @of_each
+    def cut(name, seed):
+        assert_cut_is_zeroing(kinds[name], seed)
+
+    @of_each
+    def least(name):
+        assert_least_share(kinds[name])
+
+    @of_each
+    def default(name, tmp_path):
+        assert_default_prunes(kinds[name], tmp_path)
+
+    return cut, least, default

@@ -5,14 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from kinds import (
-    Kind,
-    assert_cut_is_zeroing,
-    assert_default_prunes,
-    assert_least_share,
-    built,
-    flops,
-)
+from kinds import Kind, built, checks_of, flops
 from oracles import Net
 from torch import nn
 
@@ -657,19 +650,11 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_cut_network_is_the_dense_one_without_the_dropped_channels(name, seed):
-    assert_cut_is_zeroing(KINDS[name], seed)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_one_channel_each_costs_as_little_as_it_should(name):
-    assert_least_share(KINDS[name])
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_default_method_and_repair_meet_the_budget_train_and_come_back(name, tmp_path):
-    assert_default_prunes(KINDS[name], tmp_path)
+(
+    test_cut_network_is_the_dense_one_without_the_dropped_channels,
+    test_one_channel_each_costs_as_little_as_it_should,
+    test_default_method_and_repair_meet_the_budget_train_and_come_back,
+) = checks_of(KINDS)
 
 
 @pytest.mark.parametrize("name", ["blurred", "blurred by one kernel", "scaled stream"])
