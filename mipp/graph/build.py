@@ -10,10 +10,10 @@ from torch import nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
+from mipp.graph.across import record_units
 from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Member
 from mipp.graph.costs import count_costs
 from mipp.graph.grouping import components_of, read_groups
-from mipp.graph.labels import record_labels
 from mipp.graph.passes import Followed, follow_calls
 from mipp.graph.probe import find_unsound
 from mipp.graph.products import count_products
@@ -106,7 +106,7 @@ def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed)
     runs = [partial(way.run, model, example) for way in followed.passes]
     runs += [partial(call, model, inputs) for inputs in followed.detours]
     with evaluating(model):
-        return record_labels(model, runs, trail.norm_after)
+        return record_units(model, runs, trail.norm_after)
 
 
 def _sound_groups(

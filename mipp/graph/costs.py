@@ -37,6 +37,8 @@ def count_costs(
         if layer is None or not _counts(layer, name in makes):
             continue
         cost, multiplied = _once(layer, counted), macs.get(name, 0)
+        if name in reads:  # also of a grouped convolution, where its sides go apart
+            cost = replace(cost, in_features=layer.inputs.features)
         grows = round(multiplied * cost.part)
         if multiplied > grows:
             costs.append(_constant(name, multiplied - grows))

@@ -9,7 +9,7 @@ new ones. What mixes labels in any other way fixes them: those channels stay who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -42,7 +42,10 @@ from mipp.inputs import tensors_in
 
 
 def record_labels(
-    model: nn.Module, runs: Sequence[Callable[[], Any]], norm_after: Mapping[str, str]
+    model: nn.Module,
+    runs: Sequence[Callable[[], Any]],
+    norm_after: Mapping[str, str],
+    across: Container[str] = (),
 ) -> Record:
     """What calls of the model do with channels, and the first of them with layers' outputs.
 
@@ -50,8 +53,9 @@ def record_labels(
     ----------
     runs : a forward pass of the model, and other calls of it.
     norm_after : layer -> the batch-norm that reads its output.
+    across : layers in groups of which a unit is index j of every group; see `mipp.graph.across`.
     """
-    tracker = Tracker(model, norm_after)
+    tracker = Tracker(model, norm_after, across)
     record = tracker.record
     first = record.outputs, record.macs, record.multiplied  # no other call counts there
     for run in runs:

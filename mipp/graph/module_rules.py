@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipp.graph import operation_rules
 from mipp.graph.label_axes import along, varying_axes
-from mipp.graph.reasons import Reason
+from mipp.graph.reasons import MEETS, Reason
 from mipp.graph.record import NONE, Labels
 from mipp.graph.tracker import Place, Tracker
 from mipp.inputs import tensors_in
@@ -52,6 +52,8 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
         _make(tracker, place, layer, made, Reason("kind", f"{place} makes it, {kind}"))
     elif layer.role == "carries":
         _carry(tracker, place, layer, x, made)
+    elif layer.role == "both" and place.name in tracker.across:
+        _mix_in_groups(tracker, place, layer, x, made)
     elif layer.role == "both":
         _regroup(tracker, place, layer, x, made)
     else:
@@ -116,11 +118,25 @@ def _regroup(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tens
     tracker.put(made, along(fresh, layer.outputs.axis, made))
 
 
-def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
+def _mix_in_groups(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:
+    """Index j of every group is one unit of inputs, and another of outputs: groups stay equal."""
+    read = _consume(tracker, place, layer, x)
+    fresh = _make(tracker, place, layer, made, None)
+    for labels, side in ((read, layer.inputs), (fresh, layer.outputs)):
+        if labels is None:
+            continue
+        units = labels[side.each().T]  # (index, group)
+        tracker.record.couple(units[:, :1].expand(units.shape), units)
+        some = units[(units < 0).any(1)]
+        tracker.record.fix(some, Reason("values", f"{place} {MEETS} in another of its groups"))
+
+
+def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> Labels | None:
+    """Label of each feature that is read; None where none is, or they cannot be told."""
     labels = tracker.labels_of(x)
     if labels is None:
         tracker.record.touch("consumers", place.name, torch.full((layer.inputs.features,), NONE))
-        return
+        return None
     objection = layer.objection(tracker.arguments[-1] if tracker.arguments else ())
     read = tracker.read(x, layer.inputs.axis) if not objection else None
     if read is not None:
@@ -135,14 +151,16 @@ def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> None:
                 f"{place} reads its channels in another order at some places than at others",
             ),
         )
+    return read
 
 
 def _make(
     tracker: Tracker, place: Place, layer: Layer, made: Tensor, reason: Reason | None
-) -> None:
+) -> Labels:
     axis = layer.outputs.axis
     fresh: Labels = tracker.record.fresh([made.shape[axis]])
     tracker.record.touch("producers", place.name, fresh)
     if reason:
         tracker.record.fix(fresh, reason)
     tracker.put(made, along(fresh, axis, made))
+    return fresh

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,10 @@ def _source(name: str, layer: Layer | None, norm_after: Mapping[str, str]) -> st
 class Tracker:
     """Labels by tensor, weights by module, and the stack of modules that are running."""
 
-    def __init__(self, model: nn.Module, norm_after: Mapping[str, str]) -> None:
-        self.record = Record()
+    def __init__(
+        self, model: nn.Module, norm_after: Mapping[str, str], across: Container[str] = ()
+    ) -> None:
+        self.record, self.across = Record(), across
         self.places = {
             name: Place(name, module, layer, _source(name, layer, norm_after))
             for name, module in model.named_modules()

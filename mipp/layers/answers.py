@@ -58,10 +58,15 @@ class Window:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """What a layer makes of sampled rows: y = sum over features and block of x * weight + bias."""
+    """What a layer makes of sampled rows: y = sum over features and block of x * weight + bias.
+
+    With more `parts` than one it is block-diagonal: the first part of the outputs reads the first
+    part of the features alone, and so on.
+    """
 
     weight: Tensor  # (outputs, features, block)
     bias: Tensor | None
+    parts: int = 1
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mipp.layers.answers import IntArray, Side, Window
-from mipp.layers.layer import Layer
+from mipp.layers.answers import IntArray, LinearMap, Side, Window
+from mipp.layers.layer import Layer, SideName, keep_indices
 from mipp.layers.rows import kernel_pixels, kernel_rows, map_rows
 from mipp.layers.table import register_layer
+from mipp.layers.weights import write_weight
 
 TYPES: tuple[type | str, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 OPERATORS = frozenset({"convolution", "mkldnn_convolution", "cudnn_convolution"})
@@ -71,11 +72,8 @@ class ConvInGroups(Layer):
         return np.arange(channels).reshape(self.module.groups, -1)
 
 
-@register_layer
-class Conv(MixingConv):
-    """A convolution of maps of one to three axes."""
-
-    types, kind = TYPES, "conv"
+class WindowedConv(Layer):
+    """What any convolution is that reads a window of its input at each place of its output."""
 
     @property
     def window(self) -> Window:
@@ -92,14 +90,53 @@ class Conv(MixingConv):
 
 
 @register_layer
-class GroupedConv(ConvInGroups):
-    """A convolution in groups, a depthwise one among them."""
+class Conv(WindowedConv, MixingConv):
+    """A convolution of maps of one to three axes."""
 
-    types, kind = TYPES, "grouped conv"
+    types, kind = TYPES, "conv"
+
+
+@register_layer
+class GroupedConv(WindowedConv, ConvInGroups):
+    """A convolution in groups, a depthwise one among them.
+
+    Where the network ties its groups to one another, as a sum over them does, index j of every
+    group is a unit instead, on either side apart.
+    """
+
+    types, kind, sampled = TYPES, "grouped conv", True
+
+    def cut(self, side: SideName, gone: IntArray) -> None:
+        whole = self.inputs if side == "inputs" else self.outputs
+        kept = ~np.isin(whole.each(), gone)  # (groups, channels of a group)
+        if not kept.any(1).all():
+            super().cut(side, gone)
+            return
+        assert (kept == kept[0]).all()
+        if side == "inputs":
+            keep_indices(self.module, "weight", np.flatnonzero(kept[0]), 1)
+        for name, axis in self.cut_along.items() if side == "outputs" else ():
+            keep_indices(self.module, name, np.flatnonzero(kept), axis)
+        setattr(self.module, "in_channels" if side == "inputs" else "out_channels", int(kept.sum()))
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        return map_rows(y, at)
 
     @property
-    def window(self) -> Window:
-        return window_of(self.module)
+    def map(self) -> LinearMap | None:
+        return LinearMap(self.laid_out(self.module.weight), self.module.bias, self.module.groups)
+
+    def laid_out(self, weight: Tensor) -> Tensor:
+        blocks = weight.flatten(1).chunk(self.module.groups)
+        whole: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        return whole.reshape(len(weight), self.module.in_channels, -1)
+
+    def set_map(self, weight: Tensor, bias: Tensor) -> None:
+        groups, each = self.module.groups, torch.arange(self.module.groups)
+        apart = weight.reshape(groups, len(weight) // groups, groups, -1)
+        write_weight(self.module, "weight", apart[each, :, each])
+        if self.module.bias is not None:
+            write_weight(self.module, "bias", bias)
 
 
 def window_of(module: Any) -> Window:

@@ -193,7 +193,11 @@ class Layer:
             return None
         weight = getattr(self.module, self.weight)
         bias = None if self.bias is None else getattr(self.module, self.bias)
-        return LinearMap(weight.reshape(*weight.shape[:2], -1), bias)
+        return LinearMap(self.laid_out(weight), bias)
+
+    def laid_out(self, weight: Tensor) -> Tensor:
+        """A weight as it lies in the module as one of a map, (outputs, features, block)."""
+        return weight.reshape(*weight.shape[:2], -1)
 
     def set_map(self, weight: Tensor, bias: Tensor) -> None:
         """Write a linear map into the module: weight (outputs, inputs), bias where it has one."""

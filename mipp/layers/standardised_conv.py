@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -160,7 +161,7 @@ class _Standardised(Layer):
         whole, found = super().map, computed_weight(self.module)
         if whole is None or found is None:
             return whole
-        return LinearMap(found.flatten(2), whole.bias)
+        return replace(whole, weight=self.laid_out(found))
 
     def set_map(self, weight: Tensor, bias: Tensor) -> None:
         self.settle()

@@ -129,7 +129,7 @@ def fit_layer(
     free_offset = linear.bias is not None or norm is not None
     sums = moments.stream(((part.x, part.wanted) for part in rows), "rows")
     try:
-        system = _System(sums, old, ridge, free_offset)
+        system = _System(sums, old, ridge, free_offset, linear.parts)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         whole = _Map(old, had)
         return leave_layer(
@@ -163,25 +163,37 @@ def leave_layer(name: str, rows: Sequence[Rows], outputs: Sequence[Tensor], why:
 
 
 class _System:
-    """The normal equations of one layer, factorised once."""
+    """The normal equations of one layer, factorised once; those of each part of a map apart."""
 
-    def __init__(self, sums: Moments, old: Tensor, ridge: float, free_offset: bool) -> None:
-        self._n, self._mean, self._free = sums.n, sums.x_mean, free_offset
+    def __init__(
+        self, sums: Moments, old: Tensor, ridge: float, free_offset: bool, parts: int = 1
+    ) -> None:
+        self._n, self._mean, self._free, self._parts = sums.n, sums.x_mean, free_offset, parts
         xx = sums.xx / sums.n
         if not free_offset:  # no place for an offset: fit through the origin
             xx = xx + torch.outer(sums.x_mean, sums.x_mean)
         penalty = ridge * (float(xx.diagonal().mean()) or 1.0)
         xx.diagonal().add_(penalty)
-        self._factor, self._pull = torch.linalg.cholesky(xx), penalty * old
+        self._factor = torch.linalg.cholesky(_diagonal(xx, parts))
+        self._pull = penalty * old
 
     def solve(self, xy: Tensor, y_mean: Tensor) -> _Map:
         """The map for targets of these centred cross sums (d, m) and means (m,)."""
         xy = xy / self._n
         if not self._free:
             xy = xy + torch.outer(self._mean, y_mean)
-        weights = torch.cholesky_solve(xy + self._pull, self._factor)
+        solved = torch.cholesky_solve(_diagonal(xy + self._pull, self._parts), self._factor)
+        weights = solved[0]
+        if self._parts > 1:
+            weights = torch.block_diag(*solved)  # type: ignore[no-untyped-call]
         offset = y_mean - self._mean @ weights
         return _Map(weights, offset if self._free else torch.zeros_like(offset))
+
+
+def _diagonal(matrix: Tensor, parts: int) -> Tensor:
+    """So many blocks along a matrix's diagonal, (parts, rows of each, columns of each)."""
+    rows, columns = (size // parts for size in matrix.shape)
+    return matrix.view(parts, rows, parts, columns).diagonal(dim1=0, dim2=2).movedim(-1, 0)
 
 
 def _towards_intervals(

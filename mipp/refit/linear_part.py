@@ -8,7 +8,7 @@ F.conv2d(x, W).relu()          nothing that weights could be solved for: left as
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class LinearPart:
         if linear is None or self.scale is None:
             return linear
         bias = None if linear.bias is None or self.gain is None else linear.bias * self.gain
-        return LinearMap(linear.weight * self.scale[:, None, None], bias)
+        return replace(linear, weight=linear.weight * self.scale[:, None, None], bias=bias)
 
     def set_map(self, weight: Tensor, bias: Tensor) -> None:
         """Write such weights that this is the map."""

@@ -230,6 +230,22 @@ def test_carrier_without_some_units_computes_the_others_as_before(name, side, se
 
 
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("name", ["grouped conv", "grouped conv 1d"])
+def test_index_of_every_group_can_go_from_one_side(name, side, seed):
+    layer, x = built(name, seed)
+    whole = layer.inputs if side == "inputs" else layer.outputs
+    gone = whole.each()[:, seed % 2]
+    found = cut(layer, side, gone)
+    if side == "inputs":
+        expected = call(layer, x.index_fill(1, torch.from_numpy(gone), 0.0))
+        x = without(x, 1, gone)
+    else:
+        expected = without(call(layer, x), 1, gone)
+    torch.testing.assert_close(call(found, x), expected)
+    assert counted(found) < counted(layer)
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
 @pytest.mark.parametrize("name", [n for n in roles("carries") if built(n)[0].couples])
 def test_norm_over_features_is_one_of_the_features_kept(name, side, seed):
     layer, x = built(name, seed)
@@ -330,6 +346,8 @@ def test_map_that_is_written_is_the_one_that_is_read(name, seed):
     layer, _ = built(name, seed)
     old = layer.map
     weight = torch.randn(old.weight.shape).double()
+    blocks = torch.ones([size // old.parts for size in weight.shape[:2]])
+    weight *= torch.block_diag(*[blocks] * old.parts)[:, :, None]
     bias = torch.randn(len(weight)).double()
     with torch.no_grad():
         layer.set_map(weight, bias)
