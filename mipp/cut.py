@@ -36,7 +36,28 @@ def apply_selection(
     """
     model = with_projections(model, example, calls)
     _check(model, selection)
-    groups = find_groups(model, example, calls)
+    return _cut(model, selection, find_groups(model, example, calls))
+
+
+def apply_to_groups(
+    model: nn.Module, selection: Selection, groups: Mapping[str, ChannelGroup]
+) -> nn.Module:
+    """The copy that `apply_selection` gives, of a network whose groups are known.
+
+    Parameters
+    ----------
+    model : as `with_projections` gives it.
+    groups : of its graph.
+
+    Raises
+    ------
+    CutError : as for `apply_selection`.
+    """
+    _check(model, selection)
+    return _cut(model, selection, groups)
+
+
+def _cut(model: nn.Module, selection: Selection, groups: Mapping[str, ChannelGroup]) -> nn.Module:
     dropped = {name: selection.dropped(name) for name in selection.kept}
     _check_groups(model, selection, groups)
     return cut_channels(model, groups, dropped)

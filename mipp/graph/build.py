@@ -15,11 +15,12 @@ from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Mem
 from mipp.graph.costs import count_costs
 from mipp.graph.grouping import components_of, read_groups
 from mipp.graph.passes import Followed, follow_calls
-from mipp.graph.probe import find_unsound
+from mipp.graph.probe import all_sound, find_unsound
 from mipp.graph.products import count_products
 from mipp.graph.reasons import Reason
 from mipp.graph.record import Record
-from mipp.graph.sizes import settle_sizes
+from mipp.graph.sizes import guess_sizes, prove_sizes
+from mipp.graph.smaller import smaller_example
 from mipp.graph.trail import Trail, run_once
 from mipp.graph.whole import whole_lines
 from mipp.graph.widths import settle_widths
@@ -62,9 +63,13 @@ def follow_channels(
     trail = run_once(model, example)
     followed = follow_calls(model, example, calls, others)
     record = _record(model, trail, example, followed)
-    found, left_whole = _sound_groups(model, trail, record, example, followed)
-    for name, reason in find_unsound(model, found, example, followed.passes).items():
-        left_whole.update({member.module: reason for member in found.pop(name).producers})
+    drafts, left_whole = _drafts(model, trail, record, followed)
+    found = guess_sizes(model, drafts, example)
+    small = smaller_example(model, example, trail, followed)
+    if not all_sound(model, found, small, followed.passes):
+        found = _settled(model, drafts, found, example)
+        for name, reason in find_unsound(model, found, example, followed.passes).items():
+            left_whole.update({member.module: reason for member in found.pop(name).producers})
     cut = {member.module for group in found.values() for member in group.producers}
     left_whole = {name: reason for name, reason in left_whole.items() if name not in cut}
     graph = _assemble(model, trail, record, found, left_whole)
@@ -99,7 +104,8 @@ def find_groups(
     trail = run_once(model, example)
     followed = follow_calls(model, example, calls)
     record = _record(model, trail, example, followed)
-    return _sound_groups(model, trail, record, example, followed)[0]
+    drafts, _ = _drafts(model, trail, record, followed)
+    return _settled(model, drafts, guess_sizes(model, drafts, example), example)
 
 
 def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed) -> Record:
@@ -109,8 +115,8 @@ def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed)
         return record_units(model, runs, trail.norm_after)
 
 
-def _sound_groups(
-    model: nn.Module, trail: Trail, record: Record, example: Inputs, followed: Followed
+def _drafts(
+    model: nn.Module, trail: Trail, record: Record, followed: Followed
 ) -> tuple[dict[str, ChannelGroup], dict[str, Reason]]:
     """Groups by name, and the modules that stay whole with the reason."""
     found: dict[str, ChannelGroup] = {}
@@ -122,8 +128,17 @@ def _sound_groups(
                 left_whole.setdefault(member.module, reason)
         else:
             found[group.name] = group
-    found = settle_widths(model, settle_sizes(model, found, example), example)
     return found, left_whole
+
+
+def _settled(
+    model: nn.Module,
+    drafts: Mapping[str, ChannelGroup],
+    guessed: dict[str, ChannelGroup],
+    example: Inputs,
+) -> dict[str, ChannelGroup]:
+    """Groups with the numbers and widths with which a cut runs; as guessed where all are sound."""
+    return settle_widths(model, prove_sizes(model, drafts, guessed, example), example)
 
 
 def _reached(trail: Trail, followed: Followed) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -16,13 +17,19 @@ from mipp.layers.layer import keep_indices
 
 
 def cut_channels(
-    model: nn.Module, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
+    model: nn.Module,
+    groups: Mapping[str, ChannelGroup],
+    dropped: Mapping[str, IntArray],
+    *,
+    parameters: Literal["copied", "shared"] = "copied",
 ) -> nn.Module:
     """A copy of the model without these channels of these groups; modes and flags as they were.
 
     Parameters
     ----------
     dropped : group -> channels to remove, fewer than all.
+    parameters : of layers that lose nothing: new ones, or the model's own, for a cut that is only
+        run. What a cut changes is always new.
     """
     outputs: dict[str, list[IntArray]] = {}
     inputs: dict[str, list[IntArray]] = {}
@@ -41,8 +48,8 @@ def cut_channels(
         for size in group.sizes:
             place = (size.module, size.attribute)
             shrunk[place] = shrunk.get(place, 0) + len(channels) * size.block
-    # what is replaced anyway is not copied: the new tensors are made from the old module's
-    cut = copy.deepcopy(model)
+    kept_whole = model.parameters() if parameters == "shared" else ()
+    cut = copy.deepcopy(model, {id(parameter): parameter for parameter in kept_whole})
     shared = tied(cut)
     for name, gone in inputs.items():
         layer_at(cut, name).cut("inputs", np.concatenate(gone))

@@ -27,6 +27,7 @@ from mipp.hooked_mode import Hooked
 from mipp.inputs import Call, Inputs, call, each, tensors_in
 from mipp.layers import layer_of
 
+Steps = list[tuple[str, str]]  # operators of a call with the modules that ran them
 SCALES = (1.0, 0.1, 10.0, 100.0)  # of random inputs that look for modules which did not run yet
 
 
@@ -42,11 +43,13 @@ class Pass:
 class Followed:
     """What the calls of a network showed.
 
-    `passes` are to be repeated on any inputs, `detours` ran on other inputs than the example and
-    differed; `runs` counts the calls of each module that some pass reached.
+    `passes` are to be repeated on any inputs, each with the operators that it ran, in order;
+    `detours` ran on other inputs than the example and differed; `runs` counts the calls of each
+    module that some pass reached.
     """
 
     passes: tuple[Pass, ...]
+    steps: tuple[Steps, ...]
     detours: tuple[Inputs, ...]
     runs: Mapping[str, int]
     varying: frozenset[str]  # modules, and bare parameters, that are used for some inputs only
@@ -99,15 +102,29 @@ def follow_calls(
         runs |= sight.runs
     why = f"no call reached it{f'; in train mode forward fails: {fault}' if fault else ''}"
     return Followed(
-        tuple(passes), tuple(detours), runs, frozenset(varying), dict.fromkeys(missed, why)
+        tuple(passes),
+        tuple(sight.steps for sight in sights),
+        tuple(detours),
+        runs,
+        frozenset(varying),
+        dict.fromkeys(missed, why),
     )
+
+
+def runs_alike(model: nn.Module, followed: Followed, inputs: Inputs) -> bool:
+    """Whether every pass runs on these inputs and does what it did on the example."""
+    try:
+        seen = [_watch(model, way, inputs).steps for way in followed.passes]
+    except Exception:  # of the network's own code
+        return False
+    return seen == list(followed.steps)
 
 
 @dataclass(frozen=True)
 class _Sight:
     """What one call showed: operators in order with the module around them, and the outputs."""
 
-    steps: list[tuple[str, str]]
+    steps: Steps
     outputs: list[torch.Size]
     runs: Counter[str]  # by module
     uses: Counter[str]  # by parameter

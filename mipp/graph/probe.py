@@ -37,6 +37,24 @@ Key = TypeVar("Key")
 Fault = Callable[[Mapping[str, ChannelGroup]], Reason | None]
 
 
+def all_sound(
+    model: nn.Module,
+    groups: Mapping[str, ChannelGroup],
+    example: Inputs,
+    passes: Sequence[Pass] = (IN_EVAL,),
+) -> bool:
+    """Whether all groups together can be cut rightly, at random and several times.
+
+    A cut is right when the smaller network computes what the whole one computes with the cut
+    channels zero at the input of every consumer and each layer-norm's statistics, or mean of
+    channels in forward, taken over the other channels only. Tried on random weights and input, in
+    every pass.
+    """
+    if not groups:
+        return True
+    return Probe(model, example, _bare(groups), passes).first_fault(groups) is None
+
+
 def find_unsound(
     model: nn.Module,
     groups: Mapping[str, ChannelGroup],
@@ -45,12 +63,9 @@ def find_unsound(
 ) -> dict[str, Reason]:
     """Groups that cannot be cut rightly, with the reason; all are tried at once, then apart.
 
-    A cut is right when the smaller network computes what the whole one computes with the cut
-    channels zero at the input of every consumer and each layer-norm's statistics, or mean of
-    channels in forward, taken over the other channels only. Tried on random weights and input, in
-    every pass.
+    What is right is as for `all_sound`.
     """
-    bare = {parameter.module for group in groups.values() for parameter in group.parameters}
+    bare = _bare(groups)
     probe = Probe(model, example, bare, passes)
     fault = fails_on_shapes(probe.model, probe.inputs, passes)
     found = fails_apart(groups, fault) if fault is not None else {}
@@ -65,6 +80,10 @@ def find_unsound(
     if sound and probe.first_fault(sound) is not None:
         found |= _clashing(probe, sound)
     return found
+
+
+def _bare(groups: Mapping[str, ChannelGroup]) -> set[str]:
+    return {parameter.module for group in groups.values() for parameter in group.parameters}
 
 
 class Probe:
@@ -151,7 +170,7 @@ def fails_on_shapes(
             generator = np.random.default_rng(seed)
             dropped = {name: _drawn(one.width, seed, generator) for name, one in some.items()}
             try:
-                cut = cut_channels(shapes, some, dropped)
+                cut = cut_channels(shapes, some, dropped, parameters="shared")
                 with torch.no_grad(), evaluating(cut):
                     for way in passes:
                         way.run(cut, given)
@@ -205,7 +224,7 @@ def _fault(
 ) -> Reason | None:
     model, inputs = probe.model, probe.inputs
     try:
-        cut = cut_channels(model, groups, dropped)
+        cut = cut_channels(model, groups, dropped, parameters="shared")
         with torch.no_grad(), evaluating(cut), evaluating(model):
             # first: where it fails it mostly does so early
             got = _flat([way.run(cut, inputs) for way in probe.passes])

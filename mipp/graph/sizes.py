@@ -21,14 +21,13 @@ Key = tuple[tuple[type, str], ...]
 MOST = 6  # attributes that are told apart
 
 
-def settle_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs) -> Groups:
+def guess_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: Inputs) -> Groups:
     """The groups with the numbers that change with them, the fewest with which a cut runs.
 
-    Modules of one class are taken to read the same. Where a number that fits is the wrong one, as
-    a cut on random weights shows, the others are tried so.
+    Modules of one class are taken to read the same.
     """
     found = {name: _open(group) for name, group in groups.items()}
-    choices = {name: group for name, group in found.items() if group.choices}
+    choices = _with_choices(found)
     fault = fails_on_shapes(model, example) if choices else None
     if fault is None or fault(choices) is None:
         return found
@@ -40,8 +39,20 @@ def settle_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: 
             runs = (names for names in _subsets(group) if not fault({name: _chosen(group, names)}))
             known[key] = next(runs, ())
         found[name] = _chosen(group, known[key])
-    changed = {name: found[name] for name in choices if found[name] != choices[name]}
-    return found | _proven(Probe(model, example), choices, changed) if changed else found
+    return found
+
+
+def prove_sizes(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], guessed: Groups, example: Inputs
+) -> Groups:
+    """What `guess_sizes` gave; where a cut on random weights shows a wrong number, with others."""
+    choices = _with_choices({name: _open(group) for name, group in groups.items()})
+    changed = {name: guessed[name] for name in choices if guessed[name] != choices[name]}
+    return guessed | _proven(Probe(model, example), choices, changed) if changed else guessed
+
+
+def _with_choices(groups: Groups) -> Groups:
+    return {name: group for name, group in groups.items() if group.choices}
 
 
 def _open(group: ChannelGroup) -> ChannelGroup:

@@ -143,9 +143,10 @@ class Tracker:
         table = labels.movedim(axis, 0).reshape(x.shape[axis], -1)  # (features, positions)
         first = table.max(1, keepdim=True).values  # `NONE` is less than any label
         if table.shape[1] > 1:
-            columns = torch.arange(len(table))[:, None].expand(table.shape)
-            held = torch.unique(torch.stack([table, columns], 2)[table >= 0], dim=0)
-            if len(torch.unique(held[:, 0])) != len(held):
+            differ = (table >= 0) & (table != first)  # few: most positions have the first label
+            pairs = torch.unique(table[differ] * len(table) + differ.nonzero()[:, 0])
+            held = torch.cat([first[first >= 0], pairs // len(table)])
+            if len(torch.unique(held)) != len(held):  # a label that several features have
                 return None
             self.record.couple(first.expand(table.shape), table)
         return first.reshape(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from mipp.cut import apply_selection
+from mipp.cut import apply_to_groups
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.pruned import Pruned, report_on
@@ -42,8 +42,7 @@ class Pruner(Planner):
         repair : what mends it: `Refit()`, which is the default, `Recalibrate()` or `NoRepair()`.
         """
         started = time.perf_counter()
-        example = self.calibration.example()
-        model = apply_selection(self.model, plan.selection, example, self.calls)
+        model = apply_to_groups(self.model, plan.selection, self.graph.groups)
         cut = Cut(model, self.model, self.graph, plan.selection)
         fits = mend(cut, repair or Refit(), self.calibration, self.seed)
         seconds = time.perf_counter() - started
