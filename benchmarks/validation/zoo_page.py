@@ -47,7 +47,8 @@ def rival_verdict(row: Row) -> str:
         return "not measured"
     if "raised" in rival:
         kind = rival["raised"].split(":")[0]  # ours is that of calling the network it left
-        return "does not run" if kind == "ModelError" else f"raises {kind}"
+        others = {"ModelError": "does not run", "TimeoutError": "not done in a minute"}
+        return others.get(kind, f"raises {kind}")
     if rival["right"]:
         return "right"
     wrong = [check for check in ("forward", "identity", "train") if rival[check] is not True]
@@ -172,8 +173,8 @@ are those of one thread on a busy machine. Random weights say nothing about accu
 Torch-Pruning 1.6.1 had the same network: magnitude importance, the pruning ratio that comes nearest
 to half of the operations, layers of the outputs left alone, attention heads named, whole heads or
 thinner ones, whichever was right, and the attributes that forward lays them out by brought up to
-date. It is right where its network runs, computes what zeroing computes (within 1e-6), trains,
-and comes within 0.05 of the budget.
+date; for either it had a minute of one core. It is right where its network runs, computes what
+zeroing computes (within 1e-6), trains, and comes within 0.05 of the budget.
 
 {failures(rows)}
 

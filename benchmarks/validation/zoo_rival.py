@@ -7,6 +7,7 @@ import time
 from torch import nn
 
 from benchmarks.rivals.any_network import HEADS, Cut, prune_to_share
+from benchmarks.shared.core_seconds import at_most
 from benchmarks.validation.networks.network import Network
 from benchmarks.validation.zoo_counts import (
     built,
@@ -23,6 +24,7 @@ from mipp.graph import build_graph
 from mipp.inputs import Inputs, each
 from tests.oracles import features_zeroed
 
+SECONDS = 60.0  # of a core, for each way with heads
 REACHED = 0.05  # from the budget, at most
 IDENTICAL = 1e-6  # of the largest output; generous, for scales that are kept in single precision
 
@@ -36,7 +38,8 @@ def measure_rival(network: Network) -> Row:
     for heads in HEADS:
         started = time.perf_counter()
         try:
-            cut = prune_to_share(model, inputs, SHARE, lambda m: flops(m, one), makers, heads)
+            with at_most(SECONDS):
+                cut = prune_to_share(model, inputs, SHARE, lambda m: flops(m, one), makers, heads)
         except Exception as error:  # Torch-Pruning's, or of the network that it left
             row = row or {"raised": f"{type(error).__name__}: {error}"[:200]}
             continue
