@@ -47,7 +47,7 @@ def rival_verdict(row: Row) -> str:
         return "not measured"
     if "raised" in rival:
         kind = rival["raised"].split(":")[0]  # ours is that of calling the network it left
-        others = {"ModelError": "does not run", "TimeoutError": "not done in a minute"}
+        others = {"ModelError": "does not run", "TimeoutError": "not done in 30 s"}
         return others.get(kind, f"raises {kind}")
     if rival["right"]:
         return "right"
@@ -173,7 +173,7 @@ are those of one thread on a busy machine. Random weights say nothing about accu
 Torch-Pruning 1.6.1 had the same network: magnitude importance, the pruning ratio that comes nearest
 to half of the operations, layers of the outputs left alone, attention heads named, whole heads or
 thinner ones, whichever was right, and the attributes that forward lays them out by brought up to
-date; for either it had a minute of one core. It is right where its network runs, computes what
+date; for either it had 30 s of one core. It is right where its network runs, computes what
 zeroing computes (within 1e-6), trains, and comes within 0.05 of the budget.
 
 {failures(rows)}

@@ -24,7 +24,7 @@ from mipp.graph import build_graph
 from mipp.inputs import Inputs, each
 from tests.oracles import features_zeroed
 
-SECONDS = 60.0  # of a core, for each way with heads
+SECONDS = 30.0  # of a core, for each way with heads
 REACHED = 0.05  # from the budget, at most
 IDENTICAL = 1e-6  # of the largest output; generous, for scales that are kept in single precision
 
