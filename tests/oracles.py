@@ -339,7 +339,9 @@ def features_zeroed(model, zeroed, uncounted):
 
         def zero(module, inputs, gone=gone, axis=axis):
             filled = inputs[0].index_fill(axis, gone, 0.0)
-            return (filled,) * len(inputs)  # an attention gets it three times
+            if isinstance(module, nn.MultiheadAttention):
+                return (filled,) * len(inputs)
+            return (filled, *inputs[1:])
 
         handles.append(module.register_forward_pre_hook(zero))
     for name, features in uncounted.items():

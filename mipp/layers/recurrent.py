@@ -1,4 +1,4 @@
-"""Recurrent layers as readers: their inputs can be cut, their hidden units stay."""
+"""Recurrent layers and cells as readers: their inputs can be cut, their hidden units stay."""
 
 from __future__ import annotations
 
@@ -90,3 +90,44 @@ class Recurrent(Layer):
             getattr(self.module, f"weight_ih_l0{end}").copy_(part)
             if self.module.bias:
                 getattr(self.module, f"bias_ih_l0{end}").copy_(offset)
+
+
+@register_layer
+class RecurrentCell(Layer):
+    """One step of such a layer; its linear map is that of the inputs to the gates."""
+
+    types, kind, role = (nn.LSTMCell, nn.GRUCell, nn.RNNCell), "recurrent cell", "makes"
+    weight, bias, filters = "weight_ih", "bias_ih", "weight_ih"
+    inner, sampled = True, True
+
+    @property
+    def inputs(self) -> Side:
+        return Side(self.module.weight_ih.shape[1], -1, {"weight_ih": 1}, ("input_size",))
+
+    @property
+    def outputs(self) -> Side:
+        return Side(len(self.module.weight_ih), -1, {"weight_ih": 0})
+
+    @property
+    def cost(self) -> Cost:
+        own = self.module.weight_ih.numel()
+        part = own / (own + self.module.weight_hh.numel())
+        return Cost(self.inputs.features, self.outputs.features, own, part=part)
+
+    def objection(self, inputs: tuple[Any, ...]) -> str:
+        return "" if inputs[0].ndim == 2 else " as a single vector"
+
+    def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
+        return inputs[0], F.linear(inputs[0], self.module.weight_ih, self.module.bias_ih)
+
+    def made_shape(self, inputs: tuple[Any, ...], output: Any) -> torch.Size:
+        return torch.Size((len(inputs[0]), self.outputs.features))
+
+    def positions(self, made: torch.Size) -> int:
+        return 1
+
+    def rows_read(self, x: Tensor, at: Tensor, made: torch.Size) -> Tensor:
+        return token_rows(x, at)[:, :, None]
+
+    def rows_made(self, y: Tensor, at: Tensor) -> Tensor:
+        return token_rows(y, at)

@@ -12,7 +12,6 @@ from torch import nn
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.selection.selection import Selection
-from mipp.vision import torchvision
 
 
 def waves():
@@ -121,53 +120,6 @@ def skips_3d():
     )
 
 
-def generator():
-    """Images from noise, with strides that do not divide the kernel."""
-    return nn.Sequential(
-        nn.ConvTranspose2d(8, 32, 3),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.ConvTranspose2d(32, 16, 3, 2, 1, output_padding=1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.ConvTranspose2d(16, 3, 5, 3, dilation=2),
-        nn.Tanh(),
-    )
-
-
-def skips():
-    """A U-Net with transposed convolutions, one of which is added to another branch."""
-
-    def forward(net, x):
-        a = net.down(x).relu()
-        b = net.deep(nn.functional.max_pool2d(a, 2)).relu()
-        c = net.up(b) + net.side(a)
-        return net.out(torch.cat([a, c.relu()], 1))
-
-    return Net(
-        forward,
-        down=nn.Conv2d(3, 8, 3, padding=1),
-        deep=nn.Conv2d(8, 16, 3, padding=1),
-        up=nn.ConvTranspose2d(16, 8, 4, 2, 1),
-        side=nn.Conv2d(8, 8, 1),
-        out=nn.Conv2d(16, 3, 1),
-    )
-
-
-def grouped_decoder():
-    """Transposed convolutions in groups, each channel of its own and with others."""
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2),
-        nn.ReLU(),
-        nn.ConvTranspose2d(16, 8, 4, 2, groups=4),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(16, 16, 3, groups=16),
-        nn.Conv2d(16, 3, 1),
-    )
-
-
 def chain(norm, act=nn.ReLU, width=12):
     """Two convolutions, each with a norm and an activation, before the head."""
     return nn.Sequential(
@@ -258,57 +210,6 @@ def styled():
     )
 
 
-class Frozen(nn.Module):
-    """A batch-norm of constants, as detection backbones have."""
-
-    def __init__(self, channels):
-        super().__init__()
-        for name in ("weight", "bias", "mean", "var"):
-            self.register_buffer(name, torch.rand(channels) + 0.5)
-
-    def forward(self, x):
-        scale = self.weight * (self.var + 1e-5).rsqrt()
-        shift = self.bias - self.mean * scale
-        return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
-
-
-class Standardised(nn.Module):
-    """Channels with means and deviations that are not saved, laid out for the map."""
-
-    def __init__(self, channels):
-        super().__init__()
-        mean, std = torch.randn(1, channels, 1, 1), torch.rand(channels, 1, 1) + 0.5
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-
-    def forward(self, x):
-        return (x - self.mean) / self.std
-
-
-def frozen_stream():
-    """A residual stream with torchvision's frozen norms."""
-
-    def forward(net, x):
-        x = net.one(net.stem(x)).relu()
-        x = (x + net.three(net.second(net.two(net.first(x)).relu()))).relu()
-        return net.head(x.mean((2, 3)))
-
-    frozen = torchvision.ops.FrozenBatchNorm2d
-    net = Net(
-        forward,
-        stem=nn.Conv2d(3, 12, 3),
-        one=frozen(12),
-        first=nn.Conv2d(12, 12, 3, padding=1, bias=False),
-        two=frozen(12),
-        second=nn.Conv2d(12, 12, 3, padding=1, bias=False),
-        three=frozen(12),
-        head=nn.Linear(12, 5),
-    )
-    for buffer in net.buffers():
-        buffer.uniform_(0.5, 1.5)
-    return net
-
-
 def slopes():
     """Slopes per channel, after a sum and over flattened features."""
 
@@ -332,43 +233,6 @@ def slopes():
     return net
 
 
-def positions():
-    """Tokens with embeddings of their positions, in a table and in a buffer."""
-
-    def forward(net, x):
-        x = net.patch(x).flatten(2).transpose(1, 2)
-        x = x + net.table(torch.arange(9)) + net.waves
-        return net.head((x + net.back(net.wide(x).relu())).mean(1))
-
-    net = Net(
-        forward,
-        patch=nn.Conv2d(3, 12, 3, 3),
-        table=nn.Embedding(20, 12),
-        wide=nn.Linear(12, 24),
-        back=nn.Linear(24, 12),
-        head=nn.Linear(12, 4),
-    )
-    net.register_buffer("waves", torch.randn(1, 9, 12))
-    return net
-
-
-def classes():
-    """A shift of every channel by the class of a patch, from an embedding."""
-
-    def forward(net, x):
-        y = net.stem(x)
-        shift = net.table((x[:, :1] > 0).long()).squeeze(1).permute(0, 3, 1, 2)
-        return net.head(net.last((y + shift).relu()).mean((2, 3)))
-
-    return Net(
-        forward,
-        stem=nn.Conv2d(3, 8, 3, padding=1),
-        table=nn.Embedding(2, 8),
-        last=nn.Conv2d(8, 8, 3),
-        head=nn.Linear(8, 3),
-    )
-
-
 def gated_halves():
     """Gated linear units over channels and over tokens."""
     return nn.Sequential(
@@ -382,24 +246,6 @@ def gated_halves():
         nn.Linear(16, 20),
         nn.GLU(),
         nn.Linear(10, 3),
-    )
-
-
-def warped():
-    """A map that is warped to where another layer says."""
-
-    def forward(net, x):
-        y = net.stem(x).relu()
-        places = net.where(y).permute(0, 2, 3, 1).tanh()
-        y = nn.functional.grid_sample(y, places, align_corners=False)
-        return net.head(net.last(y).relu().mean((2, 3)))
-
-    return Net(
-        forward,
-        stem=nn.Conv2d(3, 12, 3, padding=1),
-        where=nn.Conv2d(12, 2, 1),
-        last=nn.Conv2d(12, 12, 3, padding=1),
-        head=nn.Linear(12, 4),
     )
 
 
@@ -554,25 +400,6 @@ weight_norm, spectral_norm, orthogonal = (
 )
 
 
-def recurrent(layer):
-    """Maps of which a recurrent layer reads the columns, one after the other."""
-
-    def forward(net, x):
-        columns = net.second(net.first(x).relu()).relu().mean(2)
-        columns = columns.transpose(1, 2) if net.layer.batch_first else columns.permute(2, 0, 1)
-        steps = net.layer(columns)[0]
-        return net.head(steps.mean(1 if net.layer.batch_first else 0))
-
-    width = layer.hidden_size * (2 if layer.bidirectional else 1)
-    return Net(
-        forward,
-        first=nn.Conv2d(3, 12, 3, padding=1),
-        second=nn.Conv2d(12, 10, 3, padding=1),
-        layer=layer,
-        head=nn.Linear(width, 3),
-    )
-
-
 KINDS = {
     "conv 1d, dilated": Kind(waves, (2, 32), 0.05),
     "conv 1d, separable": Kind(separable_1d, (2, 24), 0.1),
@@ -580,9 +407,6 @@ KINDS = {
     "conv 3d, residual": Kind(volumes, (1, 4, 8, 8), 0.02),
     "conv 3d, factorised": Kind(space_and_time, (2, 4, 8, 8), 0.05),
     "conv 3d, skips": Kind(skips_3d, (1, 4, 4, 4), 0.1),
-    "transposed conv, generator": Kind(generator, (8, 2, 2), 0.05),
-    "transposed conv, skips": Kind(skips, (3, 8, 8), 0.08),
-    "transposed conv, grouped": Kind(grouped_decoder, (3, 9, 9), 0.2),
     "group norm, stream": Kind(grouped_stream, (3, 6, 6), 0.17),
     "group norm, skips": Kind(grouped_skips, (3, 8, 8), 0.4),
     "group norm 1d": Kind(grouped_signals, (2, 16), 0.12),
@@ -611,9 +435,6 @@ KINDS = {
         0.14,
     ),
     "synchronised batch norm": Kind(lambda: chain(nn.SyncBatchNorm), (3, 8, 8), 0.05),
-    "constants per channel": Kind(lambda: chain(Frozen), (3, 8, 8), 0.05),
-    "constants that are not saved": Kind(lambda: chain(Standardised), (3, 8, 8), 0.05),
-    "constants, stream": Kind(frozen_stream, (3, 8, 8), 0.05),
     "prelu": Kind(slopes, (3, 8, 8), 0.1),
     "prelu, one slope": Kind(lambda: chain(nn.BatchNorm2d, nn.PReLU), (3, 8, 8), 0.05),
     "prelu 1d": Kind(
@@ -623,10 +444,7 @@ KINDS = {
         (2, 12),
         0.15,
     ),
-    "positions": Kind(positions, (3, 9, 9), 0.1),
-    "classes": Kind(classes, (3, 6, 6), 0.15),
     "gated linear units": Kind(gated_halves, (3, 6, 6), 0.15),
-    "warped": Kind(warped, (3, 8, 8), 0.15),
     "patches": Kind(patches, (3, 8, 8), 0.3),
     "weight norm": Kind(lambda: computed(weight_norm, weight_norm), (3, 6, 6), 0.1),
     "weight norm, old": Kind(lambda: computed(old_weight_norm, old_weight_norm), (3, 6, 6), 0.1),
@@ -635,13 +453,6 @@ KINDS = {
         lambda: computed(nn.utils.spectral_norm, nn.utils.spectral_norm), (3, 6, 6), 0.1
     ),
     "orthogonal": Kind(lambda: computed(weight_norm, orthogonal), (3, 6, 6), 0.1),
-    "lstm": Kind(lambda: recurrent(nn.LSTM(10, 6)), (3, 8, 8), 0.1),
-    "gru, both directions": Kind(
-        lambda: recurrent(nn.GRU(10, 4, 2, batch_first=True, bidirectional=True)), (3, 8, 8), 0.2
-    ),
-    "recurrent, without bias": Kind(
-        lambda: recurrent(nn.RNN(10, 4, nonlinearity="relu", bias=False)), (3, 8, 8), 0.1
-    ),
     "blurred": Kind(lambda: blurred(False), (3, 8, 8), 0.06),
     "blurred by one kernel": Kind(lambda: blurred(True), (3, 8, 8), 0.06),
     "scaled stream": Kind(scaled_stream, (3, 8, 8), 0.04),
