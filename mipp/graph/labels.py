@@ -19,7 +19,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mipp.graph import module_rules, operation_rules, product_rules, read_sizes
+from mipp.graph import module_rules, operation_rules, product_rules, read_sizes, write_rules
 from mipp.graph.operations import (
     ATTENTION,
     AXES_OF,
@@ -184,6 +184,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation_rules.pool(tracker, args, output, AXES_OF[name])
         elif name in SAMPLES:
             operation_rules.sample(tracker, operands, output, name)
+        elif name in write_rules.WRITES:
+            write_rules.write(tracker, name, args, output)
         elif name in ("im2col", "col2im"):
             operation_rules.fold(tracker, args[0], output)
         elif name == "glu":

@@ -134,7 +134,7 @@ class Tracker:
         different orders.
         """
         labels = self.labels_of(x)
-        if labels is None:
+        if labels is None or not labels.numel():  # of no images, as an expert may get
             return None
         others = [a for a in range(x.ndim) if a != axis % x.ndim]
         for a in others:
@@ -143,10 +143,7 @@ class Tracker:
         table = labels.movedim(axis, 0).reshape(x.shape[axis], -1)  # (features, positions)
         first = table.max(1, keepdim=True).values  # `NONE` is less than any label
         if table.shape[1] > 1:
-            differ = (table >= 0) & (table != first)  # few: most positions have the first label
-            pairs = torch.unique(table[differ] * len(table) + differ.nonzero()[:, 0])
-            held = torch.cat([first[first >= 0], pairs // len(table)])
-            if len(torch.unique(held)) != len(held):  # a label that several features have
+            if _ambiguous(table) and _ambiguous(torch.unique(table, dim=0)):
                 return None
             self.record.couple(first.expand(table.shape), table)
         return first.reshape(-1)
@@ -197,3 +194,12 @@ class Tracker:
         place = self.scope[-1]
         leaf = not any(True for _ in place.module.children())
         return str(place) if leaf or not what else f"{what} in {place}"
+
+
+def _ambiguous(table: Labels) -> bool:
+    """Whether one label lies in several rows of a table, wherever that is."""
+    first = table.max(1, keepdim=True).values
+    differ = (table >= 0) & (table != first)  # few: most positions have the first label
+    pairs = torch.unique(table[differ] * len(table) + differ.nonzero()[:, 0])
+    held = torch.cat([first[first >= 0], pairs // len(table)])
+    return len(torch.unique(held)) != len(held)
