@@ -13,7 +13,7 @@ from mipp.export import Exported, export_network
 from mipp.information.estimators import register_estimator
 from mipp.layers import register_layer
 from mipp.models import register_model
-from mipp.pruning.inspect import inspect
+from mipp.pruning.inspect_network import inspect
 from mipp.pruning.inspection import Inspection
 from mipp.pruning.oneshot import prune
 from mipp.pruning.plan import Plan

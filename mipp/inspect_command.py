@@ -14,7 +14,7 @@ from mipp.checkpoint import load_checkpoint
 from mipp.errors import as_written
 from mipp.inputs import Inputs, zeros
 from mipp.models import ModelSpec, make_model, preferred_input
-from mipp.pruning.inspect import inspect
+from mipp.pruning.inspect_network import inspect
 from mipp.settings import Limits
 
 LIMITS = ("min_channels", "round_to", "ignore", "keep_outputs", "keep_inputs")

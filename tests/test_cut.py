@@ -5,9 +5,9 @@ import pytest
 import torch
 from oracles import (
     OWN_NETWORKS,
+    assert_zeroing,
     build_own,
     build_small,
-    dropped_channels_zeroed,
     enliven_norms,
     graph_of,
     images_for,
@@ -25,16 +25,6 @@ from mipp.selection.selection import Selection, keep_all
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
 
 
-def assert_cut_is_zeroing(model, graph, images, seed):
-    selection = random_selection(graph, seed)
-    pruned = apply_selection(model, selection, images[:1])
-    with torch.no_grad(), dropped_channels_zeroed(model, graph, selection):
-        expected = model(images)
-        found = pruned(images)
-    assert expected.isfinite().all()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
-
-
 def select(**kept):
     """A selection for LeNet-5 that keeps everything but what is named."""
     everything = {group: np.arange(width) for group, width in LENET.items()}
@@ -49,13 +39,15 @@ def cut(model, **kept):
 @pytest.mark.parametrize("name", MODELS)
 def test_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model = build_small(name, seed=seed)
-    assert_cut_is_zeroing(model, graph_of(name), images_for(name, 2, seed), seed)
+    graph, images = graph_of(name), images_for(name, 2, seed)
+    assert_zeroing(model, graph, random_selection(graph, seed), images)
 
 
 @pytest.mark.parametrize("name", OWN_NETWORKS)
 def test_own_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model, images = build_own(name, seed), own_images(5, seed)
-    assert_cut_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+    graph = build_graph(model, images[:1])
+    assert_zeroing(model, graph, random_selection(graph, seed), images)
 
 
 @pytest.mark.slow
@@ -66,7 +58,8 @@ def test_torchvision_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model = build_model(ModelSpec(f"torchvision/{name}", 10, 3, 64), seed=seed).double().eval()
     enliven_norms(model, seed)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    assert_cut_is_zeroing(model, build_graph(model, images[:1]), images, seed)
+    graph = build_graph(model, images[:1])
+    assert_zeroing(model, graph, random_selection(graph, seed), images)
 
 
 def test_keeping_everything_changes_nothing():
@@ -165,7 +158,7 @@ def test_slopes_are_cut_with_the_channels_that_they_bend(seed):
     model, images = nn.Sequential(*layers).double().eval(), own_images(4, seed)
     nn.init.uniform_(model[1].weight)
     graph = build_graph(model, images[:1])
-    assert_cut_is_zeroing(model, graph, images, seed)
+    assert_zeroing(model, graph, random_selection(graph, seed), images)
     kept = {"0": np.array([1, 6]), "2": np.arange(4)}
     pruned = apply_selection(model, Selection(kept, dict(graph.widths), "test"), images[:1])
     assert pruned[1].num_parameters == 2

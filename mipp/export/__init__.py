@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from mipp.copies import copy_of
 from mipp.errors import ExportError, reason_of
 from mipp.export.comparison import (
     TRACED,
@@ -72,6 +72,7 @@ def export_network(
     Raises
     ------
     ConfigError : a kind is unknown, or packages that it needs are missing.
+    ModelError : the network cannot be copied.
     ExportError : the network cannot be exported, or a program's outputs differ.
 
     Example
@@ -82,10 +83,7 @@ def export_network(
     ('torch', 'model.pt2', None)
     """
     require_exportable(kinds)
-    try:
-        network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    except Exception as error:  # of whatever the network holds
-        raise refused(model, "cannot be copied", error) from error
+    network = copy_of(model).cpu().eval().requires_grad_(False)
     answer_plainly(network)
     answers = network_answers(network, inputs)
     program, batch = _trace(network, answers)

@@ -10,6 +10,6 @@ plan         which units stay under a budget, why each of them, and what that sp
 repair       what mends the layers after a cut: refit, recalibration, or nothing
 pruned       a cut network with its report
 inspection   what of a network can be pruned, as a value that prints
-inspect      `mipp.inspect`, which makes one
+inspect_network  `mipp.inspect`, which makes one
 oneshot      `mipp.prune`, all of it in one call
 """
