@@ -82,7 +82,7 @@ def require_finite_activations(model: nn.Module, inputs: Inputs) -> None:
                     "whose output holds NaN or infinity.\nExpected finite numbers, got "
                     f"{wrong} others in {tensor.numel()} values in {tensor.dtype}; check the "
                     "scale of the weights and of the inputs, or convert both to a type that "
-                    "holds larger numbers, such as torch.float32."
+                    f"holds larger numbers, such as {_wider(tensor.dtype)}."
                 )
 
     handles = [
@@ -109,6 +109,10 @@ def _faulty_tensors(model: nn.Module) -> Iterator[tuple[str, str, int, int]]:
                 held = tensor.masked_fill(tensor == -torch.inf, 0.0) if masks else tensor
                 if wrong := _wrong(held):
                     yield name, key, wrong, tensor.numel()
+
+
+def _wider(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float32 else torch.float32
 
 
 def _wrong(tensor: Tensor) -> int:

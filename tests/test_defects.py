@@ -172,3 +172,12 @@ def test_odd_numbers_are_borne_or_refused_in_words(name):
             found = outcome(BORNE[name], method, repair)
             assert found is True or len(str(found).splitlines()) > 1, (method, repair, found)
             assert not isinstance(found, SingularCovarianceError)
+
+
+@pytest.mark.parametrize("method", ["mipp", "l1"])
+@pytest.mark.parametrize("name", ["huge weights", "one huge channel"])
+def test_numbers_whose_squares_overflow_are_told_as_such(name, method):
+    found = outcome(BORNE[name], method, "refit")
+    assert isinstance(found, ActivationError)
+    assert "too large for their squares" in str(found)
+    assert "ridge" not in str(found)

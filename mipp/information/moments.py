@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from mipp.errors import ActivationError
 from mipp.information.patches import PatchSums, mostly_border
 
 Products = Literal["float64", "rows"]
@@ -102,10 +103,18 @@ class MomentSums:
         Raises
         ------
         ValueError : there was no chunk.
+        ActivationError : squares of the rows are larger than their precision holds.
         """
         if not self._n:
             raise ValueError("moments of no rows: expected at least one chunk, got none")
         xx, xy, met = self._products.take()
+        if not bool(torch.cat([xx.diagonal(), self._yy]).isfinite().all()):
+            raise ActivationError(
+                "activations are too large for their squares to be added up.\nExpected numbers "
+                f"below {torch.finfo(self._kind).max ** 0.5:.1e}, whose squares {self._kind} "
+                f"holds, got larger ones in {self._n} rows; bring weights or inputs to a usual "
+                "scale, or prune in double precision: model.double(), inputs.double()."
+            )
         n, dx, dy = self._n, self._x_sum / self._n, self._y_sum / self._n
         _mirror(xx.addr_(dx, dx, alpha=-n))
         return Moments(

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mipp.activations import Sampling, stream_rows
 from mipp.activations.capture import OnRows
+from mipp.errors import ActivationError
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
 from mipp.information.estimators import PairData, estimator_of
-from mipp.information.moments import MomentSums
+from mipp.information.moments import Moments, MomentSums
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.inputs import Inputs, count
 from mipp.progress import track
@@ -114,10 +115,18 @@ def _from_moments(
     shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
     found: dict[str, PairInformation] = {
-        name: gaussian.prepare(sums.pop(name).moments(), channels[name], overwrite=True, **shared)
+        name: gaussian.prepare(_moments(name, sums), channels[name], overwrite=True, **shared)
         for name in track(list(sums), total=len(sums), label="estimate")
     }
     for name, chunks in few.items():
         x, y = _pair_data(name, chunks).whole()
         found[name] = gaussian.prepare_dual(x, y, channels[name], **shared)
     return found
+
+
+def _moments(name: str, sums: dict[str, MomentSums]) -> Moments:
+    """A pair's moments; its sums are not needed any more."""
+    try:
+        return sums.pop(name).moments()
+    except ActivationError as error:
+        raise ActivationError(f"layer pair {name}: {error}") from error

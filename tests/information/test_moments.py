@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mipp.errors import ActivationError
 from mipp.information import moments
 
 FIELDS = ("x_mean", "y_mean", "xx", "xy", "yy")
@@ -96,3 +97,14 @@ def test_products_in_the_precision_of_the_rows_are_off_by_their_rounding(seed):
     assert 0 < error.max() < len(x) ** 0.5 * rounding  # of a sum of so many products
     assert error.mean() < 3e-7
     assert found.xx.dtype == torch.float64
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_rows_whose_squares_overflow_are_refused_in_single_precision_alone(side):
+    rows = [torch.randn(20, 3), torch.randn(20, 2)]
+    rows[side] *= 1e20
+    with pytest.raises(ActivationError, match=r"(?s)below 1\.8e\+19.*double precision"):
+        moments.stream([tuple(rows)], "rows")
+    found = moments.stream([tuple(part.double() for part in rows)], "rows")
+    assert found.xx.isfinite().all()
+    assert found.yy.isfinite().all()
