@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mipp.budget import Budget
 from mipp.graph import ChannelGraph
+from mipp.graph.reasons import Reason
 from mipp.latency import TimeReport
 from mipp.selection.by_information import Choice
 from mipp.selection.by_scores import ScoreChoice
@@ -51,7 +52,7 @@ class Plan:
         return tuple(self.choice.near_collapsed())
 
     @property
-    def left_whole(self) -> Mapping[str, str]:
+    def left_whole(self) -> Mapping[str, Reason]:
         """Modules whose channels nobody may take, and why."""
         return self.graph.left_whole
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from torch import nn
 
+from mipp.graph.reasons import CATEGORIES, Reason
+from mipp.graph.whole import folded
 from mipp.inputs import Shape
 from mipp.latency import TimeReport
 from mipp.layers.weights import made_plain
@@ -31,7 +32,7 @@ class PruneReport:
     """What was removed, what was left whole and why, and what it took; prints as a table."""
 
     groups: tuple[GroupReport, ...]
-    left_whole: Mapping[str, str]
+    left_whole: Mapping[str, Reason]
     near_collapsed: tuple[str, ...]
     params: int
     params_dense: int
@@ -58,19 +59,35 @@ class PruneReport:
             where = "batch {batch} on {device}".format(**self.latency.circumstances)
             lines.append(f"latency {100 * best.measured:.1f} % of the dense network's, {where}")
         lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
-        lines += [f"  {name} left whole: {why}" for name, why in self.left_whole.items()]
-        lines += [f"  {name} left as it is: {why}" for name, why in self.unreached.items()]
+        lines += _whole_lines(self.left_whole)
+        lines += [f"  {names} left as it is: {why}" for names, why in _by_reason(self.unreached)]
         if self.unreached:
             lines.append("  whoever calls these needs calls=, with the call that runs them")
         lines += [
             f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
         ]
-        for why, layers in groupby(self.unfitted, lambda layer: self.unfitted[layer]):
-            lines.append(f"  {', '.join(layers)}: {why}")
+        lines += [f"  {names}: {why}" for names, why in _by_reason(self.unfitted)]
         if self.made_plain:
-            names = ", ".join(self.made_plain)
+            names = folded(self.made_plain)
             lines.append(f"  {names}: plain now; a spectral norm or the like computed it before")
         return "\n".join(lines)
+
+
+def _whole_lines(reasons: Mapping[str, Reason]) -> Iterator[str]:
+    """Layers by the kind of reason, with that of one of them where they are several."""
+    for category, meaning in CATEGORIES.items():
+        layers = [name for name, reason in reasons.items() if reason.category == category]
+        if len(layers) == 1:
+            yield f"  {layers[0]} left whole: {reasons[layers[0]]}"
+        elif layers:
+            yield f"  {folded(layers)} left whole: {meaning.what}, such as"
+            yield f"    {layers[0]}: {reasons[layers[0]]}"
+
+
+def _by_reason(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Names in a few words, with the reason that they share."""
+    for why in dict.fromkeys(reasons.values()):
+        yield folded(name for name, other in reasons.items() if other == why), why
 
 
 @dataclass(frozen=True)

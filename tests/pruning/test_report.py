@@ -1,0 +1,43 @@
+"""What the report prints: a few lines, however many layers share a reason."""
+
+import torch
+from oracles import Net
+from torch import nn
+
+import mipp
+
+
+def mixing(count):
+    """A stream that is pruned, beside it layers of whose channels a softmax is taken."""
+
+    def forward(net, x):
+        y = net.stem(x).relu()
+        weights = [mix(y).softmax(1).mean((1, 2, 3)) for mix in net.mixes]
+        return net.head((net.last(y).relu().mean((2, 3))) * sum(weights)[:, None])
+
+    mixes = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(count))
+    layers = {"stem": nn.Conv2d(3, 8, 3), "last": nn.Conv2d(8, 8, 3), "head": nn.Linear(8, 3)}
+    return Net(forward, **layers, mixes=mixes).eval()
+
+
+def lines_of(count):
+    torch.manual_seed(0)
+    found = mipp.prune(mixing(count), [torch.randn(16, 3, 8, 8)], "ratio:0.5", images=16)
+    assert len(found.report.left_whole) == count + 1
+    return str(found.report).splitlines()
+
+
+def test_layers_that_stay_whole_for_one_kind_of_reason_are_one_entry():
+    lines = lines_of(12)
+    assert sum("left whole" in line for line in lines) == 2
+    [place] = [i for i, line in enumerate(lines) if line.startswith("  mixes.* (12) left whole: ")]
+    assert lines[place].endswith(
+        "an operation computes one value of several of their channels, such as"
+    )
+    assert lines[place + 1].startswith("    mixes.0: ")
+    assert len(lines) == len(lines_of(30))
+
+
+def test_a_layer_that_stays_whole_alone_is_told_with_its_own_reason():
+    assert "  head left whole: feeds the network's output" in lines_of(1)
+    assert any(line.startswith("  mixes.0 left whole: ") for line in lines_of(1))
