@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from mipp.criteria.shared.criterion import Criterion, CriterionInput
 from mipp.criteria.shared.scoring import score_units
 from mipp.errors import ContractError, ScoreError
-from mipp.graph import build_graph
+from mipp.graph import ChannelGraph, build_graph
 from mipp.inputs import Inputs
 from mipp.names import address_of
 from mipp.selection.scores import Scores
@@ -27,6 +28,8 @@ CLASSES = 3
 BATCHES = (24, 16, 7)  # sizes; the last of the last holds 3 images
 TOLERANCE = 1e-4  # of the largest score, between batches of other sizes
 SEED = 5
+
+Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]  # a network, and the shape of an image
 
 
 def check_criterion(
@@ -79,7 +82,7 @@ class _Case:
 
     score: Criterion
     name: str
-    build: Callable[[], tuple[nn.Module, tuple[int, ...]]]
+    build: Build
     labels: Literal["needed", "unused"]
 
     def scores(
@@ -109,7 +112,7 @@ class _Case:
             model, shape = self.build()
             images, labels = torch.randn(IMAGES, *shape), torch.randint(CLASSES, (IMAGES,))
         batches = list(zip(_split(images, batch), _split(labels, batch), strict=True))
-        given = CriterionInput(model, build_graph(model, images[:1]), lambda: batches, seed)
+        given = CriterionInput(model, _graph_of(self.build), lambda: batches, seed)
         if self.labels == "needed":
             return given
         return replace(given, batches=self._unlabelled, unlabelled=lambda: _split(images, batch))
@@ -119,6 +122,14 @@ class _Case:
             f"{self.name} asks for labels.\nExpected it to go by given.inputs() alone, got a call "
             "of given.batches(); say labels='needed'."
         )
+
+
+@cache
+def _graph_of(build: Build) -> ChannelGraph:
+    """Followed once: it goes by the layers of a network, not by its weights."""
+    model, shape = build()
+    generator = torch.Generator().manual_seed(SEED)
+    return build_graph(model, torch.randn(1, *shape, generator=generator))
 
 
 def _split(x: Tensor, size: int) -> list[Tensor]:
@@ -201,7 +212,7 @@ def _linear() -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(*layers), (5,)
 
 
-NETWORKS: Mapping[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
+NETWORKS: Mapping[str, Build] = {
     "a chain of convolutions": _chain,
     "a residual stream": lambda: (_Residual(), (3, 8, 8)),
     "linear layers": _linear,
