@@ -393,7 +393,9 @@ def test_other_budgets_report_no_time(net, loader):
     assert mipp.prune(net, loader).report.latency is None
 
 
-@pytest.mark.parametrize("estimator", ["gaussian", "reconstruction"])
+@pytest.mark.parametrize(
+    "estimator", ["gaussian", pytest.param("reconstruction", marks=pytest.mark.slow)]
+)
 def test_confidence_needs_no_ratio(net, loader, estimator):
     loose, strict = (
         mipp.prune(net, loader, f"confidence:{x}", estimator=estimator) for x in (51, 99.9)
