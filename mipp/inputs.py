@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -25,9 +26,10 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     ModelError : forward raises, which is the cause.
     """
     try:
-        if isinstance(inputs, Tensor):
-            return model(inputs)
-        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+        with beside(inputs):
+            if isinstance(inputs, Tensor):
+                return model(inputs)
+            return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
     except (MippError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of the network's own code
@@ -40,6 +42,14 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
             f"{error}.\nExpected inputs that its forward takes; give such, or "
             "mend forward, which fails so without mipp too."
         ) from error
+
+
+def beside(inputs: Inputs) -> AbstractContextManager[Any]:
+    """A context in which forward makes tensors beside its inputs, if torch has a default device."""
+    given, default = tensors_of(inputs), torch.get_default_device()
+    if not given or default.type == "cpu" or default == given[0].device:
+        return nullcontext()
+    return given[0].device
 
 
 def _is_of_mipp(error: Exception) -> bool:
@@ -106,7 +116,7 @@ def zeros(shape: Shape, **options: Any) -> Inputs:
 def _zero(shape: Sequence[Any], **options: Any) -> Tensor:
     if shape and isinstance(shape[0], str):
         shape, options = shape[1:], options | {"dtype": getattr(torch, shape[0])}
-    return torch.zeros(1, *shape, **options)
+    return torch.zeros(1, *shape, **({"device": "cpu"} | options))
 
 
 def filled(shape: Shape, batch: int, value: float, **options: Any) -> Inputs:

@@ -106,4 +106,5 @@ def _network(options: argparse.Namespace) -> tuple[nn.Module, Inputs]:
     channels, size = preferred_input(options.model)
     channels, size = options.channels or channels or 3, options.size or size or 224
     model = make_model(ModelSpec(options.model, options.classes, channels, size), seed=0)
-    return model, torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return model, torch.randn(2, channels, size, size, generator=generator, device="cpu")

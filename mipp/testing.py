@@ -110,7 +110,10 @@ class _Case:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model, shape = self.build()
-            images, labels = torch.randn(IMAGES, *shape), torch.randint(CLASSES, (IMAGES,))
+            images, labels = (
+                torch.randn(IMAGES, *shape, device="cpu"),
+                torch.randint(CLASSES, (IMAGES,), device="cpu"),
+            )
         batches = list(zip(_split(images, batch), _split(labels, batch), strict=True))
         given = CriterionInput(model, _graph_of(self.build), lambda: batches, seed)
         if self.labels == "needed":

@@ -51,7 +51,7 @@ class _Positions:
     def draw(self, images: int, positions: int, count: int) -> Tensor:
         """Flat position indices, shape (images, count), ascending."""
         if count == positions:
-            return torch.arange(positions).expand(images, -1)
+            return torch.arange(positions, device="cpu").expand(images, -1)
         self._bits.advance(self._before * count)  # a number takes one step
         self._before = 0
         jitter = self._generator.random((images, count))

@@ -24,7 +24,7 @@ def score_chip(given: CriterionInput) -> GroupScores:
     every layer its own ratio; within a layer the order is the same); of a group that several
     layers read the changes are added up before.
     """
-    lost = {name: torch.zeros(w).double() for name, w in given.graph.widths.items()}
+    lost = {name: torch.zeros(w, device="cpu").double() for name, w in given.graph.widths.items()}
     whole = dict.fromkeys(lost, 0.0)
     for name, maps in maps_by_group(given, IMAGES):
         rows = maps.flatten(2).double()  # (n, width, pixels)

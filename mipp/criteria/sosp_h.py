@@ -37,7 +37,9 @@ def _products(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> di
 def _of_units(given: CriterionInput, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights, those that make no unit being 0."""
     names = weight_names(given.model)
-    kept = {name: torch.zeros(weight.shape).to(weight) for name, weight in weights.items()}
+    kept = {
+        name: torch.zeros(weight.shape, device="cpu").to(weight) for name, weight in weights.items()
+    }
     for group in given.graph.groups.values():
         for member in group.producers:
             if member.module in names:

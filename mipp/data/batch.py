@@ -34,15 +34,15 @@ def random_crop(pixels: Tensor, padding: int, generator: Generator) -> Tensor:
     """Batch (n, c, h, w), each image shifted by up to `padding` pixels over a zero border."""
     n, _, height, width = pixels.shape
     padded = functional.pad(pixels, (padding,) * 4)
-    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator)
+    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator, device="cpu")
     # A view of all crops (n, c, 2p+1, 2p+1, h, w): indexing it copies one crop per image.
     crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return crops[torch.arange(n), :, top, left]
+    return crops[torch.arange(n, device="cpu"), :, top, left]
 
 
 def random_flip(pixels: Tensor, generator: Generator) -> Tensor:
     """Batch (n, c, h, w), each image mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.5
+    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=generator, device="cpu") < 0.5
     return torch.where(mirrored, pixels.flip(3), pixels)
 
 

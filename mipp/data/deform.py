@@ -68,7 +68,7 @@ def draw_deformations(name: str, seed: int, n: int) -> Deformations:
 
 def _affine(kind: Tensor, draws: Tensor) -> Tensor:
     """Inverse of what the image undergoes, (n, 2, 3), from two draws in [-1, 1) each."""
-    matrix = torch.eye(2, 3).repeat(len(kind), 1, 1)
+    matrix = torch.eye(2, 3, device="cpu").repeat(len(kind), 1, 1)
     of = {name: kind == index for index, name in enumerate(KINDS)}
     angle = torch.deg2rad(ROTATION * draws[of["rotation"], 0])
     sine, cosine = angle.sin(), angle.cos()
@@ -115,7 +115,7 @@ def _deform(pixels: Tensor, deformations: Deformations, indices: Tensor) -> Tens
 def _grid(deformations: Deformations, indices: Tensor, size: int) -> Tensor:
     """Coordinates (k, size, size, 2) at which to sample the images `indices`."""
     affine = deformations.affine[indices, :, :, None, None]
-    centres = (2 * torch.arange(size) + 1) / size - 1
+    centres = (2 * torch.arange(size, device="cpu") + 1) / size - 1
     # Element by element: a matrix product may round by how many images it is given at once.
     moved = affine[:, :, 0] * centres + affine[:, :, 1] * centres[:, None] + affine[:, :, 2]
     bent = functional.interpolate(

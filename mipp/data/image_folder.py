@@ -124,7 +124,7 @@ def _part(name: str, root: Path, samples: Sequence[_Sample], channels: int) -> P
     relative = "\n".join(os.path.relpath(path, root) for path in paths)
     return Part(
         name,
-        labels=torch.tensor([label for _, label in samples], dtype=torch.int64),
+        labels=torch.tensor([label for _, label in samples], dtype=torch.int64, device="cpu"),
         read=partial(_read, paths, channels),
         streams=True,
         identity=hashlib.sha256(relative.encode()).hexdigest(),

@@ -119,7 +119,9 @@ def load_data(
         train=split(train),
         calibration=split(train[: config.calibration]),
         validation=split(validation),
-        test=ImageSplit(images.test, torch.arange(len(images.test.labels)), preparation),
+        test=ImageSplit(
+            images.test, torch.arange(len(images.test.labels), device="cpu"), preparation
+        ),
     )
 
 
@@ -134,7 +136,7 @@ def _load(config: DataConfig, seed: int) -> ImageSet:
 
 def _divide(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Validation and train indices; a share above 0 gives at least one validation image."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
     held_out = max(1, round(n * share)) if share else 0
     return order[:held_out], order[held_out:]
 

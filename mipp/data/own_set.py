@@ -81,7 +81,7 @@ def _read(name: str, dataset: Any) -> tuple[Tensor, Tensor]:
             f"data set {name!r} has no images.\nExpected at least 1, got a length of 0; look at "
             "what its function returns."
         )
-    labels = torch.empty(count, dtype=torch.int64)
+    labels = torch.empty(count, dtype=torch.int64, device="cpu")
     image, labels[0] = _item(name, dataset, 0)
     if image.shape[1] != image.shape[2]:
         raise _differs(f"{name}[0]", "(channels, side, side)", image.shape, "a square")
@@ -170,7 +170,7 @@ def _class_names(name: str, train: Any, labels: Tensor, test: Tensor) -> tuple[s
 def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel, of pixels from 0 to 1."""
     # counted, not summed: exact, and a float copy of all images is never made
-    levels = torch.arange(256, dtype=torch.float64) / 255
+    levels = torch.arange(256, dtype=torch.float64, device="cpu") / 255
     means, deviations = [], []
     for channel in images.unbind(1):
         share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()

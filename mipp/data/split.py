@@ -104,7 +104,8 @@ class ImageSplit:
                 "Pass generator=torch.Generator() to batches."
             )
         n = len(self)
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        every = torch.arange(n, device="cpu")
+        order = every if generator is None else torch.randperm(n, generator=generator, device="cpu")
         chunks = torch.split(order, batch_size) if n else ()
         return self._prepared(chunks, drawn, generator, torch.device(device))
 

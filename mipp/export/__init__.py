@@ -26,7 +26,7 @@ from mipp.export.comparison import (
     refused,
 )
 from mipp.export.formats import KINDS, require_exportable
-from mipp.inputs import Inputs, Shape, tensors_of
+from mipp.inputs import Inputs, Shape, beside, tensors_of
 
 logger = logging.getLogger(__name__)
 # What torch itself brings; the operators of another package are known only where it is imported.
@@ -134,7 +134,8 @@ def _export(network: nn.Module, inputs: Inputs, batch: Dim | None = None) -> Exp
     given = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(tensors_of(inputs)),)
     axes = [None if batch is None else {0: batch} for _ in tensors_of(inputs)]
     shapes = dict(zip(inputs, axes, strict=True)) if isinstance(inputs, Mapping) else tuple(axes)
-    return torch.export.export(network, *given, dynamic_shapes=shapes)
+    with beside(inputs):
+        return torch.export.export(network, *given, dynamic_shapes=shapes)
 
 
 def _foreign_operators(program: ExportedProgram) -> list[str]:

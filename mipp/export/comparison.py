@@ -75,14 +75,14 @@ def network_answers(network: nn.Module, inputs: Inputs | Shape) -> Answers:
 def _batch(inputs: Inputs | Shape, size: int, network: nn.Module) -> Inputs:
     """Examples in turn; of a shape random numbers, zeros where they are not real."""
     if _are_tensors(inputs):
-        rows = torch.arange(size) % count(inputs)
+        rows = torch.arange(size, device="cpu") % count(inputs)
         return each(inputs, lambda tensor: tensor.detach().cpu()[rows])
     generator = torch.Generator().manual_seed(0)
 
     def draw(one: Tensor) -> Tensor:
         if not one.is_floating_point():
             return one.expand(size, *one.shape[1:]).clone()
-        return torch.randn(size, *one.shape[1:], generator=generator).to(one.dtype)
+        return torch.randn(size, *one.shape[1:], generator=generator, device="cpu").to(one.dtype)
 
     return each(zeros(inputs, dtype=dtype_of(network)), draw)
 

@@ -58,7 +58,8 @@ def _write_torch(program: ExportedProgram, path: Path) -> None:
 
 
 def _load_torch(path: Path) -> Callable[[Inputs], Any]:
-    return partial(call, torch.export.load(path).module())
+    with torch.device("cpu"):  # where the program was made, whatever torch's default device is
+        return partial(call, torch.export.load(path).module())
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> None:

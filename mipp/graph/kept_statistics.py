@@ -57,7 +57,7 @@ class KeptStatistics(Hooked, TorchFunctionMode):
         layer, features = self._running[-1] if self._running else (None, None)
         if layer is None or getattr(function, "__name__", "") not in layer.operators:
             return function(*args, **kwargs)
-        kept = torch.ones(layer.outputs.features, dtype=torch.bool)
+        kept = torch.ones(layer.outputs.features, dtype=torch.bool, device="cpu")
         kept[torch.from_numpy(features)] = False
         return layer.on_kept(function, args, kwargs, kept)
 
@@ -104,6 +104,6 @@ class KeptReductions(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call
 
 
 def _without(x: Tensor, axis: int, gone: IntArray) -> Tensor:
-    kept = torch.ones(x.shape[axis], dtype=torch.bool)
+    kept = torch.ones(x.shape[axis], dtype=torch.bool, device="cpu")
     kept[torch.from_numpy(gone)] = False
     return x.index_select(axis, kept.nonzero().flatten())

@@ -73,7 +73,9 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     """
     labels = tracker.labels_of(x)
     if labels is None:
-        tracker.record.touch("passengers", place.name, torch.full((layer.inputs.features,), NONE))
+        tracker.record.touch(
+            "passengers", place.name, torch.full((layer.inputs.features,), NONE, device="cpu")
+        )
         tracker.put(made, None)
         return
     if layer.couples and _is_divided(tracker, labels, layer.inputs.axis):
@@ -135,7 +137,9 @@ def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> Labels 
     """Label of each feature that is read; None where none is, or they cannot be told."""
     labels = tracker.labels_of(x)
     if labels is None:
-        tracker.record.touch("consumers", place.name, torch.full((layer.inputs.features,), NONE))
+        tracker.record.touch(
+            "consumers", place.name, torch.full((layer.inputs.features,), NONE, device="cpu")
+        )
         return None
     objection = layer.objection(tracker.arguments[-1] if tracker.arguments else ())
     read = tracker.read(x, layer.inputs.axis) if not objection else None

@@ -206,7 +206,7 @@ def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
             continue
         labels = tracker.labels_of(tensor)
         if labels is None:  # one value, expanded, meets as many as there are
-            labels = torch.full(tensor.shape, NONE)
+            labels = torch.full(tensor.shape, NONE, device="cpu")
             for axis, stride in enumerate(tensor.stride()):
                 labels = labels if stride else labels.narrow(axis, 0, 1)
         if tensor.numel() > 1 or tracker.labels_of(tensor) is not None:
@@ -225,7 +225,7 @@ def _spreads(shape: torch.Size, over: torch.Size) -> bool:
 
 def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: torch.Size) -> Labels:
     where = tracker.where()
-    result = torch.full(shape, NONE)
+    result = torch.full(shape, NONE, device="cpu")
     met = []
     for side in sides:
         if any(side.shape[axis] == 1 for axis in varying):  # one value for many channels

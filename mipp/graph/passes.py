@@ -247,7 +247,7 @@ def _random(example: Inputs, scale: float, generator: torch.Generator) -> Inputs
     def drawn(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return (scale * torch.randn(tensor.shape, generator=generator)).to(tensor)
+        return (scale * torch.randn(tensor.shape, generator=generator, device="cpu")).to(tensor)
 
     return each(example, drawn)
 

@@ -151,7 +151,7 @@ def _random_like(tensor: Tensor, generator: torch.Generator, dtype: torch.dtype)
     """Two random inputs of this one's shape; numbers that are not real, such as indices, stay."""
     if not tensor.is_floating_point():
         return tensor.cpu().expand(2, *tensor.shape[1:])
-    return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=dtype)
+    return torch.randn(2, *tensor.shape[1:], generator=generator, dtype=dtype, device="cpu")
 
 
 def fails_on_shapes(
@@ -209,14 +209,14 @@ def _clashing(probe: Probe, groups: Mapping[str, ChannelGroup]) -> dict[str, Rea
 def _shake(model: nn.Module, generator: torch.Generator, bare: Container[str]) -> None:
     """Random weights that pass a signal on, so that neither a zero nor depth hides a fault."""
     for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32, device="cpu")
         inputs = parameter.shape[1:].numel() if parameter.ndim > 1 else 0
         mean, scale = (0.0, (2 / inputs) ** 0.5) if inputs else (0.7, 0.3)
         parameter.data.copy_(noise.mul_(scale).add_(mean))
     for name, buffer in model.named_buffers():
         known = name.endswith(("running_mean", "running_var")) or name in bare
         if buffer.is_floating_point() and known:
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+            buffer.copy_(torch.rand(buffer.shape, generator=generator, device="cpu") + 0.5)
 
 
 def _fault(

@@ -106,7 +106,7 @@ class Record:
         """Labels that nothing has had yet."""
         size = int(np.prod(shape))
         start, self.count = self.count, self.count + size
-        return torch.arange(start, start + size).reshape(tuple(shape))
+        return torch.arange(start, start + size, device="cpu").reshape(tuple(shape))
 
     def fix(self, labels: Labels | None, reason: Reason) -> None:
         """These channels cannot go."""
@@ -125,7 +125,7 @@ class Record:
     def is_bare(self, labels: Labels) -> bool:
         """Whether all of these are elements of bare parameters."""
         held = labels[labels >= 0]
-        inside = torch.zeros(held.shape, dtype=torch.bool)
+        inside = torch.zeros(held.shape, dtype=torch.bool, device="cpu")
         for own in self.parameters.values():
             inside |= (held >= own.min()) & (held <= own.max())
         return bool(inside.all())

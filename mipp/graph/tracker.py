@@ -118,7 +118,7 @@ class Tracker:
     def labelled(self, tensor: Tensor) -> Labels:
         """The tensor's labels, `NONE` everywhere if it carries none."""
         labels = self.labels_of(tensor)
-        return torch.full(tensor.shape, NONE) if labels is None else labels
+        return torch.full(tensor.shape, NONE, device="cpu") if labels is None else labels
 
     def is_constant(self, x: Tensor, axis: int) -> bool:
         """Whether labels are the same all along an axis."""

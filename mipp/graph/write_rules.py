@@ -40,4 +40,5 @@ def write(tracker: Tracker, name: str, args: tuple[Any, ...], output: Tensor) ->
 
 def _laid_out_as(tensor: Tensor, labels: Labels) -> Labels:
     """A copy of labels with the strides of their tensor."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=labels.dtype).copy_(labels)
+    whole = torch.empty_strided(tensor.shape, tensor.stride(), dtype=labels.dtype, device="cpu")
+    return whole.copy_(labels)

@@ -35,7 +35,7 @@ class Moments:
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         found = {name: value for name, value in found.items() if value is not None}
         upper = [self.xx[strip, rest].flatten() for strip, rest in _strips(len(self.xx))]
-        return {**found, "n": torch.tensor(self.n), "xx": torch.cat(upper)}
+        return {**found, "n": torch.tensor(self.n, device="cpu"), "xx": torch.cat(upper)}
 
 
 def from_tensors(tensors: dict[str, Tensor]) -> Moments:

@@ -19,6 +19,6 @@ def null_column(x: Tensor, generator: torch.Generator) -> Tensor:
     Source: the null model of the authors' TERC code (arXiv:2401.11512).
     """
     n, channels, _ = x.shape
-    rows = torch.randperm(n, generator=generator).to(x.device)
-    which = torch.randint(channels, (n,), generator=generator).to(x.device)
+    rows = torch.randperm(n, generator=generator, device="cpu").to(x.device)
+    which = torch.randint(channels, (n,), generator=generator, device="cpu").to(x.device)
     return x[rows, which][:, None]

@@ -66,11 +66,11 @@ class PatchSums:
     def take(self) -> tuple[Tensor, Tensor, Tensor]:
         """x'x (d, d), x'y (d, targets), handed over, and whether two taps met (taps, taps)."""
         channels, taps, targets = self._shape
-        xy = torch.zeros(channels, taps, targets, dtype=torch.float64)
+        xy = torch.zeros(channels, taps, targets, dtype=torch.float64, device="cpu")
         for tap, product in self._xy.items():
             xy[:, tap] = product
-        xx = torch.zeros(channels, taps, channels, taps, dtype=torch.float64)
-        met = torch.zeros(taps, taps, dtype=torch.bool)
+        xx = torch.zeros(channels, taps, channels, taps, dtype=torch.float64, device="cpu")
+        met = torch.zeros(taps, taps, dtype=torch.bool, device="cpu")
         while self._xx:
             (tap, other), product = self._xx.popitem()
             xx[:, tap, :, other], xx[:, other, :, tap] = product, product.mT

@@ -36,7 +36,7 @@ class BatchNorm(Layer):
     @property
     def factors(self) -> Tensor:
         weight: Tensor | None = self.module.weight
-        return torch.ones(self.module.num_features) if weight is None else weight
+        return torch.ones(self.module.num_features, device="cpu") if weight is None else weight
 
     @property
     def statistics(self) -> Statistics | None:

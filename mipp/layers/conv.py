@@ -132,7 +132,7 @@ class GroupedConv(WindowedConv, ConvInGroups):
         return whole.reshape(len(weight), self.module.in_channels, -1)
 
     def set_map(self, weight: Tensor, bias: Tensor) -> None:
-        groups, each = self.module.groups, torch.arange(self.module.groups)
+        groups, each = self.module.groups, torch.arange(self.module.groups, device="cpu")
         apart = weight.reshape(groups, len(weight) // groups, groups, -1)
         write_weight(self.module, "weight", apart[each, :, each])
         if self.module.bias is not None:

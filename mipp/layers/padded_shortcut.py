@@ -24,8 +24,8 @@ class PaddedShortcut(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         padding = (out_channels - in_channels) // 2
-        source = torch.full((out_channels,), -1)
-        source[padding : padding + in_channels] = torch.arange(in_channels)
+        source = torch.full((out_channels,), -1, device="cpu")
+        source[padding : padding + in_channels] = torch.arange(in_channels, device="cpu")
         placement = F.one_hot(source + 1, in_channels + 1)[:, 1:].float()  # (out, in)
         self.register_buffer("placement", placement[:, :, None, None], persistent=False)
 

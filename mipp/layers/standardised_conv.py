@@ -100,7 +100,8 @@ def _random_copy(module: Any) -> Any:
 
 
 def _random(shape: Sequence[int]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 @torch.no_grad()

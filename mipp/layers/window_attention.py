@@ -45,8 +45,8 @@ def attend_windows(module: Any, x: Tensor) -> Tensor:
         scores = (torch.unflatten(scores, 0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
     shares = F.dropout(scores.softmax(-1), module.attention_dropout, module.training)
     mixed = _map((shares @ v).transpose(1, 2).flatten(2), size, window)
-    mixed = torch.roll(mixed, shift, (1, 2))[:, :height, :width]
-    return F.dropout(module.proj(mixed), module.dropout, module.training)
+    made = F.dropout(module.proj(torch.roll(mixed, shift, (1, 2))), module.dropout, module.training)
+    return made[:, :height, :width]
 
 
 @functools.cache
@@ -81,7 +81,8 @@ def _scores(module: Any, q: Tensor, k: Tensor) -> Tensor:
 def _mask(size: list[int], window: list[int], shift: list[int], like: Tensor) -> Tensor:
     """-100 between positions that only the shift brought into one window, (windows, l, l)."""
     zones = [
-        (torch.arange(edge) >= edge - w).long() + (torch.arange(edge) >= edge - s).long() * (s > 0)
+        (torch.arange(edge, device="cpu") >= edge - w).long()
+        + (torch.arange(edge, device="cpu") >= edge - s).long() * (s > 0)
         for edge, w, s in zip(size, window, shift, strict=True)
     ]
     zone = _windows((3 * zones[0][:, None] + zones[1])[None, :, :, None], window)[..., 0]

@@ -96,7 +96,7 @@ def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:
 
 def _require_shuffled(batches: list[Batch]) -> None:
     labels = [y for _, y in batches if y is not None and y.ndim == 1]
-    flat = torch.cat(labels) if labels else torch.empty(0)
+    flat = torch.cat(labels) if labels else torch.empty(0, device="cpu")
     if len(flat) >= 64 and bool((flat == flat[0]).all()):
         raise DataError(
             f"calibration holds one class.\nExpected a random sample, got {len(flat)} labels, all "

@@ -73,8 +73,11 @@ def _restatable(model: nn.Module) -> dict[nn.Module, Statistics]:
 def _restate(norm: Statistics, seen: _Sums) -> None:
     assert norm.scale is not None
     assert norm.shift is not None
-    moved = torch.as_tensor(seen.first / seen.count)
-    variance = (torch.as_tensor(seen.second / seen.count) - moved.square()).clamp(min=0)
+    moved, squares = (
+        torch.as_tensor(total / seen.count, device=norm.mean.device)
+        for total in (seen.first, seen.second)
+    )
+    variance = (squares - moved.square()).clamp(min=0)
     old = norm.variance.double() + norm.eps
     norm.shift.add_(norm.scale * moved * old.rsqrt())
     norm.scale.mul_(((variance + norm.eps) / old).sqrt())

@@ -156,4 +156,4 @@ def group_information(
 
 
 def _all_targets(pair: LayerPair) -> Tensor:
-    return torch.arange(pair.targets)
+    return torch.arange(pair.targets, device="cpu")

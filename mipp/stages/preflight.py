@@ -44,7 +44,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
-    graph = build_graph(model, torch.zeros(1, *splits.shape))
+    graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
     _require_epochs(params.train)
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:

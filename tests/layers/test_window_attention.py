@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from kinds import flops
 from oracles import assert_zeroing, random_selection
 
 import mipp
@@ -76,6 +77,8 @@ def test_heads_and_streams_can_go(version, seed):
     cut = apply_selection(model, selection, images[:1])
     assert graph.params(selection.counts()) == count_params(cut)
     assert graph.macs(selection.counts()) == count_macs(cut, (3, 20, 20))
+    assert 2 * graph.macs(graph.widths) == flops(model, images[:1])
+    assert 2 * graph.macs(selection.counts()) == flops(cut, images[:1])
 
 
 @pytest.mark.parametrize("version", VERSIONS)

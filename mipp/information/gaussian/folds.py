@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class FoldedInformation:
         null = self.whole.channels
         noise = null_column(x, torch.Generator().manual_seed(self.seed))
         states = self._states(torch.cat([x, noise], 1), y[:, targets.to(y.device)])
-        every = torch.arange(len(targets))
+        every = torch.arange(len(targets), device="cpu")
         folds = [state.eliminate_in_order(every, [*order, null], watched=1) for state in states]
         return FoldedElimination(folds, null)
 
@@ -90,7 +91,8 @@ class FoldedElimination:
         """Nats that go with this channel, beyond the null column's, in each fold."""
         null = [fold.loss(self._null) for fold in self._folds]
         here = [fold.loss(channel) for fold in self._folds]
-        return torch.tensor(here, dtype=torch.float64) - torch.tensor(null, dtype=torch.float64)
+        kind: Any = {"dtype": torch.float64, "device": "cpu"}
+        return torch.tensor(here, **kind) - torch.tensor(null, **kind)
 
     def drop(self, channel: int) -> None:
         for fold in self._folds:

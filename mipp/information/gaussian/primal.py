@@ -37,11 +37,11 @@ class PrimalElimination:
     ) -> None:
         self._precision = precision
         self._block = precision.features // channels
-        self._channels = torch.arange(channels)  # those held, in order
+        self._channels = torch.arange(channels, device="cpu")  # those held, in order
         self._blocks = precision.blocks(channels)
         self._weights = weights
         self._residuals = residuals
-        self._present = torch.ones(channels, dtype=torch.bool)
+        self._present = torch.ones(channels, dtype=torch.bool, device="cpu")
         self._sides: list[Tensor] = []  # per panel that is done with, (held features, dropped)
         self._panel: Panel | None = None
         self._solved: tuple[int, Solved] | None = None  # the channel asked about last
@@ -65,7 +65,7 @@ class PrimalElimination:
 
     def consider(self, channels: Sequence[int]) -> None:
         self._finish_panel()
-        rows, held = self._features(torch.tensor(channels)), self._places(channels)
+        rows, held = self._features(torch.tensor(channels, device="cpu")), self._places(channels)
         precision = self._precision.entries(rows, rows)
         for sides in self._sides:
             here = sides[held]
@@ -83,12 +83,14 @@ class PrimalElimination:
 
     def _features(self, channels: Tensor) -> Tensor:
         """Rows of these channels where each has its block, on the device."""
-        rows = channels[:, None] * self._block + torch.arange(self._block)
+        rows = channels[:, None] * self._block + torch.arange(self._block, device="cpu")
         return rows.flatten().to(self._precision.device)
 
     def _places(self, channels: Sequence[int]) -> Tensor:
         """Rows of these channels among those held."""
-        return self._features(torch.searchsorted(self._channels, torch.tensor(channels)))
+        return self._features(
+            torch.searchsorted(self._channels, torch.tensor(channels, device="cpu"))
+        )
 
     def _solve(self, channel: int) -> Solved:
         if self._solved is None or self._solved[0] != channel:
@@ -108,7 +110,7 @@ class PrimalElimination:
             return
         dropped, factor, projections = panel.dropped()
         factor, projections = (part.to(self._precision.device) for part in (factor, projections))
-        rows, held = self._features(torch.tensor(dropped)), self._places(dropped)
+        rows, held = self._features(torch.tensor(dropped, device="cpu")), self._places(dropped)
         cross = self._precision.entries(rows, self._features(self._channels))
         for sides in self._sides:
             cross.addmm_(sides[held], sides.mT, alpha=-1)

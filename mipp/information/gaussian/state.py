@@ -115,7 +115,7 @@ class PairState:
     def tensors(self) -> dict[str, Tensor]:
         """Everything in the state as named tensors, for a file."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        numbers = {n: torch.tensor(fields[n], dtype=torch.float64) for n in NUMBERS}
+        numbers = {n: torch.tensor(fields[n], dtype=torch.float64, device="cpu") for n in NUMBERS}
         return {n: v for n, v in {**fields, **numbers}.items() if v is not None}
 
 

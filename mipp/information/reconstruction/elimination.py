@@ -68,7 +68,7 @@ class ReconstructionElimination:
 
     def losses(self) -> Tensor:
         present = [c for c in range(self._rows.channels) if c not in self._dropped]
-        answers = torch.zeros(self._rows.channels, dtype=torch.float64)
+        answers = torch.zeros(self._rows.channels, dtype=torch.float64, device="cpu")
         for channel in present:
             answers[channel] = self.loss(channel)
             self.settle(channel)

@@ -82,7 +82,7 @@ def initialise(sizes: Sequence[int], count: int, generator: torch.Generator) -> 
     for inputs, outputs in itertools.pairwise(sizes):
         bound = inputs**-0.5
         for kept, shape in ((weights, (count, inputs, outputs)), (biases, (count, 1, outputs))):
-            kept.append((2 * torch.rand(shape, generator=generator) - 1) * bound)
+            kept.append((2 * torch.rand(shape, generator=generator, device="cpu") - 1) * bound)
     return Perceptrons(tuple(weights), tuple(biases))
 
 
@@ -102,7 +102,7 @@ def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
 
 def minibatches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row indices (g, <= size) of one epoch, each network's rows in an order of its own."""
-    order = torch.rand(rows.shape, generator=generator).argsort(1).to(rows.device)
+    order = torch.rand(rows.shape, generator=generator, device="cpu").argsort(1).to(rows.device)
     yield from rows.gather(1, order).split(size, 1)  # type: ignore[no-untyped-call]
 
 

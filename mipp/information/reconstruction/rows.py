@@ -65,7 +65,8 @@ def pair_rows(x: Tensor, y: Tensor, settings: ReconstructionSettings, name: str)
     x = _standardised(torch.cat([x.flatten(1), null.flatten(1)], 1).float())
     y = _standardised(y.float()) if y.is_floating_point() else y
     held_out = min(settings.held_out, n // 6)
-    order = torch.rand(settings.repeats, n, generator=generator).argsort(1).to(x.device)
+    drawn = torch.rand(settings.repeats, n, generator=generator, device="cpu")
+    order = drawn.argsort(1).to(x.device)
     train = order[:, held_out : held_out + settings.rows]
     return PairRows(name, channels, block, x, y, train, order[:, :held_out])
 
