@@ -81,8 +81,11 @@ def narrow(by: int, keep: Collection[int] = ()) -> Iterator[None]:
         layer_norm(self, less(normalized_shape), *rest, **options)
 
     def build_group_norm(self, num_groups, num_channels, *rest, **options):  # type: ignore[no-untyped-def]
-        few = less(num_channels)
-        group_norm(self, math.gcd(num_groups, few), few, *rest, **options)
+        few, each = less(num_channels), num_channels // num_groups
+        groups = math.gcd(num_groups, few)
+        if groups == few and each > 1:  # a group of one channel is another kind of norm
+            groups = max(1, few // each)
+        group_norm(self, groups, few, *rest, **options)
 
     with (
         mock.patch.object(nn.modules.conv._ConvNd, "__init__", build_conv),
