@@ -100,9 +100,8 @@ def _fetch(config: DataConfig, kind: str, *, train: bool) -> Any:
 
 
 def _part(name: str, dataset: Any) -> Part:
-    images = torch.as_tensor(
-        dataset.data, device="cpu"
-    )  # MNIST: (n, 28, 28); CIFAR: (n, 32, 32, 3)
+    # MNIST: (n, 28, 28); CIFAR: (n, 32, 32, 3)
+    images = torch.as_tensor(dataset.data, device="cpu")
     channels_first = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     labels = torch.from_numpy(np.asarray(dataset.targets, dtype=np.int64))
     return part_in_memory(name, channels_first.contiguous(), labels)
