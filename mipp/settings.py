@@ -295,7 +295,7 @@ class Refit:
     Parameters
     ----------
     ridge : pull toward the weights as they are, as a share of the inputs' mean variance.
-    rows : sampled per layer, about.
+    rows : sampled per layer, about, at most; a layer with few features needs fewer.
 
     Example
     -------

@@ -1,8 +1,10 @@
 """Refit and recalibration: least squares against a twin, and what they must not change."""
 
 import copy
+import gc
 import threading
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from mipp.graph import build_graph
 from mipp.layers import layer_at, layer_of
 from mipp.refit import RefitSettings, recalibrate, refit, sharing
 from mipp.refit.least_squares import Rows, fit_layer
+from mipp.refit.side_by_side import Seen
 from mipp.selection.selection import Selection, keep_all
 
 IMAGES = 24
@@ -189,6 +192,37 @@ def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_a
     weights, offset = ridge_twin(*rows, old, EVERY_ROW.ridge, offset=True)
     np.testing.assert_allclose(pruned[5].weight.detach().T, weights, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(pruned[5].bias.detach(), offset, rtol=1e-6, atol=1e-8)
+
+
+def rows_at_each_fit(monkeypatch, batches):
+    """By layer: features and rows it is fitted to, and how many samples of layers are held."""
+    fitted = {}
+
+    def spy(name, layer, norm, rows, **options):
+        held = len({id(thing.x) for thing in gc.get_objects() if type(thing) is Seen})
+        fitted[name] = layer.map.weight[0].numel(), sum(len(one.x) for one in rows), held
+        return fit_layer(name, layer, norm, rows, **options)
+
+    monkeypatch.setattr(import_module("mipp.refit.refit"), "fit_layer", spy)
+    dense, pruned, graph, selection, images = prune("resnet20", 0)
+    refit(pruned, dense, graph, selection, lambda: images.split(batches), SETTINGS)
+    return fitted
+
+
+def test_layers_with_few_features_are_fitted_to_fewer_rows(monkeypatch):
+    monkeypatch.setattr(sharing, "ROWS", 5 * IMAGES)
+    monkeypatch.setattr(sharing, "PER_FEATURE", 2)
+    fitted = rows_at_each_fit(monkeypatch, IMAGES)
+    assert len(fitted) > 5
+    for features, rows, _ in fitted.values():
+        wanted = min(SETTINGS.sampling.rows, max(5 * IMAGES, 2 * features))
+        assert wanted <= rows < wanted + IMAGES or rows == IMAGES  # the classifier's
+
+
+def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
+    monkeypatch.setattr(sharing, "CHUNK", 1)
+    fitted = rows_at_each_fit(monkeypatch, 8)
+    assert {held for _, _, held in fitted.values()} == {IMAGES // 8}
 
 
 def test_error_in_one_of_several_passes_comes_out_and_leaves_no_thread(seed):

@@ -212,14 +212,17 @@ def _towards_intervals(
 
 
 def _against(rows: Sequence[Rows], found: _Map, sums: Moments) -> tuple[Tensor, Tensor]:
-    """Cross sums and means of the inputs with the outputs that are next to a map's."""
-    xy, total = torch.zeros_like(sums.xy), torch.zeros_like(sums.y_mean)
+    """Cross sums and means of the inputs with the outputs that are next to a map's.
+
+    They are those of what is wanted, and of how far from it the outputs are.
+    """
+    xy, total = sums.xy.clone(), torch.zeros_like(sums.y_mean)
     for part in rows:
         x = part.x.flatten(1)
-        z = part.nearest(found.outputs(x))
-        xy += (x - sums.x_mean.to(x.dtype)).T @ z
-        total += z.sum(0, dtype=torch.float64)
-    return xy, total / sums.n
+        apart = part.nearest(found.outputs(x)) - part.wanted
+        xy += x.T @ apart
+        total += apart.sum(0, dtype=torch.float64)
+    return xy.addr_(sums.x_mean, total, alpha=-1), sums.y_mean + total / sums.n
 
 
 def _error(rows: Sequence[Rows], found: _Map) -> float:
@@ -232,5 +235,5 @@ def _error(rows: Sequence[Rows], found: _Map) -> float:
 
 def _distance(rows: Rows, outputs: Tensor) -> float:
     """Sum of the squared distances of outputs from those that would do."""
-    outputs = outputs.double()
-    return float((outputs - rows.nearest(outputs)).square().sum())
+    apart = outputs - rows.nearest(outputs)
+    return float(apart.square_().sum(dtype=torch.float64))

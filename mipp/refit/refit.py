@@ -83,7 +83,8 @@ def refit(
     names = _consumers_to_refit(dense, graph, selection)
     if not names:
         return []
-    chunks = Chunks.of(dense, graph, names, batches, settings.sampling)
+    features = {name: _features(pruned, name) for name in names}
+    chunks = Chunks.of(dense, graph, features, batches, settings.sampling)
     targets = dense_targets(dense, graph, selection, names, chunks)
 
     plain: set[str] = set()
@@ -113,6 +114,13 @@ def refit(
 def _rows_to_fit(seen: Seen, norm: Statistics | None, *, rectified: bool) -> Rows:
     rows = rows_to_fit(seen.x, seen.output, norm, seen.sides, rectified=rectified)
     return rows if seen.rest is None else rows.beside(seen.rest)
+
+
+def _features(model: nn.Module, name: str) -> int:
+    """Inputs of each output of a layer."""
+    linear = layer_at(model, name).map
+    assert linear is not None
+    return linear.weight[0].numel()
 
 
 def _first(batches: Batches) -> Inputs:

@@ -134,14 +134,14 @@ class _Sight:
             return None
         if len(calls) < len(dense):
             return None
-        self._hold(name, calls)
+        self._hold(name, self.calls.pop(name))
         stays = self.common.fits[name].left or layer.inner
         return None if stays else layer.module.forward(arguments)
 
     def on_sum(self, name: str, other: Tensor) -> Tensor | None:
         if name in self.common.fits:
             return None
-        arguments, [one] = self.waiting.pop(name), self.calls[name]
+        arguments, [one] = self.waiting.pop(name), self.calls.pop(name)
         layer, norm = (
             layer_at(self.common.pruned, name),
             norm_after(self.common.pruned, self.common.graph, name),
