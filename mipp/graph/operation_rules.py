@@ -211,6 +211,8 @@ def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
                 labels = labels if stride else labels.narrow(axis, 0, 1)
         if tensor.numel() > 1 or tracker.labels_of(tensor) is not None:
             sides.append(labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
+    if all(side.numel() for side in sides):  # the result bears a layer's labels, if some meet
+        sides.sort(key=lambda side: tracker.record.is_bare(side[(-1,) * rank]))
     varying = [{a for a in range(rank) if s.shape[a] > 1 and not constant(s, a)} for s in sides]
     result = _couple(tracker, sides, set().union(*varying), shape)
     for tensor in tensors_in(output):

@@ -208,6 +208,50 @@ class WithoutSoftmax(Attention):
         return self.o(merged(q.relu() @ (k.relu().transpose(2, 3) @ v)))
 
 
+class Gated(Attention):
+    """Scores by content and by position, mixed by a gate for each head (arXiv:2103.10697)."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.gates = nn.Linear(2, HEADS), nn.Parameter(torch.randn(HEADS))
+        self.register_buffer("apart", torch.randn(1, TOKENS, TOKENS, 2))
+
+    def forward(self, x):
+        q, k, v = self.parts(x)
+        gates = self.gates.sigmoid().view(1, -1, 1, 1)
+        content = (q @ k.transpose(2, 3)).softmax(-1)
+        place = self.places(self.apart.expand(len(x), -1, -1, -1)).permute(0, 3, 1, 2).softmax(-1)
+        scores = (1 - gates) * content + gates * place
+        return self.o(merged(scores / scores.sum(-1, keepdim=True) @ v))
+
+
+class Tempered(Attention):
+    """Scores and values times a factor for each head, which comes first."""
+
+    def __init__(self):
+        super().__init__()
+        self.factors = nn.Parameter(torch.rand(HEADS, 1, 1) + 0.5)
+
+    def forward(self, x):
+        q, k, v = self.parts(x)
+        scores = (self.factors * (q @ k.transpose(2, 3))).softmax(-1)
+        return self.o(merged((self.factors * scores) @ v))
+
+
+class BiasedFirst(Attention):
+    """A bias for each head before the scores, and a scale of its values after them."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(HEADS, TOKENS, TOKENS))
+        self.scale = nn.Parameter(torch.rand(HEADS, 1, SIZE) + 0.5)
+
+    def forward(self, x):
+        q, k, v = self.parts(x)
+        scores = (self.bias + q @ k.transpose(2, 3)).softmax(-1)
+        return self.o(merged(self.scale * (scores @ (self.scale * v))))
+
+
 class Decoder(nn.Module):
     """Self-attention, then cross attention to another part of the tokens, both written here."""
 
@@ -242,6 +286,9 @@ ROWS = {  # attention -> heads that can go, features of each at its makers
     Rotated: (HEADS, WHOLE_HEADS),
     OfChannels: (HEADS, WHOLE_HEADS),
     WithoutSoftmax: (HEADS, WHOLE_HEADS),
+    Gated: (HEADS, WHOLE_HEADS | {"places": 1}),
+    Tempered: (HEADS, WHOLE_HEADS),
+    BiasedFirst: (HEADS, WHOLE_HEADS),
 }
 
 

@@ -46,6 +46,11 @@ def gathered(net, x):
     return x.gather(1, (x > 0).long())
 
 
+def standardised(weight):
+    variance, mean = torch.var_mean(weight, 1, keepdim=True)
+    return (weight - mean) * (variance + 1e-5).rsqrt()
+
+
 ROWS = {
     "softmax": (lambda net, x: x.softmax(-1), {}, "mixed", "softmax in forward computes values of"),
     "pooling": (pooled, {}, "mixed", "pooling in forward runs over its channels as if"),
@@ -58,6 +63,12 @@ ROWS = {
         {"free": nn.Linear(8, 8)},
         "uncalled",
         "without being called",
+    ),
+    "standardised outside of the layer": (
+        lambda net, x: x + nn.functional.linear(x, standardised(net.free.weight)),
+        {"free": nn.Linear(8, 8)},
+        "mixed",
+        "a product in forward sums up its channels",
     ),
     "written sizes": (by_number, {}, "sizes", "does not run without some of its channels"),
 }
