@@ -50,19 +50,19 @@ def network():
 
 def pruned(device, **how):
     torch.manual_seed(0)
-    model, images = network(), torch.randn(64, 3, 8, 8)
-    data = [(images[i : i + 16], torch.arange(16) % 3) for i in (0, 16, 32, 48)]
+    model, images = network(), torch.randn(32, 3, 8, 8)
+    data = [(images[i : i + 16], torch.arange(16) % 3) for i in (0, 16)]
     with by_default(device):
-        return mipp.prune(model, data, "macs:0.6", images=64, **how)
+        return mipp.prune(model, data, "macs:0.6", images=32, **how)
 
 
 @pytest.mark.parametrize(
     "how",
     [
         {},
-        {"order": "mi"},
-        {"repair": "recalibrate"},
-        *({"method": method} for method in ("l1", "taylor", "bn-scale", "chip", "hrank")),
+        {"method": "l1", "repair": "recalibrate"},
+        {"method": "taylor"},
+        {"method": "chip", "repair": "none"},
     ],
     ids=str,
 )
