@@ -2,6 +2,7 @@
 
 y = torch.zeros(n, 14, h, w)
 y[:, :8] = a; y[:, 8:] = b       as torch.cat([a, b], 1)
+y[:, :, :2] = 0                  these places hold no channel, as padding holds none
 y[rows] = a; y[others] = b       channel j of both is one unit, as whoever reads y reads it of both
 """
 
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor
 
 from mipp.graph.label_axes import on_cpu
-from mipp.graph.record import Labels, Uncovered
+from mipp.graph.record import NONE, Labels, Uncovered
 from mipp.graph.tracker import Tracker
 
-WRITES = {"copy", "index_put"}
+WRITES = {"copy", "fill", "index_put", "zero"}
 
 
 def write(tracker: Tracker, name: str, args: tuple[Any, ...], output: Tensor) -> None:
-    """A copy into a tensor or a view of one, or into some of its places."""
+    """A copy or one value into a tensor or a view of one, or a copy into some of its places."""
     into, base = args[0], args[0]._base
     if output is not into or (base is not None and base.dtype != into.dtype):
         raise Uncovered
@@ -30,6 +31,8 @@ def write(tracker: Tracker, name: str, args: tuple[Any, ...], output: Tensor) ->
     part = labels.as_strided(into.shape, into.stride(), place)
     if name == "copy":
         part.copy_(tracker.labelled(args[1]))
+    elif name in ("fill", "zero"):
+        part.fill_(NONE)
     elif len(args) > 3 and args[3]:
         raise Uncovered  # it adds
     else:

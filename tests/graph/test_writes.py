@@ -54,6 +54,18 @@ def inner_places():
     return Net(forward, **{name: layer for name, layer in layers().items() if name != "b"})
 
 
+def blank_border():
+    """A map whose border is set to zero, and one whose first column repeats the second."""
+
+    def forward(net, x):
+        a, b = net.a(x), net.b(x)
+        a[:, :, :2] = 0
+        b[..., 0] = b[..., 1].detach()
+        return head(net, torch.cat([a.relu(), b], 1))
+
+    return Net(forward, **layers(c=nn.Conv2d(16, 6, 1)))
+
+
 def masked_tokens():
     """Tokens that take the place of a learned one, as where an image is seen in part."""
 
@@ -120,6 +132,7 @@ KINDS = {
     "halves of channels": Kind(halves_of_channels, (3, 8, 8), 0.11),
     "rows in turn": Kind(rows_in_turn, (3, 8, 8), 0.12),
     "inner places": Kind(inner_places, (3, 8, 8), 0.11),
+    "blank border": Kind(blank_border, (3, 8, 8), 0.12),
     "masked tokens": Kind(masked_tokens, (3, 6, 6), 0.11),
     "experts in turn": Kind(experts_in_turn, (3, 8, 8), 0.11),
     "focal": Kind(focal, (3, 8, 8), 0.05),
