@@ -51,7 +51,7 @@ DETECTORS: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "fasterrcnn_mobilenet_v3_large_fpn": (64, ()),
     "fasterrcnn_resnet50_fpn": (64, ()),
     "fasterrcnn_resnet50_fpn_v2": (64, ()),
-    "fcos_resnet50_fpn": (64, (4,)),
+    "fcos_resnet50_fpn": (192, (4,)),  # a single place cannot be normalised
     "keypointrcnn_resnet50_fpn": (64, ()),
     "maskrcnn_resnet50_fpn": (64, ()),
     "maskrcnn_resnet50_fpn_v2": (64, ()),
