@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from torch import nn
+from torch import Tensor, nn
 
 from mipp.layers import layer_of
 from mipp.layers.borrowed import CallsOfModules, may_borrow
@@ -27,6 +27,38 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def forget(model: nn.Module) -> None:
+    """Let modules drop what they keep of earlier calls, such as a table of LeViT's, in place.
+
+    They do where training begins, which changes their parameters: so does cutting them.
+
+    >>> import torch
+    >>> class Kept(nn.Module):
+    ...     kept = {}
+    ...     def train(self, mode=True):
+    ...         if mode:
+    ...             self.kept = {}
+    ...         return super().train(mode)
+    >>> module = Kept().eval()
+    >>> module.kept = {"cpu": torch.zeros(3)}
+    >>> forget(module)
+    >>> module.kept, module.training
+    ({}, False)
+    """
+    if any(isinstance(value, Tensor) for module in model.modules() for value in _kept(module)):
+        modes = [(module, module.training) for module in model.modules()]
+        model.train()
+        for module, training in modes:
+            module.training = training
+
+
+def _kept(module: nn.Module) -> Iterator[object]:
+    """What a module holds in attributes of its own that are no parameters, buffers or parts."""
+    for name, value in vars(module).items():
+        if not name.startswith("_"):
+            yield from value.values() if isinstance(value, dict) else (value,)
 
 
 def borrowed_called(model: nn.Module) -> AbstractContextManager[object]:

@@ -184,11 +184,10 @@ def test_mixed_channels_are_never_cut_wrongly(mixer, seed):
         torch.testing.assert_close(pruned(own_images(4)), model(own_images(4)))
 
 
-def test_grouped_convolution_makes_a_channel_of_each_of_its_groups():
+def test_grouped_convolution_of_few_groups_reads_a_channel_of_each_index():
     group = graph_of_own("grouped").groups["0"]
-    assert group.width == 2
-    assert group.producers[0].features.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert [member.module for member in group.passengers] == ["2"]
+    assert group.producers[0].features.tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert [member.module for member in group.consumers] == ["2"]
 
 
 def test_transposed_convolution_makes_and_reads_channels():

@@ -1,7 +1,8 @@
 """Layers in groups of channels: a whole group is a unit, or index j of every group is.
 
-conv (groups=2) -> read as it is                  a group of outputs goes with its group of inputs
-conv (groups=2) -> sum over the two groups        they are tied: index j of both is a unit
+conv(64, 64, groups=32) -> read as it is      a group of outputs goes with its group of inputs
+conv(64, 64, groups=2) -> read as it is       index j of both is a unit: 32 are more than 2
+conv(64, 64, groups=32) -> sum over groups    they are tied: index j of all is a unit
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def record_units(
 ) -> Record:
     """The record of `record_labels`, with the units of which more can go.
 
-    A group is the unit of a layer in groups where nothing ties it to another; index j of every
-    group where that leaves more units than there are groups which can still go.
+    A group is the unit of a layer in groups, or index j of every group where that leaves more
+    units: where groups are few and large, or others tie them to one another.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def record_units(
     found = plain = record_labels(model, runs, norm_after)
     before = _units_that_can_go(plain, plain.passengers)
     across: set[str] = set()
-    while more := _tied_groups(model, found) - across:
+    while more := _coarse(model, found) - across:
         across |= more  # where some layers have other units, others may be tied by them
         found = record_labels(model, runs, norm_after, across)
     while across:
@@ -47,12 +48,18 @@ def record_units(
     return found
 
 
-def _tied_groups(model: nn.Module, record: Record) -> set[str]:
-    """Layers in groups some of which cannot go alone."""
+def _coarse(model: nn.Module, record: Record) -> set[str]:
+    """Layers of few groups, or with groups of which some cannot go alone."""
     layers = {touch.module: layer_at(model, touch.module) for touch in record.passengers}
     free = _units_that_can_go(record, record.passengers)
-    tied = {n for n, layer in layers.items() if free[n] < len(layer.outputs.each())}
-    return {name for name in tied - sharing(model) if _divides(layers[name])}
+    divided = {name: layer for name, layer in layers.items() if _divides(layer)}
+    return {n for n, one in divided.items() if free[n] < _most_units(one)} - sharing(model)
+
+
+def _most_units(layer: Layer) -> int:
+    """Of groups, and of indices in a group of either side."""
+    inputs, outputs = layer.inputs.each(), layer.outputs.each()
+    return max(len(outputs), min(len(inputs.T), len(outputs.T)))
 
 
 def _divides(layer: Layer) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from mipp.errors import ModelError
-from mipp.evaluation import evaluating
+from mipp.evaluation import evaluating, forget
 from mipp.graph.across import record_units
 from mipp.graph.channels import ChannelGraph, ChannelGroup, LayerPair, Life, Member
 from mipp.graph.costs import count_costs
@@ -111,6 +111,7 @@ def find_groups(
 def _record(model: nn.Module, trail: Trail, example: Inputs, followed: Followed) -> Record:
     runs = [partial(way.run, model, example) for way in followed.passes]
     runs += [partial(call, model, inputs) for inputs in followed.detours]
+    forget(model)
     with evaluating(model):
         return record_units(model, runs, trail.norm_after)
 
@@ -186,7 +187,8 @@ def _assemble(
         for name, group in groups.items()
         for member in sorted(group.consumers, key=lambda m: trail.position(m.module))
     ]
-    costs = count_costs(modules, trail, record.macs, groups)
+    macs = {name: macs for name, macs in record.macs.items() if name not in record.along_places}
+    costs = count_costs(modules, trail, macs, groups)
     called = {cost.module for cost in costs}
     counted = sum(cost.weights + cost.per_output * cost.out_features for cost in costs)
     return ChannelGraph(

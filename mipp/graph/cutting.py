@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
+from mipp.evaluation import forget
 from mipp.graph.channels import ChannelGroup
 from mipp.graph.layouts import less
 from mipp.graph.tied import retie, tied
@@ -67,6 +68,7 @@ def cut_channels(
     retie(cut, shared)
     for layer in filter(None, map(layer_of, cut.modules())):
         layer.settle()
+    forget(cut)
     for parameter in cut.parameters():
         parameter.grad = None
     return cut

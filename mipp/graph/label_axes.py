@@ -44,6 +44,13 @@ def compact(labels: Labels) -> Labels:
     return labels.reshape([labels.shape[axis] for axis in varying])
 
 
+def narrow(labels: Labels) -> Labels:
+    """Of axes along which all labels are the same, the first place."""
+    for axis in range(labels.ndim):
+        labels = labels.narrow(axis, 0, 1) if constant(labels, axis) else labels
+    return labels
+
+
 def on_cpu(value: Any) -> Any:
     """The same nested value with its tensors where labels are."""
     if isinstance(value, Tensor):

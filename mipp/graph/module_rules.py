@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipp.graph import operation_rules
-from mipp.graph.label_axes import along, varying_axes
+from mipp.graph.label_axes import along, constant, narrow, varying_axes
 from mipp.graph.reasons import MEETS, Reason
 from mipp.graph.record import NONE, Labels
 from mipp.graph.tracker import Place, Tracker
@@ -56,6 +56,8 @@ def follow_layer(tracker: Tracker, place: Place, x: Tensor, output: Any) -> None
         _mix_in_groups(tracker, place, layer, x, made)
     elif layer.role == "both":
         _regroup(tracker, place, layer, x, made)
+    elif _runs_along_places(tracker, layer, x, made):
+        _run_along(tracker, place, layer, x, made)
     else:
         _consume(tracker, place, layer, x)
         if layer.heads() is not None:
@@ -89,6 +91,7 @@ def _carry(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor
     if layer.inputs.units is not None:
         units = read[layer.inputs.each()]
         tracker.record.couple(units, units[:, :1].expand(units.shape))
+        tracker.record.fix(units[(units < 0).any(1)], Reason("values", f"{place} {MEETS}"))
     tracker.record.touch("passengers", place.name, read)
     same = made.shape == labels.shape
     tracker.put(made, labels if same else along(read, layer.outputs.axis, made))
@@ -131,6 +134,28 @@ def _mix_in_groups(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made
         tracker.record.couple(units[:, :1].expand(units.shape), units)
         some = units[(units < 0).any(1)]
         tracker.record.fix(some, Reason("values", f"{place} {MEETS} in another of its groups"))
+
+
+def _runs_along_places(tracker: Tracker, layer: Layer, x: Tensor, made: Tensor) -> bool:
+    """Whether a layer reads places of each channel, such as tokens: channels lie along others."""
+    labels, axis = tracker.labels_of(x), layer.inputs.axis
+    if labels is None or not labels.numel() or made.ndim != x.ndim:
+        return False
+    window = layer.window
+    beside = x.movedim(axis, 0).shape[1:] == made.movedim(layer.outputs.axis, 0).shape[1:]
+    more = layer.inner or layer.heads() is not None or (window and max(window.kernel) > 1)
+    if more or not beside:
+        return False
+    return constant(labels, axis) and bool(varying_axes(labels))
+
+
+def _run_along(tracker: Tracker, place: Place, layer: Layer, x: Tensor, made: Tensor) -> None:
+    """Each channel is what it was, made of its own places; what a layer makes of places stays."""
+    labels = tracker.labelled(x).narrow(layer.inputs.axis, 0, 1)
+    reason = Reason("kind", f"{place} runs along the places of every channel, of which none can go")
+    _make(tracker, place, layer, made, reason)
+    tracker.record.along_places[place.name] = narrow(labels)
+    tracker.put(made, labels.expand(made.shape))
 
 
 def _consume(tracker: Tracker, place: Place, layer: Layer, x: Tensor) -> Labels | None:

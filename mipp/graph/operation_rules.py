@@ -230,7 +230,8 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
     result = torch.full(shape, NONE, device="cpu")
     met = []
     for side in sides:
-        if any(side.shape[axis] == 1 for axis in varying):  # one value for many channels
+        one_for_many = any(side.shape[axis] == 1 for axis in varying)
+        if one_for_many and not _fits_all(tracker, side, sides):
             tracker.record.fix(
                 side, Reason("mixed", f"{where} joins one of its channels with many others")
             )
@@ -243,6 +244,15 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
         lost = (whole < 0) & (result >= 0)
         tracker.record.fix(result[lost], Reason("values", f"{where} {MEETS}"))
     return result
+
+
+def _fits_all(tracker: Tracker, side: Labels, sides: list[Labels]) -> bool:
+    """Whether a bare parameter has a value for each channel, which others place by place have."""
+    axes = varying_axes(side)
+    if len(axes) != 1 or not tracker.record.is_bare(side):
+        return False
+    others = (other for other in sides if other is not side and bool((other >= 0).any()))
+    return all(tracker.lined_up(other, axes[0]) is not None for other in others)
 
 
 def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
@@ -267,8 +277,12 @@ def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:
     """Equal parts of the one axis of channels; slices of it, once they make up the whole."""
     own = compact(labels)
     parts = [compact(part) for part in parts]
-    if own.ndim != 1 or any(part.ndim != 1 or part.shape != parts[0].shape for part in parts):
+    if own.ndim != 1 or any(part.ndim != 1 for part in parts):
         return  # a part that is a single channel is no part that could lose one
+    if any(part.shape != parts[0].shape for part in parts):
+        for part in parts:  # whose length forward may keep
+            _note_layout(tracker, part, divides=False)
+        return
     if len(parts) == 1:
         name = tracker.scope[-1].name if tracker.scope else ""
         slices = tracker.record.slices.setdefault((name, int(own[0]), len(own)), {})

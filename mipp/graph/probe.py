@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.errors import reason_of
-from mipp.evaluation import evaluating
+from mipp.evaluation import evaluating, forget
 from mipp.graph.channels import ChannelGroup
 from mipp.graph.cutting import cut_channels
 from mipp.graph.kept_statistics import KeptReductions, KeptStatistics
@@ -107,6 +107,7 @@ class Probe:
         generator = torch.Generator().manual_seed(0)
         self.model, self.passes = copy.deepcopy(model).to("cpu", dtype), passes
         _shake(self.model, generator, bare)
+        forget(self.model)
         self.inputs = each(example, lambda tensor: _random_like(tensor, generator, dtype))
         self.tolerance = TOLERANCE[dtype]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mipp.graph.channels import ChannelGroup, Product
-from mipp.graph.label_axes import constant
+from mipp.graph.label_axes import narrow
 from mipp.graph.operations import CONVOLVES, PRODUCTS
 from mipp.graph.record import Labels, Multiplied, Record
 from mipp.graph.tracker import Place, Tracker
@@ -61,11 +61,7 @@ def _has_heads(place: Place) -> bool:
 
 
 def _narrow(labels: Labels | None) -> Labels | None:
-    """One label where all along an axis are the same."""
-    for axis in range(0 if labels is None else labels.ndim):
-        assert labels is not None
-        labels = labels.narrow(axis, 0, 1) if constant(labels, axis) else labels
-    return labels
+    return None if labels is None else narrow(labels)
 
 
 def count_products(
@@ -83,11 +79,12 @@ def count_products(
     """
     owner = _owners(record, component, groups)
     names = list(groups)
-    others = set(record.macs) - set(counted)
+    along = {n: Multiplied(record.macs.get(n, 0), by) for n, by in record.along_places.items()}
+    others = set(record.macs) - set(counted) - set(along)
     totals: dict[tuple[tuple[tuple[str, float], ...], ...], int] = {}
     if rest := sum(record.macs[name] for name in others):
         totals[()] = rest
-    for one in record.multiplied:
+    for one in (*record.multiplied, *along.values()):
         if one.heads is not None and one.heads in groups:
             sides = [{one.heads: 1 / groups[one.heads].width}]
         else:

@@ -144,6 +144,8 @@ def _couple(tracker: Tracker, size: Size, labels: Labels, axis: int) -> None:
         _note_parts(tracker, labels, whole)
         shape[whole] = size.parts
         line = line if whole < axis else line.view(size.parts, -1).t()
+    else:  # which goes with which does not matter: what belongs together stays so
+        line = line[line_of(labels, axis).argsort(stable=True).argsort()]
     tracker.record.couple(labels, line.reshape(shape).expand(labels.shape))
 
 

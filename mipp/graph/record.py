@@ -84,6 +84,7 @@ class Record:
     edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fixed: list[tuple[Tensor, Reason]] = field(default_factory=list)
     joined: list[tuple[Tensor, Reason]] = field(default_factory=list)  # why it may be a single unit
+    along_places: dict[str, Labels] = field(default_factory=dict)  # layer -> channels it runs by
     macs: dict[str, int] = field(default_factory=dict)  # of layers
     multiplied: list[Multiplied] = field(default_factory=list)  # beside them
     outputs: Outputs = field(default_factory=Outputs)

@@ -126,21 +126,26 @@ class Tracker:
         return labels is None or constant(labels, axis)
 
     def read(self, x: Tensor, axis: int) -> Labels | None:
-        """Label of each feature along an axis, (features,).
+        """Label of each feature along an axis, (features,); see `lined_up`."""
+        labels = self.labels_of(x)
+        return None if labels is None else self.lined_up(labels, axis)
+
+    def lined_up(self, labels: Labels, axis: int) -> Labels | None:
+        """One label for each place along an axis, (features,).
 
         Where another axis tells a feature's elements apart, such as a class token among the
         positions of an image, they are coupled: whoever reads a feature reads it at every
         position, also where padding has no label. None where positions hold features in
         different orders.
         """
-        labels = self.labels_of(x)
-        if labels is None or not labels.numel():  # of no images, as an expert may get
+        if not labels.numel():  # of no images, as an expert may get
             return None
-        others = [a for a in range(x.ndim) if a != axis % x.ndim]
+        axis = axis % labels.ndim
+        others = [a for a in range(labels.ndim) if a != axis]
         for a in others:
             if constant(labels, a):
                 labels = labels.narrow(a, 0, 1)
-        table = labels.movedim(axis, 0).reshape(x.shape[axis], -1)  # (features, positions)
+        table = labels.movedim(axis, 0).reshape(labels.shape[axis], -1)  # (features, positions)
         first = table.max(1, keepdim=True).values  # `NONE` is less than any label
         if table.shape[1] > 1:
             if _ambiguous(table) and _ambiguous(torch.unique(table, dim=0)):

@@ -100,8 +100,8 @@ class Conv(WindowedConv, MixingConv):
 class GroupedConv(WindowedConv, ConvInGroups):
     """A convolution in groups, a depthwise one among them.
 
-    Where the network ties its groups to one another, as a sum over them does, index j of every
-    group is a unit instead, on either side apart.
+    Where groups are few and large, or tied to one another, as by a sum over them, index j of every
+    group is a unit instead, on either side apart; see `mipp.graph.across`.
     """
 
     types, kind, sampled = TYPES, "grouped conv", True

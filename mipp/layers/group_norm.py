@@ -16,10 +16,11 @@ from mipp.layers.table import register_layer
 
 @register_layer
 class GroupNorm(Layer):
-    """A group-norm; without some channels it is one of the other channels, in as many groups.
+    """A group-norm; a unit is a whole group, or one channel of each where those are more.
 
-    Groups stay equal: a unit is one channel of each. A single group is a layer-norm over channels
-    and positions, groups of one channel are an instance-norm.
+    Without some groups it is what it was for the others; without some channels of each it is a
+    norm of the other channels. A single group is a layer-norm over channels and positions, groups
+    of one channel are an instance-norm.
     """
 
     types, kind, role = (nn.GroupNorm,), "group norm", "carries"
@@ -27,15 +28,16 @@ class GroupNorm(Layer):
 
     @property
     def couples(self) -> bool:
-        return bool(self.module.num_groups < self.module.num_channels)
+        return bool(self.module.num_groups**2 <= self.module.num_channels)
 
     @property
     def outputs(self) -> Side:
         channels, tensors = self.module.num_channels, {"weight": 0, "bias": 0}
+        groups = np.arange(channels).reshape(self.module.num_groups, -1)
         if not self.couples:
-            return Side(channels, tensors=tensors, sizes=("num_channels", "num_groups"))
-        units = np.arange(channels).reshape(self.module.num_groups, -1).T
-        return Side(channels, tensors=tensors, sizes=("num_channels",), units=units)
+            sizes = ("num_channels", "num_groups")
+            return Side(channels, tensors=tensors, sizes=sizes, units=groups)
+        return Side(channels, tensors=tensors, sizes=("num_channels",), units=groups.T)
 
     def on_kept(self, function: Callable[..., Tensor], args: Any, kwargs: Any, kept: Tensor) -> Any:
         def some(value: Any) -> Any:

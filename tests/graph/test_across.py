@@ -71,6 +71,18 @@ def halves():
     )
 
 
+def few_groups():
+    """Two groups of eight, as in a RegNet's first stages."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 3, 1),
+    )
+
+
 def last():
     """A grouped convolution that makes the output: its inputs can go, its outputs stay."""
     return nn.Sequential(
@@ -103,6 +115,7 @@ KINDS = {
     "split attention": Kind(split_attention, (3, 8, 8), 0.1),
     "split attention, two groups": Kind(lambda: split_attention(2, width=16), (3, 8, 8), 0.15),
     "halves": Kind(halves, (2, 17), 0.2),
+    "few groups": Kind(few_groups, (3, 8, 8), 0.15),
     "last": Kind(last, (3, 8, 8), 0.15),
 }
 
@@ -121,7 +134,7 @@ def test_index_of_every_group_is_one_unit():
     assert made.features.tolist() == [[j, 10 + j] for j in range(10)]
 
 
-def test_groups_that_nothing_ties_stay_the_units():
+def test_as_many_groups_as_channels_in_each_stay_the_units():
     plain = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3, groups=4), nn.Conv2d(32, 2, 1)
     )

@@ -92,6 +92,7 @@ ROWS = {
     "synchronised batch norm": Row("batch norm", lambda: nn.SyncBatchNorm(6), (3, 6, 4, 4)),
     "group norm": Row("group norm", lambda: nn.GroupNorm(3, 6), (2, 6, 4, 4)),
     "group norm 1d": Row("group norm", lambda: nn.GroupNorm(4, 8, affine=False), (2, 8, 5)),
+    "group norm, few groups": Row("group norm", lambda: nn.GroupNorm(2, 8), (2, 8, 4, 4)),
     "group norm, one group": Row("group norm", lambda: nn.GroupNorm(1, 6), (2, 6, 3, 2, 2)),
     "group norm of each channel": Row("group norm", lambda: nn.GroupNorm(6, 6), (2, 6, 4, 4)),
     "instance norm": Row("instance norm", lambda: nn.InstanceNorm2d(6), (2, 6, 4, 4)),

@@ -1,0 +1,213 @@
+"""Channels laid out in ways that networks of today have: each kind by three small members."""
+
+import torch
+from kinds import Kind, built, checks_of
+from oracles import Net
+from torch import nn
+
+from mipp.graph import build_graph
+
+
+def conv(i, o, size=3):
+    return nn.Conv2d(i, o, size, padding=size // 2)
+
+
+# Group-norms of more groups than channels in each: a whole group is a unit
+
+
+def grouped_chain():
+    return nn.Sequential(
+        conv(3, 24),
+        nn.GroupNorm(12, 24),
+        nn.ReLU(),
+        conv(24, 16),
+        nn.GroupNorm(8, 16),
+        nn.ReLU(),
+        conv(16, 2),
+    )
+
+
+def grouped_stream():
+    def forward(net, x):
+        x = net.stem(x)
+        x = x + net.back(net.norm(x).relu())
+        return net.head(net.last(x).relu().mean(2))
+
+    return Net(
+        forward,
+        stem=nn.Conv1d(2, 16, 3, padding=1),
+        norm=nn.GroupNorm(8, 16, affine=False),
+        back=nn.Conv1d(16, 16, 3, padding=1),
+        last=nn.GroupNorm(8, 16),
+        head=nn.Linear(16, 3),
+    )
+
+
+def grouped_concatenation():
+    """Parts that end within a group of the norm."""
+
+    def forward(net, x):
+        x = torch.cat([net.one(x), net.other(x)], 1)
+        return net.last(net.norm(x).relu())
+
+    return Net(
+        forward,
+        one=conv(3, 9),
+        other=conv(3, 15),
+        norm=nn.GroupNorm(12, 24),
+        last=conv(24, 4),
+    )
+
+
+# Scales of channels that several layers make, each at its own places
+
+
+def with_scale(net, width):
+    net.scale = nn.Parameter(torch.rand(width) + 0.5)
+    return net
+
+
+def scaled_class_token():
+    """A class token made by a layer of its own beside the others, as in XCiT's class attention."""
+
+    def forward(net, x):
+        x = net.stem(x).flatten(2).transpose(1, 2)
+        token = net.token(x.mean(1, keepdim=True))
+        x = net.scale * torch.cat([token, net.other(x)], 1)
+        return net.head(x[:, 0] + net.mix(x[:, 1:]).relu().mean(1))
+
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 2, 2),
+        token=nn.Linear(12, 10),
+        other=nn.Linear(12, 10),
+        mix=nn.Linear(10, 10),
+        head=nn.Linear(10, 3),
+    )
+    return with_scale(net, 10)
+
+
+def scaled_residual():
+    """A scaled step of which one layer makes the first token, and the others are the stream's."""
+
+    def forward(net, x):
+        x = net.stem(x).flatten(2).transpose(1, 2)
+        step = torch.cat([net.inner(x[:, :1]).relu(), x[:, 1:]], 1)
+        x = x + net.scale * step
+        return net.head(net.up(x).relu().mean(1))
+
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 12, 2, 2),
+        inner=nn.Linear(12, 12),
+        up=nn.Linear(12, 8),
+        head=nn.Linear(8, 3),
+    )
+    return with_scale(net, 12)
+
+
+def scaled_halves_of_maps():
+    """Maps whose left and right half other convolutions make."""
+
+    def forward(net, x):
+        x = net.stem(x).relu()
+        both = torch.cat([net.left(x), net.right(x)], 3)
+        return net.head((both * net.scale[:, None, None]).relu().mean((2, 3)))
+
+    net = Net(forward, stem=conv(3, 8), left=conv(8, 10), right=conv(8, 10), head=nn.Linear(10, 3))
+    return with_scale(net, 10)
+
+
+# Parts of unequal lengths, which the module keeps
+
+
+def split_as(parts):
+    """A gated convolution, as in MambaOut: some of the values are convolved, the others are not."""
+
+    def forward(net, x):
+        gate, value, mixed = torch.split(net.up(x.movedim(1, -1)), net.parts, -1)
+        mixed = net.depthwise(mixed.movedim(-1, 1)).movedim(1, -1)
+        return net.down(gate.relu() * torch.cat((value, mixed), -1)).mean((1, 2))
+
+    gate, _, mixed = parts
+    net = Net(
+        forward,
+        up=nn.Linear(3, sum(parts)),
+        depthwise=nn.Conv2d(mixed, mixed, 3, padding=1, groups=mixed),
+        down=nn.Linear(gate, 4),
+    )
+    net.parts = parts
+    return net
+
+
+def split_in_two():
+    """Two parts, of which each has a number of its own."""
+
+    def forward(net, x):
+        short, long = net.up(x).relu().split([net.few, net.many], 1)
+        return net.of_short(short) + net.of_long(long)
+
+    net = Net(forward, up=conv(3, 20), of_short=conv(6, 4), of_long=conv(14, 4))
+    net.few, net.many = 6, 14
+    return net
+
+
+# Heads whose channels lie apart where they are read: (size, heads) in place of (heads, size)
+
+
+def interleaved(heads, attend):
+    """Attention as in NesT, whose outputs are laid out in another order than its inputs."""
+
+    def forward(net, x):
+        x = net.stem(x).flatten(2).transpose(1, 2)
+        images, tokens, width = x.shape
+        parts = net.qkv(x).reshape(images, tokens, 3, net.heads, width // net.heads)
+        y = attend(*parts.permute(2, 0, 3, 1, 4)).permute(0, 2, 3, 1)
+        return net.head((x + net.back(y.reshape(images, tokens, width))).mean(1))
+
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 24, 2, 2),
+        qkv=nn.Linear(24, 72),
+        back=nn.Linear(24, 24),
+        head=nn.Linear(24, 3),
+    )
+    net.heads = heads
+    return net
+
+
+def by_hand(q, k, v):
+    return (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
+
+
+KINDS = {
+    "group norm, chain": Kind(grouped_chain, (3, 6, 6), 0.15),
+    "group norm, stream": Kind(grouped_stream, (2, 12), 0.15),
+    "group norm, concatenation": Kind(grouped_concatenation, (3, 6, 6), 0.3),
+    "scaled class token": Kind(scaled_class_token, (3, 6, 6), 0.15),
+    "scaled residual": Kind(scaled_residual, (3, 6, 6), 0.15),
+    "scaled halves of maps": Kind(scaled_halves_of_maps, (3, 6, 6), 0.15),
+    "split in three": Kind(lambda: split_as((16, 10, 6)), (3, 6, 6), 0.2),
+    "split in three, fewer convolved": Kind(lambda: split_as([18, 14, 4]), (3, 6, 6), 0.2),
+    "split in two": Kind(split_in_two, (3, 6, 6), 0.15),
+    "interleaved, two heads": Kind(lambda: interleaved(2, by_hand), (3, 6, 6), 0.5),
+    "interleaved, four heads": Kind(lambda: interleaved(4, by_hand), (3, 6, 6), 0.2),
+    "interleaved, fused": Kind(
+        lambda: interleaved(4, nn.functional.scaled_dot_product_attention), (3, 6, 6), 0.2
+    ),
+}
+
+
+(
+    test_cut_network_is_the_dense_one_without_the_dropped_channels,
+    test_one_channel_each_costs_as_little_as_it_should,
+    test_default_method_and_repair_meet_the_budget_train_and_come_back,
+) = checks_of(KINDS)
+
+
+def test_whole_groups_of_a_norm_are_its_units():
+    model, x = built(KINDS["group norm, chain"], 0)
+    graph = build_graph(model, x[:1])
+    assert dict(graph.widths) == {"3": 8, "0": 12}
+    [made] = graph.groups["0"].producers
+    assert made.features.tolist() == [[2 * j, 2 * j + 1] for j in range(12)]
