@@ -154,8 +154,9 @@ Networks that Torch-Pruning prunes right and mipp does not: {len(worse)}{named}.
 
 Each was built at random weights (batch-norm statistics, norms and biases drawn, so that no mistake
 hides behind zeros and ones), small: narrower or with fewer blocks than the published one, as the
-last table says, because it is the structure that is tested. It was pruned on 16 random inputs by
-what `mipp.prune(model, inputs)` does, with the default method, budget (`macs:0.5`) and repair.
+last table says (of a network of which it says no width, that is the published one), because it is
+the structure that is tested. It was pruned on 16 random inputs by what `mipp.prune(model, inputs)`
+does, with the default method, budget (`macs:0.5`) and repair.
 
 A pass means: the pruned network runs; its share of MACs, counted by torch's `FlopCounterMode`, is
 within 0.02 of the budget; in double precision (single where forward makes such tensors itself) and

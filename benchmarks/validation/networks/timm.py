@@ -33,7 +33,8 @@ WIDTHS = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
 RESNET = {"layers": (1, 1, 2, 1), "channels": (16, 24, 32, 48), "stem_width": 8}
 EIGHT_HEADS = {"embed_dim": 64, "depth": 2, "num_heads": 8}
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 4}
-# Convolutional families by narrowing, others by what they can be told.
+# Convolutional families by narrowing, others by what they can be told. Where a head is a unit of
+# the stream, there are as many heads as published: of fewer, one is a larger share.
 ROWS: Mapping[str, Row] = {
     "beit_base_patch16_224": _told(img_size=64, **EIGHT_HEADS),
     "cait_xxs24_224": _told(img_size=64, **EIGHT_HEADS),
@@ -51,11 +52,11 @@ ROWS: Mapping[str, Row] = {
     "convmixer_768_32": _told(dim=32, depth=4),
     "convnext_atto": _told(**WIDTHS),
     "convnextv2_atto": _told(**WIDTHS),
-    "crossvit_tiny_240": _told(240, embed_dim=(24, 32), depth=([1, 2, 0],), num_heads=(4, 4)),
+    "crossvit_tiny_240": _told(240, depth=([1, 2, 0],)),
     "cs3darknet_s": Row(),
     "cspresnet50": Row(),
     "darknet53": Row(8),
-    "davit_tiny": _told(depths=(1, 1, 1, 1), embed_dims=(16, 24, 32, 48), num_heads=(2, 3, 4, 6)),
+    "davit_tiny": _told(depths=(1, 1, 1, 1), embed_dims=(24, 48, 96, 192)),
     "deit3_small_patch16_224": _told(img_size=64, **VIT),
     "densenet121": Row(8),
     "dla34": Row(8),
@@ -68,8 +69,8 @@ ROWS: Mapping[str, Row] = {
     "efficientnet_b0": Row(8),
     "efficientnetv2_rw_t": Row(8),
     "efficientvit_b0": _told(head_widths=(64, 64)),
-    "eva02_tiny_patch14_224": _told(56, img_size=56, **VIT),
-    "fasternet_t0": _told(embed_dim=16, depths=(1, 1, 2, 1)),
+    "eva02_tiny_patch14_224": _told(56, img_size=56, depth=2),
+    "fasternet_t0": _told(depths=(1, 1, 2, 1)),
     "fastvit_t8": _told(layers=(1, 1, 2, 1), embed_dims=(16, 32, 64, 128)),
     "focalnet_tiny_srf": _told(embed_dim=16, depths=(1, 1, 2, 1)),
     "gcvit_xxtiny": _told(224, depths=(1, 1, 2, 1), embed_dim=16, num_heads=(2, 2, 4, 4)),
@@ -78,13 +79,11 @@ ROWS: Mapping[str, Row] = {
     "gmlp_ti16_224": _told(img_size=64, embed_dim=32, num_blocks=3),
     "hardcorenas_a": Row(8),
     "hgnetv2_b0": Row(8, deep=True),
-    "hiera_tiny_224": _told(img_size=(64, 64), embed_dim=16, num_heads=1, stages=(1, 1, 2, 1)),
+    "hiera_tiny_224": _told(img_size=(64, 64), embed_dim=24, stages=(1, 1, 2, 1)),
     "hrnet_w18_small": Row(8, deep=True),
     "inception_next_atto": _told(depths=(1, 1, 2, 1), dims=(16, 32, 48, 64)),
     "inception_resnet_v2": Row(8, 96),
-    "levit_128s": _told(
-        img_size=64, embed_dim=(16, 24, 32), key_dim=8, num_heads=(2, 3, 4), depth=(1, 1, 1)
-    ),
+    "levit_128s": _told(img_size=64, embed_dim=(32, 48, 64), key_dim=8, depth=(1, 1, 1)),
     "mambaout_femto": _told(depths=(1, 1, 2, 1), dims=(16, 24, 32, 48)),
     "maxvit_rmlp_pico_rw_256": _told(
         img_size=64,
@@ -98,14 +97,12 @@ ROWS: Mapping[str, Row] = {
     "mobilenetv4_conv_small": Row(8),
     "mobilevit_xxs": Row(),
     "mvitv2_tiny": Row(),
-    "nest_tiny": _told(
-        img_size=64, embed_dims=(16, 24, 32), num_heads=(2, 3, 4), depths=(1, 1, 2), num_levels=3
-    ),
+    "nest_tiny": _told(img_size=64, embed_dims=(24, 48, 96), depths=(1, 1, 2), num_levels=3),
     "nfnet_l0": Row(8),
     "pit_ti_224": _told(img_size=64, base_dims=(8, 8, 8), depth=(1, 1, 1), heads=(2, 4, 8)),
     "poolformer_s12": _told(depths=(1, 1, 2, 1), dims=(16, 24, 32, 48)),
     "caformer_s18": _told(depths=(1, 1, 2, 1), dims=(16, 32, 64, 96)),
-    "pvt_v2_b0": _told(depths=(1, 1, 1, 1), embed_dims=(16, 32, 40, 64)),
+    "pvt_v2_b0": _told(depths=(1, 1, 1, 1), embed_dims=(16, 32, 80, 128)),
     "rdnet_tiny": _told(
         growth_rates=(8, 8, 16),
         num_blocks_list=(2, 2, 2),
@@ -130,7 +127,7 @@ ROWS: Mapping[str, Row] = {
     "rexnet_100": _told(initial_chs=8, final_chs=48, width_mult=0.5),
     "selecsls42": Row(8),
     "sequencer2d_s": _told(
-        img_size=64, layers=(1, 1, 2, 1), embed_dims=(24, 32, 32, 32), hidden_sizes=(8, 8, 8, 8)
+        img_size=64, layers=(1, 1, 2, 1), embed_dims=(48, 96, 96, 96), hidden_sizes=(12, 24, 24, 24)
     ),
     "seresnet50": Row(8),
     "shvit_s1": _told(depth=(1, 2, 2), embed_dim=(32, 64, 96), partial_dim=(8, 16, 24)),
@@ -156,18 +153,14 @@ ROWS: Mapping[str, Row] = {
     "tnt_s_patch16_224": _told(
         img_size=64, embed_dim=32, inner_dim=8, depth=2, num_heads_outer=4, num_heads_inner=2
     ),
-    "twins_pcpvt_small": _told(
-        img_size=64, embed_dims=(16, 32, 48, 64), num_heads=(1, 2, 3, 4), depths=(1, 1, 2, 1)
-    ),
-    "twins_svt_small": _told(
-        img_size=64, embed_dims=(16, 32, 48, 64), num_heads=(1, 2, 3, 4), depths=(1, 2, 2, 1)
-    ),
+    "twins_pcpvt_small": _told(img_size=64, embed_dims=(32, 64, 160, 256), depths=(1, 1, 2, 1)),
+    "twins_svt_small": _told(img_size=64, embed_dims=(16, 32, 64, 128), depths=(1, 2, 2, 1)),
     "visformer_tiny": _told(
         img_size=64, embed_dim=48, init_channels=16, depth=(2, 1, 1), num_heads=3
     ),
-    "vit_base_patch16_siglip_224": _told(img_size=64, **VIT),
+    "vit_base_patch16_siglip_224": _told(img_size=64, embed_dim=96, depth=2),
     "vit_medium_patch16_reg4_gap_256": _told(img_size=64, **VIT),
-    "vit_relpos_small_patch16_224": _told(img_size=64, **VIT),
+    "vit_relpos_small_patch16_224": _told(img_size=64, embed_dim=48, depth=2),
     "vit_small_patch14_dinov2": _told(56, img_size=56, **VIT),
     "vit_small_patch16_dinov3": _told(img_size=64, **EIGHT_HEADS),
     "vit_tiny_patch16_224": _told(img_size=64, **VIT),

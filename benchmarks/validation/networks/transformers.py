@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.validation.networks.network import CLASSES, Network, pictures
 
@@ -21,12 +21,27 @@ class Row:
     config: str = ""  # the model's own, without one
     parts: Mapping[str, Row] = field(default_factory=dict)  # configurations inside of it
     pixels: int = 32
+    answer: tuple[str, ...] = ()  # what is returned of the output; all of it by default
 
 
-def _row(model: str, /, config: str = "", pixels: int = 32, **values: Any) -> Row:
+class Answer(nn.Module):
+    """A network that returns its answer alone: what is returned besides would stay whole."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        output = self.network(pixel_values)
+        return tuple(output[name] for name in self.names)
+
+
+def _row(
+    model: str, /, config: str = "", pixels: int = 32, answer: tuple[str, ...] = (), **values: Any
+) -> Row:
     parts = {name: value for name, value in values.items() if isinstance(value, Row)}
     others = {name: value for name, value in values.items() if name not in parts}
-    return Row(model, others, config, parts, pixels)
+    return Row(model, others, config, parts, pixels, answer)
 
 
 VIT = {
@@ -45,8 +60,9 @@ SWIN = {
     "num_heads": [2, 4, 4],
     "window_size": 4,
 }
-RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]}
+RESNET = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]}
 BACKBONE = _row("", "ResNetConfig", **RESNET, out_features=["stage1", "stage2", "stage3", "stage4"])
+BOXES = ("logits", "pred_boxes")
 ROWS: Mapping[str, Row] = {
     "beit": _row("BeitForImageClassification", **VIT, use_relative_position_bias=True),
     "beit segmentation": _row(
@@ -72,8 +88,8 @@ ROWS: Mapping[str, Row] = {
     "cvt": _row(
         "CvtForImageClassification",
         pixels=64,
-        embed_dim=[16, 32, 48],
-        num_heads=[1, 2, 3],
+        embed_dim=[16, 48, 96],
+        num_heads=[1, 3, 6],
         depth=[1, 2, 3],
     ),
     "data2vec vision": _row("Data2VecVisionForImageClassification", **VIT),
@@ -81,6 +97,7 @@ ROWS: Mapping[str, Row] = {
     "deit distilled": _row("DeiTForImageClassificationWithTeacher", **VIT),
     "detr": _row(
         "DetrForObjectDetection",
+        answer=BOXES,
         pixels=64,
         use_timm_backbone=False,
         use_pretrained_backbone=False,
@@ -131,7 +148,7 @@ ROWS: Mapping[str, Row] = {
         "HieraForImageClassification",
         image_size=[32, 32],
         patch_stride=[2, 2],
-        embed_dim=16,
+        embed_dim=24,
         depths=[1, 1, 2],
         num_heads=[1, 2, 4],
         num_query_pool=2,
@@ -141,10 +158,10 @@ ROWS: Mapping[str, Row] = {
         "LevitForImageClassification",
         image_size=64,
         pixels=64,
-        hidden_sizes=[16, 32, 48],
-        num_attention_heads=[2, 4, 6],
+        hidden_sizes=[32, 48, 64],
+        num_attention_heads=[4, 6, 8],
         depths=[1, 1, 2],
-        key_dim=[4, 4, 4],
+        key_dim=[8, 8, 8],
     ),
     "mobilenet v1": _row("MobileNetV1ForImageClassification", depth_multiplier=0.25),
     "mobilenet v2": _row("MobileNetV2ForImageClassification", depth_multiplier=0.25),
@@ -176,8 +193,8 @@ ROWS: Mapping[str, Row] = {
         image_size=64,
         pixels=64,
         depths=[1, 1, 1, 1],
-        hidden_sizes=[16, 32, 48, 64],
-        num_attention_heads=[1, 2, 3, 4],
+        hidden_sizes=[16, 32, 80, 128],
+        num_attention_heads=[1, 2, 5, 8],
     ),
     "regnet": _row(
         "RegNetForImageClassification",
@@ -235,7 +252,10 @@ ROWS: Mapping[str, Row] = {
     "vit": _row("ViTForImageClassification", **VIT),
     "vit msn": _row("ViTMSNForImageClassification", **VIT),
     "yolos": _row(
-        "YolosForObjectDetection", **VIT | {"image_size": [32, 32]}, num_detection_tokens=4
+        "YolosForObjectDetection",
+        answer=BOXES,
+        **VIT | {"image_size": [32, 32]},
+        num_detection_tokens=4,
     ),
 }
 
@@ -254,13 +274,13 @@ def _create(row: Row) -> nn.Module:
     import transformers
 
     model: nn.Module = getattr(transformers, row.model)(config)
-    return model
+    return Answer(model, row.answer) if row.answer else model
 
 
 def networks() -> dict[str, Network]:
     """All of them, by the name of their family there."""
-    made = "small configuration"
-    return {
-        name: Network(functools.partial(_create, row), pictures(row.pixels), made)
-        for name, row in ROWS.items()
-    }
+    found = {}
+    for name, row in ROWS.items():
+        made = "small configuration" + ", logits and boxes alone" * bool(row.answer)
+        found[name] = Network(functools.partial(_create, row), pictures(row.pixels), made)
+    return found
