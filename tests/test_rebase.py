@@ -7,7 +7,16 @@ import torch
 from oracles import own_images
 from torch import nn
 
-from mipp.refit import rebase
+from mipp.refit import NormInputs
+
+
+def rebase(model, batches):
+    inputs = NormInputs(model)
+    with torch.no_grad(), inputs.seen() as seen:
+        for batch in batches:
+            model(batch)
+    inputs.add(seen)
+    inputs.rebase()
 
 
 def normed(seed, **options):
@@ -71,6 +80,20 @@ def test_constant_channel_stays_finite(seed):
     rebase(model, [images])
     with torch.no_grad():
         torch.testing.assert_close(model(images), before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 3e3])
+def test_inputs_far_from_zero_keep_their_variance(mean, seed):
+    model = nn.Sequential(nn.BatchNorm2d(4)).eval()
+    images = torch.randn(64, 4, 9, 9, generator=torch.Generator().manual_seed(seed)) + mean
+    rebase(model, images.split(24))
+    wide = images.double()
+    torch.testing.assert_close(
+        model[0].running_var.double(), wide.var((0, 2, 3), correction=0), rtol=2e-3, atol=0
+    )
+    torch.testing.assert_close(
+        model[0].running_mean.double(), wide.mean((0, 2, 3)), atol=1e-3, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])

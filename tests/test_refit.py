@@ -331,6 +331,51 @@ def test_layer_before_a_sum_is_the_least_squares_map_to_what_is_missing(seed):
     np.testing.assert_allclose(pruned.norm.running_mean.numpy(), mean, atol=1e-9)
 
 
+def inputs_of_norms(model, images):
+    """Mean and variance per channel of what each batch-norm reads."""
+    seen, norms = {}, {n: m for n, m in model.named_modules() if type(m) is nn.BatchNorm2d}
+    hooks = [
+        norm.register_forward_pre_hook(
+            lambda norm, inputs, name=name: seen.update({name: inputs[0]})
+        )
+        for name, norm in norms.items()
+    ]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return {n: (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)) for n, x in seen.items()}
+
+
+@pytest.mark.parametrize("lengths", ["former", "fitted"])
+@pytest.mark.parametrize("batches", [IMAGES, 9])
+@pytest.mark.parametrize("name", ["resnet20", "sum", "two layers"])
+def test_norms_of_their_own_have_the_statistics_of_what_they_read(
+    name, batches, lengths, seed, monkeypatch
+):
+    monkeypatch.setattr(sharing, "CHUNK", 1)
+    if name == "resnet20":
+        dense, pruned, graph, selection, images = prune(name, seed)
+    else:
+        dense, images = Residual(name, seed), own_images(IMAGES, seed)
+        pruned, graph, selection = prune_channels(dense, images, pre=[0, 1, 4], up=[0, 2, 3, 5])
+    networks = pruned, copy.deepcopy(pruned)
+    for network, norms in zip(networks, ("own", "dense"), strict=True):
+        settings = replace(EVERY_ROW, lengths=lengths, norms=norms)
+        refit(network, dense, graph, selection, lambda: images.split(batches), settings)
+    read = inputs_of_norms(pruned, images)
+    assert len(read) == (1 if name != "resnet20" else 19)
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if name == "resnet20" else {}  # in float32
+    for norm, (mean, variance) in read.items():
+        module = pruned.get_submodule(norm)
+        torch.testing.assert_close(module.running_mean, mean, **tolerance)
+        near = tolerance or {"rtol": 1e-7, "atol": 2 * module.eps}  # a length moves eps too
+        torch.testing.assert_close(module.running_var, variance, **near)
+    with torch.no_grad():
+        outputs = [network(images) for network in networks]
+    torch.testing.assert_close(*outputs, **tolerance)
+
+
 def test_change_of_the_mean_goes_to_the_bias(seed):
     dense, images = normed_chain(seed), own_images(IMAGES, seed)
     dense[1] = nn.Conv2d(4, 6, 1).double()

@@ -33,7 +33,7 @@ from mipp.cut import apply_selection
 from mipp.graph import build_graph
 from mipp.metrics import accuracy, count_macs, count_params
 from mipp.pruning.oneshot import prune
-from mipp.refit import RefitSettings, rebase, recalibrate, refit
+from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
 from mipp.settings import Criterion, Refit
@@ -126,10 +126,9 @@ class Trial:
         """The network after a refit, its filters before a batch-norm as long as before or not."""
         model, whole = copy.deepcopy(model), [torch.cat(self.inputs)]
         sampling = Sampling(Refit.rows, len(whole[0]), self.seed)
-        settings = RefitSettings(Refit.ridge, sampling, lengths=lengths)
+        settings = RefitSettings(Refit.ridge, sampling, lengths=lengths, norms="own")
         graph = build_graph(self.dense, self.example)
         refit(model, self.dense, graph, selection, whole.copy, settings)
-        rebase(model, self.inputs)
         return model
 
     def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:

@@ -18,14 +18,13 @@ from mipp.refit import (
     RefitSettings,
     output_error,
     outputs_of,
-    rebase,
     recalibrate,
     refit,
 )
 from mipp.selection.selection import Selection
 from mipp.settings import NoRepair, Recalibrate, Refit, Repair
 
-JUDGED = 16  # inputs, at most, on which a network with a repair is compared with one without
+JUDGED = 8  # inputs, at most, on which a network with a repair is compared with one without
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ def mend(cut: Cut, repair: Repair, calibration: Calibration, seed: int) -> list[
 
 def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list[LayerFit]:
     """The refit, unless the network's outputs are worse with it than without."""
-    settings = RefitSettings(repair.ridge, Sampling(repair.rows, calibration.count(), seed))
+    sampling = Sampling(repair.rows, calibration.count(), seed)
+    settings = RefitSettings(repair.ridge, sampling, norms="own")
     judged = each(next(iter(calibration.inputs())), lambda tensor: tensor[:JUDGED])
     wanted = outputs_of(cut.dense, judged)
     state = {name: tensor.clone() for name, tensor in cut.model.state_dict().items()}
     before = output_error(outputs_of(cut.model, judged), wanted)
     fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.inputs, settings)
-    rebase(cut.model, calibration.inputs())
     after = output_error(outputs_of(cut.model, judged), wanted)
     if after <= before or not math.isfinite(before):
         return fits

@@ -14,6 +14,7 @@ from mipp.information.moments import Moments
 from mipp.layers import LinearMap, Statistics
 
 PART = 4096  # rows
+JUDGED = 2  # parts, about, whose errors tell whether a map is better than the one there was
 NO_INVERSE = (
     "its weights were left as they are: the covariance of its inputs has no inverse, since they "
     "differ in scale too much or are no finite numbers"
@@ -139,8 +140,8 @@ def fit_layer(
     if any(part.low is not None for part in rows):
         found = _towards_intervals(system, found, rows, sums, solutions - 1)
     variance = float(sums.yy.sum() / sums.n) or 1e-300
-    first = _Map(old, had)
-    before, after = (_error(rows, one) / variance for one in (first, found))
+    judged = rows[:: -(-len(rows) // JUDGED)]
+    before, after = (_error(judged, one) / variance for one in (_Map(old, had), found))
     if not after <= before:  # nor one that is no number
         return LayerFit(name, before, before)
     layer.set_map(found.weights.T, found.offset)

@@ -19,6 +19,7 @@ from mipp.progress import track
 from mipp.refit.dense_targets import dense_targets
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import SOLUTIONS, LayerFit, Rows, fit_layer, leave_layer
+from mipp.refit.rebase import NormInputs
 from mipp.refit.rectified import rows_to_fit
 from mipp.refit.sharing import Batches, Chunks
 from mipp.refit.side_by_side import Seen, fit_side_by_side, norm_after
@@ -40,13 +41,15 @@ class RefitSettings:
 
     `ridge` is a share of the mean variance of a layer's inputs, `sampling` of the rows of each
     layer. `solutions` counts those of a layer whose outputs a ReLU leaves some freedom, the first
-    of which knows nothing of it. `lengths` are those of filters before a batch-norm.
+    of which knows nothing of it. `lengths` are those of filters before a batch-norm, `norms` its
+    statistics: of the dense network, or of what it reads now, with the same outputs.
     """
 
     ridge: float
     sampling: Sampling
     solutions: int = SOLUTIONS
     lengths: Literal["former", "fitted"] = "former"
+    norms: Literal["dense", "own"] = "dense"
 
 
 def refit(
@@ -102,9 +105,12 @@ def refit(
         return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
+    norms = NormInputs(pruned)
     with evaluating(pruned), torch.no_grad():
-        layers = fit_side_by_side(pruned, chunks, graph, targets, fit)
+        layers = fit_side_by_side(pruned, chunks, graph, targets, fit, norms)
         fits = {one.layer: one for one in track(layers, total=len(targets), label="refit")}
+    if settings.norms == "own":
+        norms.rebase()
     if settings.lengths == "former":
         lengths = {name: lengths[name] for name in lengths if name in plain}
         restore_lengths(pruned, lengths, graph.norm_after, _first(batches))

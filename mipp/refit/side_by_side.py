@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from mipp.refit.dense_targets import Targets, Wanted
 from mipp.refit.least_squares import LayerFit
 from mipp.refit.linear_part import LinearPart, linear_part
 from mipp.refit.lockstep import Held
+from mipp.refit.rebase import NormInputs, see_instead
 from mipp.refit.sharing import Chunks
 from mipp.refit.watcher import Watcher
 
@@ -42,14 +43,19 @@ def fit_side_by_side(
     graph: ChannelGraph,
     targets: dict[str, Targets],
     fit: Fit,
+    norms: NormInputs,
 ) -> Iterator[LayerFit]:
     """Fits of the layers, as the passes over all chunks reach them.
 
     All wait where a layer is to be fitted, each with the rows that it has of it. Where a network
     takes another way for some inputs, it is fitted to those that reach it first.
+
+    Parameters
+    ----------
+    norms : takes what batch-norms read in the network once it is fitted.
     """
     order = list(targets)
-    common = _Common(pruned, graph, targets)
+    common = _Common(pruned, graph, targets, norms)
     passes: list[Held] = []
     inputs = enumerate(chunks.inputs())
 
@@ -83,6 +89,7 @@ class _Common:
     pruned: nn.Module
     graph: ChannelGraph
     targets: Mapping[str, Targets]
+    norms: NormInputs
     seen: dict[str, list[Seen]] = field(default_factory=dict)  # of the passes that wait at a layer
     fits: dict[str, LayerFit] = field(default_factory=dict)
 
@@ -104,8 +111,14 @@ def _pass(common: _Common, number: int, chunk: Inputs, held: Held) -> None:
         sight = _Sight(common, number, held)
         watcher = Watcher(common.pruned, common.graph, ahead, summed, sight.on_output, sight.on_sum)
         try:
-            with torch.no_grad(), borrowed_called(common.pruned), watcher:  # this thread's own
+            with (  # this thread's own
+                torch.no_grad(),
+                borrowed_called(common.pruned),
+                common.norms.seen() as sight.norms,
+                watcher,
+            ):
                 call(common.pruned, chunk)
+            common.norms.add(sight.norms)
             ended = True
         except _Again:
             pass
@@ -120,6 +133,7 @@ class _Sight:
     held: Held
     calls: dict[str, list[Seen]] = field(default_factory=dict)
     waiting: dict[str, Tensor] = field(default_factory=dict)  # inputs, until a sum decides
+    norms: dict[nn.Module, Any] = field(default_factory=dict)  # sums of what batch-norms read
 
     def on_output(self, name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
         if name in self.common.fits:  # fitted while this pass was on another way
@@ -151,7 +165,10 @@ class _Sight:
         if self.common.fits[name].left:
             return None
         made: Tensor = layer.module.forward(arguments)
-        return made if norm is None else norm.module.forward(made)
+        if norm is None:
+            return made
+        see_instead(self.norms, norm.module, made)
+        return norm.module.forward(made)  # type: ignore[no-any-return]
 
     def _hold(self, name: str, calls: list[Seen]) -> None:
         """Wait until the layer is fitted to this pass's calls and those of others."""
