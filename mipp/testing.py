@@ -132,7 +132,7 @@ def _graph_of(build: Build) -> ChannelGraph:
     """Followed once: it goes by the layers of a network, not by its weights."""
     model, shape = build()
     generator = torch.Generator().manual_seed(SEED)
-    return build_graph(model, torch.randn(1, *shape, generator=generator))
+    return build_graph(model, torch.randn(1, *shape, generator=generator, device="cpu"))
 
 
 def _split(x: Tensor, size: int) -> list[Tensor]:

@@ -141,7 +141,7 @@ def pool(tracker: Tracker, args: Any, output: Any, axes: int) -> None:
     x = args[0]
     labels = tracker.labelled(x)
     if len(args) > 1 and tracker.labels_of(args[1]) is not None:
-        labels = _couple(tracker, [labels, tracker.labelled(args[1])], set(), x.shape)
+        labels = _couple(tracker, [labels, tracker.labelled(args[1])], x.shape)
     over = [x.ndim - axis for axis in range(1, axes + 1)]
     if not set(varying_axes(labels)) - set(over) and not all(constant(labels, a) for a in over):
         text = f"{tracker.where('pooling')} runs over its channels as if they were places"
@@ -183,14 +183,14 @@ def fold(tracker: Tracker, x: Tensor, output: Tensor) -> None:
         labels = labels.repeat_interleave(after // before)
     else:
         columns = list(labels.view(after, -1).unbind(1))
-        labels = _couple(tracker, columns, set(), torch.Size([after]))
+        labels = _couple(tracker, columns, torch.Size([after]))
     tracker.put(output, along(labels, 1, output))
 
 
 def halve(tracker: Tracker, x: Tensor, dim: int = -1, *, output: Tensor) -> None:
     """A half gates the other: index j of both is one channel."""
     halves = list(tracker.labelled(x).chunk(2, dim))
-    tracker.put(output, _couple(tracker, halves, set(), output.shape))
+    tracker.put(output, _couple(tracker, halves, output.shape))
 
 
 def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
@@ -213,8 +213,7 @@ def combine(tracker: Tracker, operands: list[Tensor], output: Any) -> None:
             sides.append(labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
     if all(side.numel() for side in sides):  # the result bears a layer's labels, if some meet
         sides.sort(key=lambda side: tracker.record.is_bare(side[(-1,) * rank]))
-    varying = [{a for a in range(rank) if s.shape[a] > 1 and not constant(s, a)} for s in sides]
-    result = _couple(tracker, sides, set().union(*varying), shape)
+    result = _couple(tracker, sides, shape)
     for tensor in tensors_in(output):
         tracker.put(tensor, result if bool((result >= 0).any()) else None)
 
@@ -225,10 +224,11 @@ def _spreads(shape: torch.Size, over: torch.Size) -> bool:
     return len(shape) <= len(over) and all(size in (1, whole) for size, whole in pairs)
 
 
-def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: torch.Size) -> Labels:
+def _couple(tracker: Tracker, sides: list[Labels], shape: torch.Size) -> Labels:
     where = tracker.where()
     result = torch.full(shape, NONE, device="cpu")
     met = []
+    varying = set[int]().union(*map(varying_axes, sides))
     for side in sides:
         one_for_many = any(side.shape[axis] == 1 for axis in varying)
         if one_for_many and not _fits_all(tracker, side, sides):
@@ -240,8 +240,11 @@ def _couple(tracker: Tracker, sides: list[Labels], varying: set[int], shape: tor
         tracker.record.couple(result, whole)
         result = torch.where(result >= 0, result, whole)
         met.append(whole)
+    places = [axis for axis in range(len(shape)) if shape[axis] and axis not in varying]
     for whole in met:
         lost = (whole < 0) & (result >= 0)
+        if places and bool(lost.any()):  # where it is padded, other places hold the channel
+            lost &= whole.amax(places, keepdim=True) < 0
         tracker.record.fix(result[lost], Reason("values", f"{where} {MEETS}"))
     return result
 

@@ -14,9 +14,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mipp.graph.label_axes import constant
+from mipp.graph.grouping import components_of
+from mipp.graph.label_axes import constant, varying_axes
 from mipp.graph.layouts import names_of
-from mipp.graph.record import Labels, Layout
+from mipp.graph.record import NONE, Labels, Layout
 from mipp.graph.tracker import Place, Tracker
 
 SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -130,7 +131,7 @@ def _numbers(value: Any) -> Iterator[int]:
 
 
 def _couple(tracker: Tracker, size: Size, labels: Labels, axis: int) -> None:
-    if constant(labels, axis) or constant(size.labels, size.axis):
+    if constant(labels, axis) or not _counts_channels(tracker, size):
         return
     line = line_of(size.labels, size.axis)
     if bool(torch.isin(line, labels).any()):  # it is laid out by its own length
@@ -147,6 +148,15 @@ def _couple(tracker: Tracker, size: Size, labels: Labels, axis: int) -> None:
     else:  # which goes with which does not matter: what belongs together stays so
         line = line[line_of(labels, axis).argsort(stable=True).argsort()]
     tracker.record.couple(labels, line.reshape(shape).expand(labels.shape))
+
+
+def _counts_channels(tracker: Tracker, size: Size) -> bool:
+    """Whether an axis is that of channels, and not of the features of each head."""
+    if varying_axes(size.labels) == [size.axis]:
+        return True
+    component = torch.from_numpy(components_of(tracker.record))  # of rows that a norm coupled, say
+    owners = torch.where(size.labels >= 0, component[size.labels], NONE)
+    return varying_axes(owners) == [size.axis]
 
 
 def _axis_of_parts(labels: Labels, axis: int, parts: int) -> int | None:

@@ -238,6 +238,25 @@ class Tempered(Attention):
         return self.o(merged((self.factors * scores) @ v))
 
 
+class Encoded(Attention):
+    """Linear attention with positions by a depthwise convolution of the values (CoaT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.near = HEADS, nn.Conv1d(INNER, INNER, 3, padding=1, groups=INNER)
+
+    def encode(self, q, v):
+        n, heads, tokens, size = q.shape
+        v = v[:, :, 1:].transpose(2, 3).reshape(n, heads * size, tokens - 1)
+        v = self.near(v).reshape(n, heads, size, tokens - 1).transpose(2, 3)
+        return F.pad(q[:, :, 1:] * v, (0, 0, 1, 0))
+
+    def forward(self, x):
+        q, k, v = self.parts(x)
+        mixed = q @ (k.softmax(2).transpose(2, 3) @ v)
+        return self.o(merged(SIZE**-0.5 * mixed + self.encode(q, v)))
+
+
 class BiasedFirst(Attention):
     """A bias for each head before the scores, and a scale of its values after them."""
 
@@ -289,6 +308,7 @@ ROWS = {  # attention -> heads that can go, features of each at its makers
     Gated: (HEADS, WHOLE_HEADS | {"places": 1}),
     Tempered: (HEADS, WHOLE_HEADS),
     BiasedFirst: (HEADS, WHOLE_HEADS),
+    Encoded: (HEADS, WHOLE_HEADS),
 }
 
 
