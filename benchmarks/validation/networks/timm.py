@@ -73,7 +73,7 @@ ROWS: Mapping[str, Row] = {
     "fasternet_t0": _told(depths=(1, 1, 2, 1)),
     "fastvit_t8": _told(layers=(1, 1, 2, 1), embed_dims=(16, 32, 64, 128)),
     "focalnet_tiny_srf": _told(embed_dim=16, depths=(1, 1, 2, 1)),
-    "gcvit_xxtiny": _told(224, depths=(1, 1, 2, 1), embed_dim=16, num_heads=(2, 2, 4, 4)),
+    "gcvit_xxtiny": _told(224, depths=(1, 1, 2, 1), embed_dim=16),
     "gernet_s": Row(8),
     "ghostnet_100": Row(4),
     "gmlp_ti16_224": _told(img_size=64, embed_dim=32, num_blocks=3),
