@@ -49,8 +49,12 @@ def cut_channels(
         for size in group.sizes:
             place = (size.module, size.attribute)
             shrunk[place] = shrunk.get(place, 0) + len(channels) * size.block
-    kept_whole = model.parameters() if parameters == "shared" else ()
-    cut = copy.deepcopy(model, {id(parameter): parameter for parameter in kept_whole})
+    shareable = {
+        id(parameter): parameter
+        for name, parameter in model.named_parameters()
+        if ".parametrizations." not in f".{name}"  # those torch writes in their place
+    }
+    cut = copy.deepcopy(model, shareable if parameters == "shared" else None)
     shared = tied(cut)
     for name, gone in inputs.items():
         layer_at(cut, name).cut("inputs", np.concatenate(gone))
