@@ -225,6 +225,30 @@ def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
     assert {held for _, _, held in fitted.values()} == {IMAGES // 8}
 
 
+@pytest.mark.parametrize(("name", "summed"), [("lenet5", 0), ("resnet20", 9)])
+def test_layers_run_once_in_every_pass_but_the_first_and_where_a_sum_decides(
+    name, summed, monkeypatch
+):
+    monkeypatch.setattr(sharing, "CHUNK", 1)
+    dense, pruned, graph, selection, images = prune(name, 0)
+    run = dict.fromkeys(pruned.modules(), 0)
+
+    def counting(module, forward):
+        def count(x):
+            run[module] += len(x)
+            return forward(x)
+
+        return count
+
+    for module in pruned.modules():
+        if type(module) in (nn.Conv2d, nn.Linear):
+            module.forward = counting(module, module.forward)
+    settings = replace(SETTINGS, lengths="fitted")
+    fits = refit(pruned, dense, graph, selection, lambda: images.split(6), settings)
+    times = [run[pruned.get_submodule(fit.layer)] for fit in fits]
+    assert sorted(times) == [IMAGES + 6] * (len(fits) - summed) + [2 * IMAGES] * summed
+
+
 def test_error_in_one_of_several_passes_comes_out_and_leaves_no_thread(seed):
     dense, pruned, graph, selection, images = prune("lenet5", seed)
 

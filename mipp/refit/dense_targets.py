@@ -24,6 +24,7 @@ class Wanted(NamedTuple):
 
     at: Tensor  # positions (images, rows)
     output: Tensor  # (rows, kept)
+    made: torch.Size  # of the whole output, in the dense network
 
 
 @dataclass
@@ -59,7 +60,7 @@ def dense_targets(
     def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
         found[name] = found.pop(name, Targets())  # after what runs before its last call
         at = taps[name].draw(output)
-        wanted = Wanted(at, sample(name, output, at))
+        wanted = Wanted(at, sample(name, output, at), output.shape)
         found[name].calls.setdefault(number, []).append(wanted)
 
     def on_sum(name: str, other: Tensor) -> None:

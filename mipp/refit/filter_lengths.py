@@ -47,6 +47,8 @@ def restore_lengths(
 
     Source: the step's dependence on the length is van Laarhoven (arXiv:1706.05350v1, section 2).
     """
+    if not wanted:
+        return
     before = _outputs(model, example)
     touched = [model.get_submodule(part) for name in wanted for part in (name, norm_after[name])]
     state = [{key: t.clone() for key, t in module.state_dict().items()} for module in touched]

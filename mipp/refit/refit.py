@@ -99,7 +99,8 @@ def refit(
         rows = [_rows_to_fit(one, norm, rectified=rectified) for one in seen]
         if part is None or name in shared:
             why = NOT_LINEAR if part is None else SHARED
-            return leave_layer(name, rows, [one.now for one in seen], why)
+            outputs = [one.now for one in seen if one.now is not None]
+            return leave_layer(name, rows, outputs, why)
         if part.plain:
             plain.add(name)
         return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)

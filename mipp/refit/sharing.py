@@ -22,7 +22,7 @@ from mipp.refit.watcher import Watcher
 Batches = Callable[[], Iterable[Inputs]]
 
 WAITING = 2**30  # bytes of all images that wait at a layer, about
-CHUNK = 2**25  # bytes of the inputs of one pass, about
+CHUNK = 2**23  # bytes of the inputs of one pass, about
 ALIVE = 3  # times what a layer reads and makes, for what else is alive, such as a skip connection
 ROWS = 4096  # that every layer is fitted to, where it has so many
 PER_FEATURE = 64  # rows for each feature of its inputs; of 32 ResNet-20 loses 0.2 points more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
+from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
 from mipp.refit.dense_targets import Targets, Wanted
@@ -28,7 +29,7 @@ class Seen(NamedTuple):
     part: LinearPart | None  # what can be fitted of the layer
     at: Tensor  # positions
     x: Tensor  # of its inputs
-    now: Tensor  # of its outputs
+    now: Tensor | None  # of its outputs; None where they are those of its map
     rest: Tensor | None  # of what it puts out beside its linear map
     output: Tensor  # of the dense network's outputs
     sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
@@ -55,7 +56,7 @@ def fit_side_by_side(
     norms : takes what batch-norms read in the network once it is fitted.
     """
     order = list(targets)
-    common = _Common(pruned, graph, targets, norms)
+    common = _Common(pruned, graph, targets, norms, sharing(pruned))
     passes: list[Held] = []
     inputs = enumerate(chunks.inputs())
 
@@ -90,6 +91,7 @@ class _Common:
     graph: ChannelGraph
     targets: Mapping[str, Targets]
     norms: NormInputs
+    shared: Set[str]  # modules whose weights others have too
     seen: dict[str, list[Seen]] = field(default_factory=dict)  # of the passes that wait at a layer
     fits: dict[str, LayerFit] = field(default_factory=dict)
 
@@ -109,7 +111,8 @@ def _pass(common: _Common, number: int, chunk: Inputs, held: Held) -> None:
         ]
         summed = [name for name in ahead if number in common.targets[name].other]
         sight = _Sight(common, number, held)
-        watcher = Watcher(common.pruned, common.graph, ahead, summed, sight.on_output, sight.on_sum)
+        hooks = sight.on_output, sight.on_sum, sight.on_input
+        watcher = Watcher(common.pruned, common.graph, ahead, summed, *hooks)
         try:
             with (  # this thread's own
                 torch.no_grad(),
@@ -134,6 +137,17 @@ class _Sight:
     calls: dict[str, list[Seen]] = field(default_factory=dict)
     waiting: dict[str, Tensor] = field(default_factory=dict)  # inputs, until a sum decides
     norms: dict[nn.Module, Any] = field(default_factory=dict)  # sums of what batch-norms read
+
+    def on_input(self, name: str, arguments: Tensor) -> None:
+        """Wait before a layer of which is known what it makes, so that it runs but once."""
+        known, wanted = self.common.seen.get(name), self.common.targets[name]
+        if not known or name in self.common.shared or self.number in wanted.other:
+            return
+        part, calls = known[0].part, wanted.calls[self.number]
+        if part is not None and part.plain and len(calls) == 1:
+            at, output, made = calls[0]
+            x = part.layer.rows_read(arguments, at, made)
+            self._hold(name, [Seen(part, at, x, None, None, output)])
 
     def on_output(self, name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
         if name in self.common.fits:  # fitted while this pass was on another way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from mipp.layers import Layer, layer_at
 
 OnOutput = Callable[[str, Tensor, Tensor], Tensor | None]
 OnSum = Callable[[str, Tensor], Tensor | None]
+OnInput = Callable[[str, Tensor], None]
 
 
 class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,6 +34,7 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
     on_sum : called when a layer's output, normalised where a batch-norm follows, is added to
         another tensor of its shape, such as a skip connection: (layer, the other tensor) -> what
         takes the place of the layer's side, or None.
+    on_input : called before a layer runs: (layer, its input). Not of an attention.
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
         sums: Iterable[str],
         on_output: OnOutput,
         on_sum: OnSum,
+        on_input: OnInput | None = None,
     ) -> None:
         super().__init__()
         self._model, self._norm_after = model, graph.norm_after
         self._layers, self._sums = list(layers), set(sums)
-        self._on_output, self._on_sum = on_output, on_sum
+        self._on_output, self._on_sum, self._on_input = on_output, on_sum, on_input
         self._asking = False
         self._thread = threading.get_ident()
         self._made: dict[int, tuple[str, Tensor]] = {}  # id of a tensor -> layer, kept alive
@@ -62,6 +66,8 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
                 hook = self._inner_hook(name, layer)
                 yield layer.module.register_forward_pre_hook(hook)
                 continue
+            if self._on_input is not None:
+                yield layer.module.register_forward_pre_hook(self._input_hook(name, self._on_input))
             yield layer.module.register_forward_hook(self._layer_hook(name))
             if name in self._sums and name in self._norm_after:
                 norm = self._model.get_submodule(self._norm_after[name])
@@ -76,6 +82,14 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
             if name in self._sums and name not in self._norm_after:
                 self._made[id(output)] = (name, output)
             return changed
+
+        return hook
+
+    def _input_hook(self, name: str, on_input: OnInput) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if not self._asking and not self._is_other_thread():
+                with self._unwatched():
+                    on_input(name, inputs[0])
 
         return hook
 
@@ -96,11 +110,17 @@ class Watcher(Hooked, TorchDispatchMode):  # type: ignore[no-untyped-call]
         return hook
 
     def _ask(self, name: str, x: Tensor, output: Tensor) -> Tensor | None:
-        """What takes an output's place; nothing that is computed for it is watched."""
+        """What takes an output's place."""
+        with self._unwatched():
+            return self._on_output(name, x, output)
+
+    @contextmanager
+    def _unwatched(self) -> Iterator[None]:
+        """Within the block nothing that is computed is watched."""
         self._asking = True
         try:
             with _disable_current_modes():
-                return self._on_output(name, x, output)
+                yield
         finally:
             self._asking = False
 
