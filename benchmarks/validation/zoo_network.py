@@ -74,7 +74,9 @@ def described(graph: ChannelGraph, narrower: int) -> Row:
     The least share is that of one channel in every group of the network that is not narrower.
     """
     full = max(1, graph.macs(graph.widths))
-    macs = Counter({cost.module: cost.macs for cost in graph.costs})
+    macs: Counter[str] = Counter()
+    for cost in graph.costs:
+        macs[cost.owner] += cost.macs
     reasons: Counter[str] = Counter()
     for module, reason in graph.left_whole.items():
         if reason.category != "output":

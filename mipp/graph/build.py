@@ -16,7 +16,7 @@ from mipp.graph.costs import count_costs
 from mipp.graph.grouping import components_of, read_groups
 from mipp.graph.passes import Followed, follow_calls
 from mipp.graph.probe import all_sound, find_unsound
-from mipp.graph.products import count_products
+from mipp.graph.products import costs_along_places, count_products
 from mipp.graph.reasons import Reason
 from mipp.graph.record import Record
 from mipp.graph.sizes import guess_sizes, prove_sizes
@@ -188,7 +188,11 @@ def _assemble(
         for member in sorted(group.consumers, key=lambda m: trail.position(m.module))
     ]
     macs = {name: macs for name, macs in record.macs.items() if name not in record.along_places}
-    costs = count_costs(modules, trail, macs, groups)
+    component = components_of(record)
+    costs = (
+        *count_costs(modules, trail, macs, groups),
+        *costs_along_places(record, component, groups),
+    )
     called = {cost.module for cost in costs}
     counted = sum(cost.weights + cost.per_output * cost.out_features for cost in costs)
     return ChannelGraph(
@@ -203,7 +207,7 @@ def _assemble(
         sums=record.outputs.sums,
         rectified=record.outputs.rectified,
         repeated=trail.repeated,
-        products=count_products(record, components_of(record), groups, called),
+        products=count_products(record, component, groups, called),
     )
 
 

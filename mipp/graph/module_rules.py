@@ -141,10 +141,11 @@ def _runs_along_places(tracker: Tracker, layer: Layer, x: Tensor, made: Tensor) 
     labels, axis = tracker.labels_of(x), layer.inputs.axis
     if labels is None or not labels.numel() or made.ndim != x.ndim:
         return False
-    window = layer.window
-    beside = x.movedim(axis, 0).shape[1:] == made.movedim(layer.outputs.axis, 0).shape[1:]
-    more = layer.inner or layer.heads() is not None or (window and max(window.kernel) > 1)
-    if more or not beside:
+    read, out, window = list(x.shape), list(made.shape), layer.window
+    del read[axis], out[layer.outputs.axis]
+    if read != out or (window is not None and max(window.kernel) > 1):
+        return False
+    if layer.inner or layer.heads() is not None:
         return False
     return constant(labels, axis) and bool(varying_axes(labels))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mipp.graph.channels import ChannelGroup, Product
+from mipp.graph.channels import REST, ChannelGroup, LayerCost, Product
 from mipp.graph.label_axes import narrow
 from mipp.graph.operations import CONVOLVES, PRODUCTS
 from mipp.graph.record import Labels, Multiplied, Record
@@ -79,12 +79,11 @@ def count_products(
     """
     owner = _owners(record, component, groups)
     names = list(groups)
-    along = {n: Multiplied(record.macs.get(n, 0), by) for n, by in record.along_places.items()}
-    others = set(record.macs) - set(counted) - set(along)
+    others = set(record.macs) - set(counted) - set(record.along_places)
     totals: dict[tuple[tuple[tuple[str, float], ...], ...], int] = {}
     if rest := sum(record.macs[name] for name in others):
         totals[()] = rest
-    for one in (*record.multiplied, *along.values()):
+    for one in record.multiplied:
         if one.heads is not None and one.heads in groups:
             sides = [{one.heads: 1 / groups[one.heads].width}]
         else:
@@ -92,6 +91,24 @@ def count_products(
         key = tuple(tuple(sorted(side.items())) for side in sides)
         totals[key] = totals.get(key, 0) + one.macs
     return tuple(Product(macs, tuple(map(dict, key))) for key, macs in totals.items())
+
+
+def costs_along_places(
+    record: Record, component: IntArray, groups: Mapping[str, ChannelGroup]
+) -> Iterator[LayerCost]:
+    """What layers multiply that read places of every channel: it goes with the channels alone.
+
+    Parameters
+    ----------
+    component : of each label.
+    """
+    owner, names = _owners(record, component, groups), list(groups)
+    for module, labels in record.along_places.items():
+        macs, channels = record.macs.get(module, 0), labels.numel()
+        sides = _sides(Multiplied(macs, labels), component, owner, names, groups)
+        shares = next(sides, {})
+        kept = {name: round(share * channels) for name, share in shares.items()}
+        yield LayerCost(f"{module}{REST}", 0, 0, macs, 1, channels, {}, kept)
 
 
 def _owners(record: Record, component: IntArray, groups: Mapping[str, ChannelGroup]) -> IntArray:

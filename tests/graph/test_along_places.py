@@ -9,6 +9,7 @@ from torch import nn
 
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
+from mipp.graph.whole import whole_parts
 from mipp.selection.selection import Selection
 
 TOKENS = 9  # of patches of 2 x 2 in 6 x 6
@@ -152,5 +153,9 @@ def test_what_runs_along_places_costs_as_many_channels_as_are_kept(name):
 def test_tokens_stay():
     model, x = built(KINDS["mixer"], 0)
     graph = build_graph(model, x[:1])
-    assert {"over", "back"} <= graph.left_whole.keys()
     assert "runs along the places" in graph.left_whole["over"]
+    [part] = [part for part in whole_parts(graph) if part.category == "kind"]
+    assert set(part.reasons) == {"over", "back"}
+    macs = 2 * 12 * 5 * TOKENS  # of both: channels, hidden tokens, tokens
+    assert part.shares["macs"] == pytest.approx(2 * macs / flops(model, x[:1]))
+    assert part.least["macs"] == pytest.approx(part.shares["macs"] / 12)
