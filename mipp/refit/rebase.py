@@ -113,8 +113,11 @@ def _restatable(model: nn.Module) -> dict[nn.Module, Statistics]:
 def _restate(norm: Statistics, seen: _Sums) -> None:
     assert norm.scale is not None
     assert norm.shift is not None
-    mean = torch.as_tensor(seen.first / seen.count)
-    variance = (torch.as_tensor(seen.second / seen.count) - mean.square()).clamp(min=0)
+    mean, squares = (
+        torch.as_tensor(total / seen.count, device=norm.mean.device)
+        for total in (seen.first, seen.second)
+    )
+    variance = (squares - mean.square()).clamp(min=0)
     moved, old = mean - norm.mean.double(), norm.variance.double() + norm.eps
     norm.shift.add_(norm.scale * moved * old.rsqrt())
     norm.scale.mul_(((variance + norm.eps) / old).sqrt())
