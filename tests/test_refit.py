@@ -219,6 +219,23 @@ def test_layers_with_few_features_are_fitted_to_fewer_rows(monkeypatch):
         assert wanted <= rows < wanted + IMAGES or rows == IMAGES  # the classifier's
 
 
+def test_targets_of_all_layers_take_no_more_memory_than_they_may(monkeypatch):
+    whole = rows_at_each_fit(monkeypatch, IMAGES)
+    outputs = {name: module.out_channels for name, module in cut_convolutions("resnet20")}
+    summed = graph_of("resnet20").sums
+    taken = sum(4 * whole[n][1] * outputs[n] * (2 if n in summed else 1) for n in outputs)
+    monkeypatch.setattr(sharing, "TARGETS", taken / 3)
+    thinned = rows_at_each_fit(monkeypatch, IMAGES)
+    held = sum(4 * thinned[n][1] * outputs[n] * (2 if n in summed else 1) for n in outputs)
+    assert 0.8 * taken / 3 < held < 1.2 * taken / 3
+
+
+def cut_convolutions(name):
+    _, pruned, graph, selection, _ = prune(name, 0)
+    lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
+    return [(n, m) for n, m in pruned.named_modules() if n in lost and type(m) is nn.Conv2d]
+
+
 def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
     monkeypatch.setattr(sharing, "CHUNK", 1)
     fitted = rows_at_each_fit(monkeypatch, 8)

@@ -86,8 +86,8 @@ def refit(
     names = _consumers_to_refit(dense, graph, selection)
     if not names:
         return []
-    features = {name: _features(pruned, name) for name in names}
-    chunks = Chunks.of(dense, graph, features, batches, settings.sampling)
+    weights = {name: _weight_shape(pruned, name) for name in names}
+    chunks = Chunks.of(dense, graph, weights, batches, settings.sampling)
     targets = dense_targets(dense, graph, selection, names, chunks)
 
     plain: set[str] = set()
@@ -123,11 +123,11 @@ def _rows_to_fit(seen: Seen, norm: Statistics | None, *, rectified: bool) -> Row
     return rows if seen.rest is None else rows.beside(seen.rest)
 
 
-def _features(model: nn.Module, name: str) -> int:
-    """Inputs of each output of a layer."""
+def _weight_shape(model: nn.Module, name: str) -> torch.Size:
+    """Outputs of a layer, and what each of them reads."""
     linear = layer_at(model, name).map
     assert linear is not None
-    return linear.weight[0].numel()
+    return linear.weight.shape
 
 
 def _first(batches: Batches) -> Inputs:

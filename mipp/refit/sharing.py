@@ -1,4 +1,4 @@
-"""How many images the fit of a layer may look at, so that memory does not grow with them.
+"""How many images and rows the fit of a layer may look at, so that memory does not grow with them.
 
 While a layer is fitted every image waits there with what the network holds of it. Early in a
 network maps are large and one image has rows enough; later ones are small and let more images in.
@@ -6,7 +6,8 @@ network maps are large and one image has rows enough; later ones are small and l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -17,6 +18,7 @@ from mipp.activations.capture import Sampling
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs, call, count, each, joined, tensors_of
+from mipp.layers import layer_at
 from mipp.refit.watcher import Watcher
 
 Batches = Callable[[], Iterable[Inputs]]
@@ -24,6 +26,7 @@ Batches = Callable[[], Iterable[Inputs]]
 WAITING = 2**30  # bytes of all images that wait at a layer, about
 CHUNK = 2**23  # bytes of the inputs of one pass, about
 ALIVE = 3  # times what a layer reads and makes, for what else is alive, such as a skip connection
+TARGETS = 2**30  # bytes of what all layers should put out, about
 ROWS = 4096  # that every layer is fitted to, where it has so many
 PER_FEATURE = 64  # rows for each feature of its inputs; of 32 ResNet-20 loses 0.2 points more
 
@@ -36,31 +39,51 @@ class Chunks:
     fitted: Mapping[str, int]
     images: int  # of one chunk
     sampling: Sampling  # of the most rows that any layer has
-    features: Mapping[str, int]  # of each layer's inputs in the pruned network
+    weights: Mapping[str, torch.Size]  # of layers in the pruned network: outputs, then features
+    share: float = 1.0  # of the rows that layers would have, had their targets all the memory
 
     @classmethod
     def of(
         cls,
         dense: nn.Module,
         graph: ChannelGraph,
-        features: Mapping[str, int],
+        weights: Mapping[str, torch.Size],
         batches: Batches,
         sampling: Sampling,
     ) -> Chunks:
-        """As memory allows, for the layers of which the features are given."""
+        """As memory allows, for the layers of which the weights' shapes are given."""
         sizes: dict[str, int] = {}
+        positions: dict[str, int] = {}
 
         def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
             size = max(sizes.pop(name, 0), inputs.nbytes + output.nbytes)
             sizes[name] = size  # after what runs before its last call
+            here = layer_at(dense, name).positions(output.shape)
+            positions[name] = positions.get(name, 0) + here
 
         first = next(_in_chunks(batches()))
         one = each(first, lambda tensor: tensor[:1])
-        watcher = Watcher(dense, graph, features, [], on_output, lambda *_: None)
+        watcher = Watcher(dense, graph, weights, [], on_output, lambda *_: None)
         with evaluating(dense), torch.no_grad(), watcher:
             call(dense, one)
         fitted = _chunks_at(sizes, list(sizes), first)
-        return cls(batches, fitted, count(first), sampling, features)
+        chunks = cls(batches, fitted, count(first), sampling, weights)
+        taken = chunks.target_bytes(positions, graph.sums)
+        return replace(chunks, share=min(1.0, TARGETS / max(taken, 1)))
+
+    def target_bytes(self, positions: Mapping[str, int], summed: Collection[str]) -> int:
+        """Bytes of what all layers should put out, twice that where a sum follows.
+
+        Parameters
+        ----------
+        positions : layer -> rows that one input has.
+        """
+        taken = 0
+        for name, places in positions.items():
+            sampling = self.sampling_at(name)
+            rows = sampling.images * sampling.per_image(places)
+            taken += 4 * rows * self.weights[name][0] * (1 + (name in summed))
+        return taken
 
     def inputs(self) -> Iterator[Inputs]:
         """Those of every chunk that some layer is fitted to."""
@@ -71,7 +94,8 @@ class Chunks:
     def sampling_at(self, name: str) -> Sampling:
         """Of the rows of a layer, those that its map needs, from the images it is fitted to."""
         images = min(self.sampling.images, self.fitted[name] * self.images)
-        rows = min(self.sampling.rows, max(ROWS, PER_FEATURE * self.features[name]))
+        wanted = max(ROWS, PER_FEATURE * self.weights[name][1:].numel())
+        rows = math.ceil(self.share * min(self.sampling.rows, wanted))
         return replace(self.sampling, images=images, rows=rows)
 
 
