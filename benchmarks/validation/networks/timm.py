@@ -164,7 +164,7 @@ ROWS: Mapping[str, Row] = {
     "vit_small_patch14_dinov2": _told(56, img_size=56, **VIT),
     "vit_small_patch16_dinov3": _told(img_size=64, **EIGHT_HEADS),
     "vit_tiny_patch16_224": _told(img_size=64, **VIT),
-    "vit_tiny_r_s16_p8_224": _told(img_size=64, **VIT),
+    "vit_tiny_r_s16_p8_224": _told(img_size=64, depth=2),
     "volo_d1_224": _told(
         img_size=64, layers=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 4, 4, 4)
     ),
