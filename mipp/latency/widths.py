@@ -14,7 +14,7 @@ from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, ChannelGroup, LayerCost, Member
 from mipp.graph.cutting import cut_channels
 from mipp.inputs import Inputs, call
-from mipp.layers import Layer, layer_at
+from mipp.layers import IntArray, Layer, layer_at
 
 EDGES = (0, 1 / 4, 1 / 2, 3 / 4, 1)  # shares of a width where both sides vary; 0: one
 FINE = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)  # where one side does
@@ -67,22 +67,27 @@ class Part:
         """Widths of the inputs and of the outputs to measure; one where nothing varies."""
         cost = self.cost
         shares = EDGES if cost.inputs and cost.outputs else FINE
-        inputs = _widths(cost.in_features, 1, shares) if cost.inputs else (cost.in_features,)
-        step = self.layer.outputs.each().shape[1]
-        outputs = _widths(cost.out_features, step, shares) if cost.outputs else (cost.out_features,)
+        read, made = (units.shape[1] for units in self.units())
+        inputs = _widths(cost.in_features, read, shares) if cost.inputs else (cost.in_features,)
+        outputs = _widths(cost.out_features, made, shares) if cost.outputs else (cost.out_features,)
         return inputs, outputs
+
+    def units(self) -> tuple[IntArray, IntArray]:
+        """Features of each unit of the inputs and of the outputs, (units, block)."""
+        inputs, outputs = self.layer.inputs.each(), self.layer.outputs.each()
+        if self.cost.inputs and self.layer.role == "both":  # index j of every group is one
+            return inputs.T, outputs.T
+        return np.arange(self.cost.in_features)[:, None], outputs
 
     def cut(self, inputs: int, outputs: int) -> nn.Module:
         """A copy of the module of these widths."""
         groups, dropped = {}, {}
-        sides = (("in", inputs, self.cost.in_features), ("out", outputs, self.cost.out_features))
-        for side, width, full in sides:
-            features = np.arange(full)[:, None] if side == "in" else self.layer.outputs.each()
-            step = features.shape[1]
+        of_inputs, of_outputs = self.units()
+        for side, width, features in (("in", inputs, of_inputs), ("out", outputs, of_outputs)):
             member = (Member("", features),)
             reads, makes = ((), member) if side == "out" else (member, ())
             groups[side] = ChannelGroup(side, len(features), makes, (), reads)
-            dropped[side] = np.arange(width // step, full // step)
+            dropped[side] = np.arange(width // features.shape[1], len(features))
         module = cut_channels(self.module, groups, dropped)
         layer_at(module, "").alone()
         return module
