@@ -80,12 +80,13 @@ def best_first(
         return Verdict(channel, len(verdicts), float(single[channel]), nats, worth, why)
 
     while True:
-        losses = torch.stack([(weight * e.losses()).cpu() for e, weight in consumers]).sum(0)
-        ranked = sorted(present, key=lambda c: (float(losses[c]), c))
-        if len(present) <= floor or rule.worth(float(losses[ranked[0]]), lost) >= rule.level:
+        each = [(weight * e.losses()).cpu() for e, weight in consumers]
+        losses: list[float] = torch.stack(each).sum(0).tolist()
+        ranked = sorted(present, key=lambda c: (losses[c], c))
+        if len(present) <= floor or rule.worth(losses[ranked[0]], lost) >= rule.level:
             break
         count = max(1, len(ranked) // ROUND)
-        bar = float(losses[ranked[count]]) if count < len(ranked) else math.inf
+        bar = losses[ranked[count]] if count < len(ranked) else math.inf
         for elimination, _ in consumers:
             elimination.consider(ranked[:count])
         for channel in ranked[: min(count, len(present) - floor)]:
@@ -98,7 +99,7 @@ def best_first(
             present.remove(channel)
             lost += nats
     for channel in present:
-        verdict = told(channel, float(losses[channel]), "informative")
+        verdict = told(channel, losses[channel], "informative")
         stays = verdict.worth >= rule.level
         verdicts.append(verdict if stays else replace(verdict, why="floor"))
     return verdicts

@@ -34,6 +34,13 @@ def explained(blocks: Tensor, crosses: Tensor, noise: float = 0.0) -> Tensor:
     return rises
 
 
+def dirty(pivots: npt.NDArray[np.float64], noise: float) -> npt.NDArray[np.bool_]:
+    """Which blocks, (...), of pivots (..., block) have one that may be all rounding."""
+    if not noise:
+        return np.zeros(pivots.shape[:-1], bool)
+    return ~(np.square(pivots) > DOUBT * noise).all(-1)
+
+
 def require_clear(pivots: npt.NDArray[np.float64], failed: int, noise: float) -> None:
     """Refuse a channel's block of which rounding has left nothing.
 
@@ -47,7 +54,7 @@ def require_clear(pivots: npt.NDArray[np.float64], failed: int, noise: float) ->
     ------
     SingularCovarianceError : it stops, or a pivot may be all rounding.
     """
-    if not failed and (not noise or bool((np.square(pivots) > DOUBT * noise).all())):
+    if not failed and not dirty(pivots, noise).any():
         return
     where = f"whose factorisation stops at pivot {failed}" if failed else "that is all rounding"
     block = pivots.shape[-1]
@@ -65,9 +72,20 @@ class Residuals:
         self.residual = residual  # (m,), grows with every drop
         self.floor = floor  # (m,) noise floor, see `PairState`
 
-    def nats(self, rise: Tensor) -> Tensor:
-        """Information lost at a rise of (..., m) in residual variance; shape (...)."""
+    def nats(self, rise: Tensor, before: Tensor | None = None) -> Tensor:
+        """Information lost at a rise of (..., m) in residual variance; shape (...).
+
+        Parameters
+        ----------
+        before : what the residual variance has risen by before, (..., m).
+        """
         now = self.residual + self.floor
+        if before is not None:
+            now = now + before
         constant = now <= 0
-        ratio = rise.clamp_min(0) / now.masked_fill(constant, 1.0)
-        return 0.5 * ratio.masked_fill(constant, 0.0).log1p().sum(-1)
+        ratio = rise.clamp_min(0).div_(now.masked_fill(constant, 1.0))
+        return ratio.masked_fill_(constant, 0.0).log1p_().sum(-1).mul_(0.5)
+
+    def to(self, device: torch.device) -> Residuals:
+        """A copy on a device."""
+        return Residuals(*(part.to(device, copy=True) for part in (self.residual, self.floor)))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mipp.information.gaussian.blocks import Residuals
-from mipp.information.gaussian.panel import PANEL, Panel, Solved
+from mipp.information.gaussian.panel import PANEL, Panel
 from mipp.information.gaussian.precision import Precision
+from mipp.information.gaussian.sides import Sides
 
 
 class OrderedElimination:
@@ -45,98 +45,83 @@ class OrderedElimination:
         features = features + torch.arange(self._block, device=features.device)
         self._features = features.flatten()  # in the order of the visits
         self._weights = weights[self._features]
-        self._past: list[_Past] = []
-        self._residual = residuals.residual.cpu().numpy()
-        self._floor = residuals.floor.cpu().numpy()
+        self._blocks = precision.blocks(len(self._order))[self._order]
+        self._sides = Sides(precision.sides[self._features], PANEL)
+        self._rank = precision.sides.shape[1]  # columns of no drops
+        self._projections: list[Tensor] = []  # per panel that is done with, (dropped features, m)
+        self._residuals = residuals.to(torch.device("cpu"))
         self._decidable = len(self._order) - watched
         tail = range(self._decidable, len(self._order))
         self._watched = {self._order[place]: place for place in tail}
         self._next = 0  # place of the channel that is decided next
-        self._solved: Solved | None = None
         self._panel = self._panel_from(0)
 
     def loss(self, channel: int) -> float:
         """Information that goes with the channel decided next, or with a watched one; nats."""
-        rise = self._solve(channel).rise
-        now = self._residual + self._floor
-        constant = now <= 0
-        if constant.any():
-            rise, now = rise[~constant], now[~constant]
-        return 0.5 * float(np.log1p(rise / now).sum())
+        return self._panel_at_hand().loss(self._place(channel))
 
     def drop(self, channel: int) -> None:
         """Remove the channel that is decided next."""
-        solved = self._solve(channel)
-        self._residual = self._residual + solved.rise
-        self._panel.drop(self._next, solved)
-        self._advance()
+        self._panel_at_hand().drop(self._place(channel))
+        self._next += 1
 
     def settle(self, channel: int) -> None:
         """Keep the channel that is decided next."""
         assert channel == self._order[self._next]
-        self._advance()
-
-    def _advance(self) -> None:
         self._next += 1
-        self._solved = None
 
-    def _solve(self, channel: int) -> Solved:
+    def _place(self, channel: int) -> int:
+        place = self._watched.get(channel, self._next)
+        assert channel == self._order[place], "channels are decided in the order given"
+        return place
+
+    def _panel_at_hand(self) -> Panel:
+        """That of the channel decided next, in which watched ones are too."""
         if self._next < self._decidable and not self._panel.holds(self._next):
             self._finish_panel()
             self._panel = self._panel_from(self._next)
-        if channel in self._watched:
-            return self._panel.solve(self._watched[channel])
-        assert channel == self._order[self._next], "channels are decided in the order given"
-        if self._solved is None:
-            self._solved = self._panel.solve(self._next)
-        return self._solved
+        return self._panel
 
     def _finish_panel(self) -> None:
         """Bring the drops of the panel to all channels after it."""
         if not len(self._panel):
             return
         device = self._precision.device
-        dropped, factor, projections = self._panel.dropped()
-        factor, projections = factor.to(device), projections.to(device)
-        rows = self._rows_at(dropped)
-        start = self._next * self._block
-        cross = self._entries(rows, slice(start, None))
-        for past in self._past:
-            cross.addmm_(past.rows(rows), past.sides[start - past.start :].mT, alpha=-1)
-        sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT
-        self._past.append(_Past(start, sides, projections))
+        at, factor, projections = self._panel.dropped()
+        rows, later = self._rows[at.to(device)], slice(self._next * self._block, None)
+        cross = self._entries(rows, later)
+        self._sides.taken_from(cross, rows, later)
+        sides = torch.linalg.solve_triangular(factor.to(device), cross, upper=False).mT
+        self._sides.append(sides, later.start)
+        self._projections.append(projections.to(device))
 
     def _panel_from(self, first: int) -> Panel:
         """The next panel, drops so far applied; watched channels are in every one."""
         count = max(1, PANEL // self._block)
         last = min(first + count, self._decidable)
         places = [*range(first, last), *range(self._decidable, len(self._order))]
-        rows = self._rows_at(places)
-        precision, weights = self._entries(rows, rows), self._weights[rows]
-        for past in self._past:
-            sides = past.rows(rows)
-            precision.addmm_(sides, sides.mT, alpha=-1)
-            weights.addmm_(sides, past.projections, alpha=-1)
-        noise = self._precision.noise
-        return Panel(places, last - first, precision.cpu(), weights.cpu(), noise)
+        rows = self._rows = self._rows_at(places)
+        sides, weights = self._sides.columns[rows], self._weights[rows]
+        drops = sides[:, self._rank :]
+        if self._projections:
+            weights.addmm_(drops, torch.cat(self._projections), alpha=-1)
+        by_channel = drops.reshape(len(places), self._block, drops.shape[1])
+        blocks = self._blocks[places].baddbmm_(by_channel, by_channel.mT, alpha=-1)
+        return Panel(
+            places,
+            last - first,
+            lambda some, others: self._entries(rows[some], rows[others]).cpu(),
+            sides.cpu(),
+            blocks.cpu(),
+            weights.cpu(),
+            self._residuals,
+            self._precision.noise,
+        )
 
     def _rows_at(self, places: Sequence[int]) -> Tensor:
         rows = torch.tensor(places, device=self._features.device)[:, None] * self._block
         return (rows + torch.arange(self._block, device=rows.device)).flatten()
 
     def _entries(self, rows: Tensor, columns: Tensor | slice) -> Tensor:
-        """The precision matrix at these features in the order of the visits, untouched."""
+        """The precision's matrix at these features in the order of the visits, untouched."""
         return self._precision.entries(self._features[rows], self._features[columns])
-
-
-class _Past:
-    """The drops of an earlier panel, as all later channels see them."""
-
-    def __init__(self, start: int, sides: Tensor, projections: Tensor) -> None:
-        self.start = start  # first feature after the panel
-        self.sides = sides  # (features from there on, dropped features)
-        self.projections = projections  # (dropped features, m)
-
-    def rows(self, features: Tensor) -> Tensor:
-        """Sides of these features."""
-        return self.sides.index_select(0, features - self.start)

@@ -15,7 +15,7 @@ from mipp.information.gaussian.blocks import diagonal_blocks
 
 
 class Precision(Protocol):
-    """P (d, d), float64, that nobody writes to."""
+    """P (d, d), float64, as a matrix less the product of sides; nobody writes to either."""
 
     @property
     def features(self) -> int:
@@ -29,11 +29,15 @@ class Precision(Protocol):
     def noise(self) -> float:
         """What rounding may have made of a pivot of P, above that of the pivot itself."""
 
+    @property
+    def sides(self) -> Tensor:
+        """S (d, k): P is the matrix of `entries` less S S'."""
+
     def entries(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """P at these rows and columns, a copy (rows, columns)."""
+        """That matrix at these rows and columns, a copy (rows, columns)."""
 
     def blocks(self, channels: int) -> Tensor:
-        """Its blocks on the diagonal, a copy (channels, block, block)."""
+        """P's blocks on the diagonal, a copy (channels, block, block)."""
 
 
 class Whole:
@@ -48,6 +52,7 @@ class Whole:
     def __init__(self, matrix: Tensor) -> None:
         self._matrix = matrix
         self.features, self.device = len(matrix), matrix.device
+        self.sides = matrix[:, :0]
 
     def entries(self, rows: Tensor, columns: Tensor) -> Tensor:
         return self._matrix[rows].index_select(1, columns)
@@ -67,15 +72,15 @@ class LowRank:
     """
 
     def __init__(self, spread: Tensor, penalty: float, noise: float) -> None:
-        self._spread, self._penalty = spread, penalty
+        self._penalty = penalty
         self.noise = noise / penalty
         self.features, self.device = len(spread), spread.device
+        self.sides = spread / penalty**0.5
 
     def entries(self, rows: Tensor, columns: Tensor) -> Tensor:
-        shared = self._spread[rows] @ self._spread[columns].T
-        return (rows[:, None] == columns).to(shared).sub_(shared).div_(self._penalty)
+        return (rows[:, None] == columns).to(self.sides).div_(self._penalty)
 
     def blocks(self, channels: int) -> Tensor:
-        spread = self._spread.view(channels, -1, self._spread.shape[1])
-        eye = torch.eye(spread.shape[1], dtype=spread.dtype, device=self.device)
-        return (eye - spread @ spread.mT) / self._penalty
+        sides = self.sides.view(channels, -1, self.sides.shape[1])
+        eye = torch.eye(sides.shape[1], dtype=sides.dtype, device=self.device)
+        return eye / self._penalty - sides @ sides.mT

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mipp.information.gaussian.blocks import DOUBT, Residuals, explained
-from mipp.information.gaussian.panel import Panel, Solved
+from mipp.information.gaussian.panel import Panel
 from mipp.information.gaussian.precision import Precision
+from mipp.information.gaussian.sides import Sides
 
 COMPACT = 8  # a share of 1/8 of dropped channels is worth a copy without them
 
@@ -37,97 +38,98 @@ class PrimalElimination:
     ) -> None:
         self._precision = precision
         self._block = precision.features // channels
-        self._channels = torch.arange(channels, device="cpu")  # those held, in order
+        self._rows = torch.arange(precision.features, device=precision.device)  # features held
+        self._channels = self._places = torch.arange(channels, device="cpu")  # held, and where
         self._blocks = precision.blocks(channels)
         self._weights = weights
         self._residuals = residuals
         self._present = torch.ones(channels, dtype=torch.bool, device="cpu")
-        self._sides: list[Tensor] = []  # per panel that is done with, (held features, dropped)
+        self._sides = Sides(precision.sides, precision.features // 4)
         self._panel: Panel | None = None
-        self._solved: tuple[int, Solved] | None = None  # the channel asked about last
+        self._at = self._rows  # of the panel's features among those held
 
     def loss(self, channel: int) -> float:
-        return float(self._residuals.nats(self._rise(self._solve(channel))))
+        return self._panel_of(channel).loss(channel)
 
     def losses(self) -> Tensor:
         self._finish_panel()
-        device = self._blocks.device
-        eye = torch.eye(self._block, dtype=self._blocks.dtype, device=device)
-        eye *= 1 + 2 * DOUBT * self._precision.noise  # what has gone is clear of any rounding
-        gone = ~self._present[self._channels].to(device)
-        blocks = torch.where(gone[:, None, None], eye, self._blocks)
-        weights = self._weights.view(len(blocks), self._block, self._weights.shape[1])
+        weights = self._weights.view(len(self._blocks), self._block, self._weights.shape[1])
         answers = self._weights.new_zeros(len(self._present))
-        answers[self._channels.to(device)] = self._residuals.nats(
-            explained(blocks, weights, self._precision.noise)
+        answers[self._channels.to(answers.device)] = self._residuals.nats(
+            explained(self._blocks, weights, self._precision.noise)
         )
         return answers
 
     def consider(self, channels: Sequence[int]) -> None:
         self._finish_panel()
-        rows, held = self._features(torch.tensor(channels, device="cpu")), self._places(channels)
-        precision = self._precision.entries(rows, rows)
-        for sides in self._sides:
-            here = sides[held]
-            precision.addmm_(here, here.mT, alpha=-1)
-        weights, noise = self._weights[held].cpu(), self._precision.noise
-        self._panel = Panel(channels, len(channels), precision.cpu(), weights, noise)
+        places = self._places[channels].to(self._rows.device)
+        at = self._at = self._features(places)
+        rows = self._rows[at]
 
-    def drop(self, channel: int) -> None:
-        solved = self._solve(channel)
-        assert self._panel is not None
-        self._residuals.residual += self._rise(solved)
-        self._panel.drop(channel, solved)
-        self._present[channel] = False
-        self._solved = None
+        def entries(some: slice, others: slice) -> Tensor:
+            return self._precision.entries(rows[some], rows[others]).cpu()
 
-    def _features(self, channels: Tensor) -> Tensor:
-        """Rows of these channels where each has its block, on the device."""
-        rows = channels[:, None] * self._block + torch.arange(self._block, device="cpu")
-        return rows.flatten().to(self._precision.device)
-
-    def _places(self, channels: Sequence[int]) -> Tensor:
-        """Rows of these channels among those held."""
-        return self._features(
-            torch.searchsorted(self._channels, torch.tensor(channels, device="cpu"))
+        self._panel = Panel(
+            channels,
+            len(channels),
+            entries,
+            self._sides.columns[at].cpu(),
+            self._blocks[places].cpu(),
+            self._weights[at].cpu(),
+            self._residuals.to(torch.device("cpu")),
+            self._precision.noise,
         )
 
-    def _solve(self, channel: int) -> Solved:
-        if self._solved is None or self._solved[0] != channel:
-            if self._panel is None or not self._panel.holds(channel):
-                self.consider([channel])
-            assert self._panel is not None
-            self._solved = channel, self._panel.solve(channel)
-        return self._solved[1]
+    def drop(self, channel: int) -> None:
+        self._panel_of(channel).drop(channel)
+        self._present[channel] = False
 
-    def _rise(self, solved: Solved) -> Tensor:
-        return torch.from_numpy(solved.rise).to(self._weights.device)
+    def _features(self, places: Tensor) -> Tensor:
+        """Rows of the blocks at these places."""
+        block = torch.arange(self._block, device=places.device)
+        return (places[:, None] * self._block + block).flatten()
+
+    def _panel_of(self, channel: int) -> Panel:
+        if self._panel is None or not self._panel.holds(channel):
+            self.consider([channel])
+        assert self._panel is not None
+        return self._panel
 
     def _finish_panel(self) -> None:
         """Bring the drops of the panel to all channels."""
-        panel, self._panel, self._solved = self._panel, None, None
+        panel, self._panel = self._panel, None
         if panel is None or not len(panel):
             return
-        dropped, factor, projections = panel.dropped()
-        factor, projections = (part.to(self._precision.device) for part in (factor, projections))
-        rows, held = self._features(torch.tensor(dropped, device="cpu")), self._places(dropped)
-        cross = self._precision.entries(rows, self._features(self._channels))
-        for sides in self._sides:
-            cross.addmm_(sides[held], sides.mT, alpha=-1)
+        device = self._precision.device
+        self._residuals = panel.residuals.to(device)
+        dropped, factor, projections = (part.to(device) for part in panel.dropped())
+        at = self._at[dropped]
+        cross = self._precision.entries(self._rows[at], self._rows)
+        self._sides.taken_from(cross, at, slice(None))
         sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT.contiguous()
         by_channel = sides.view(len(self._channels), self._block, sides.shape[1])
         self._blocks.baddbmm_(by_channel, by_channel.mT, alpha=-1)
         self._weights.addmm_(sides, projections, alpha=-1)
         self._sides.append(sides)
+        self._clear(at[:: self._block] // self._block)
         self._forget_dropped()
+
+    def _clear(self, places: Tensor) -> None:
+        """Blocks of what has gone are clear of any rounding: later drops leave them as they are."""
+        eye = torch.eye(self._block, dtype=self._blocks.dtype, device=self._blocks.device)
+        self._blocks[places] = eye * (1 + 2 * DOUBT * self._precision.noise)
 
     def _forget_dropped(self) -> None:
         """Leave the rows of dropped channels out, once they are worth a copy of the others."""
         stay = self._present[self._channels]
         if COMPACT * int((~stay).sum()) < len(stay):
             return
-        rows = self._features(stay.nonzero().flatten())
-        self._channels = self._channels[stay]
-        self._blocks = self._blocks[stay.to(self._blocks.device)]
-        self._weights = self._weights[rows]
-        self._sides = [sides[rows] for sides in self._sides]
+        places = stay.nonzero().flatten()
+        self._channels = self._channels[places]
+        self._places = self._places.new_zeros(len(self._present))
+        self._places[self._channels] = torch.arange(len(places), device="cpu")
+        places = places.to(self._rows.device)
+        at = self._features(places)
+        self._rows, self._blocks = self._rows[at], self._blocks[places]
+        self._weights = self._weights[at]
+        self._sides.keep(at)
