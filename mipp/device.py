@@ -6,11 +6,21 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from mipp.errors import DeviceError
+
+MEMINFO = Path("/proc/meminfo")
+CGROUPS = tuple(
+    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    )
+)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -54,6 +64,31 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all queued work; on the CPU none is ever queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device, for a CPU of the machine; None where nobody says."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    limits = [_available(), *(_left(*files) for files in CGROUPS)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _available() -> int | None:
+    """What Linux would give without swapping."""
+    if not MEMINFO.exists():
+        return None
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
+
+
+def _left(limit: Path, used: Path) -> int | None:
+    """What a container may still take."""
+    try:
+        return max(int(limit.read_text()) - int(used.read_text()), 0)
+    except (OSError, ValueError):  # there is none: no such file, or "max"
+        return None
 
 
 @contextmanager

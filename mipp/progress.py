@@ -36,6 +36,11 @@ def track(
     )
 
 
+def say(line: str) -> None:
+    """A line on stderr, above a bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
 def _with_lines(
     iterable: Iterable[Item], total: int | None, label: str
 ) -> Generator[Item, None, None]:

@@ -25,14 +25,19 @@ from benchmarks.shared.tables import markdown_of, print_table, two_digits
 from benchmarks.shared.workload import example_of, load_network, random_calibration
 from mipp.activations import Sampling
 from mipp.graph import build_graph
+from mipp.information.gaussian.cost import (
+    DROPPED,
+    STRIPS,
+    WALKS,
+    prepare_operations,
+    sums_operations,
+    walk_operations,
+)
 from mipp.models import ModelSpec, build_model
 from mipp.settings import Mipp
 
 PAGE, FILE = Path("docs/sizing.md"), RESULTS / "sizing.json"
 IMAGENET = 1_281_167
-WALKS = 4  # of the threshold search, over the whole network; VGG-16 takes 4
-DROPPED = 0.5  # share of the features that a walk drops
-STRIPS = 9 / 16  # of a full product that the upper half costs, in strips
 LARGE = (
     ("torchvision/resnet152", 224),
     ("timm/convnext_xlarge", 224),
@@ -73,21 +78,6 @@ class Cost:
     moments: float
 
 
-def sums_operations(rows: int, layer: Layer) -> float:
-    return 2.0 * rows * layer.features * (STRIPS * layer.features + layer.targets)
-
-
-def prepare_operations(layer: Layer) -> float:
-    """Cholesky, inverse and predictor."""
-    return layer.features**3 + 2.0 * layer.features**2 * layer.targets
-
-
-def walk_operations(layer: Layer) -> float:
-    """One walk, best first, that drops a share of the features."""
-    dropped = DROPPED * layer.features
-    return layer.features * dropped * (dropped + 2.0 * layer.targets)
-
-
 def cost_of_layer(layer: Layer, images: int, rows: int, rates: Rates) -> Cost:
     """Predicted cost of one consumer, on one machine of these rates.
 
@@ -98,9 +88,9 @@ def cost_of_layer(layer: Layer, images: int, rows: int, rates: Rates) -> Cost:
     own = images * Sampling(rows, images, 0).per_image(layer.positions)
     return Cost(
         forward=2.0 * images * layer.macs / rates.forward,
-        sums=sums_operations(own, layer) / rates.sums,
-        prepare=prepare_operations(layer) / rates.prepare,
-        walk=WALKS * walk_operations(layer) / rates.walk,
+        sums=sums_operations(own, layer.features, layer.targets) / rates.sums,
+        prepare=prepare_operations(layer.features, layer.targets) / rates.prepare,
+        walk=WALKS * walk_operations(layer.features, layer.targets) / rates.walk,
         store=4.0 * own * (layer.features + layer.targets),
         moments=8.0 * layer.features * (STRIPS * layer.features + layer.targets),
     )
@@ -132,9 +122,9 @@ def measured_rates(channels: int, rows: int) -> Rates:
     """Rates of this machine: of one pair with 3x3 kernels, and of one network's forward pass."""
     found, layer = measure(channels, rows), _of_width(channels)
     return Rates(
-        sums=sums_operations(rows, layer) / found["sums"],
-        prepare=prepare_operations(layer) / found["prepare"],
-        walk=walk_operations(layer) / found["walk"],
+        sums=sums_operations(rows, layer.features, layer.targets) / found["sums"],
+        prepare=prepare_operations(layer.features, layer.targets) / found["prepare"],
+        walk=walk_operations(layer.features, layer.targets) / found["walk"],
         forward=_forward_rate(),
     )
 
@@ -162,9 +152,9 @@ def check_layers(rates: Rates, widths: Sequence[int], rows: int) -> list[dict[st
     for channels in widths:
         found, layer = measure(channels, rows), _of_width(channels)
         predicted = {
-            "sums": sums_operations(rows, layer) / rates.sums,
-            "prepare": prepare_operations(layer) / rates.prepare,
-            "walk": walk_operations(layer) / rates.walk,
+            "sums": sums_operations(rows, layer.features, layer.targets) / rates.sums,
+            "prepare": prepare_operations(layer.features, layer.targets) / rates.prepare,
+            "walk": walk_operations(layer.features, layer.targets) / rates.walk,
         }
         row: dict[str, Any] = {"channels": channels, "features": layer.features}
         for step, seconds in predicted.items():

@@ -34,6 +34,10 @@ class Estimates:
         self._prepare = prepare
         self._prepared: dict[bool, Information] = {}
 
+    def has(self, tested: bool) -> bool:
+        """Whether they are prepared."""
+        return tested in self._prepared
+
     def answers(self, tested: bool) -> Information:
         """For thresholds, or for a test of significance."""
         if tested not in self._prepared:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mipp.errors import ModelError
+from mipp.errors import ConfigError, ModelError, option
 from mipp.inputs import Inputs, tensors_of
 
 PARALLEL = ("DataParallel", "DistributedDataParallel")
@@ -54,6 +54,21 @@ def unfit(model: Any, expected: str, mend: str) -> ModelError:
     return ModelError(
         f"model {type(model).__name__} cannot be pruned as it is.\nExpected {expected}; {mend}."
     )
+
+
+def require_calls(calls: object, loss: object) -> None:
+    """Refuse more calls, or a loss, that nobody can call."""
+    if loss is not None and not callable(loss):
+        raise ConfigError(
+            f"{option('loss')}: expected a function of (outputs, labels), got {loss!r}; pass for "
+            "example torch.nn.MSELoss()."
+        )
+    listed = isinstance(calls, Iterable) and not isinstance(calls, str)
+    if not listed or not all(isinstance(c, str) or callable(c) for c in calls):  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"{option('calls')}: expected a sequence of names of methods, or of functions of "
+            f"(model, inputs), got {calls!r}; write for example calls=['project']."
+        )
 
 
 def versions(model: nn.Module, x: Inputs) -> dict[str, tuple[int, int]]:

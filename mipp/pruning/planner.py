@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -12,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from torch import nn
 
+from mipp.activations import Sampling
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint.calls import KEY as CALLS
 from mipp.checkpoint.calls import written_calls
@@ -19,8 +21,8 @@ from mipp.copies import copy_of
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
-from mipp.device import device_of
-from mipp.errors import ConfigError, EstimationError, SingularCovarianceError, option
+from mipp.device import device_of, synchronize
+from mipp.errors import EstimationError, SingularCovarianceError
 from mipp.finite import require_finite_activations, require_finite_weights
 from mipp.graph import ChannelGraph, with_projections
 from mipp.graph.build import follow_channels, require_prunable
@@ -30,7 +32,16 @@ from mipp.layers.weights import plain
 from mipp.pruning.calibration import Calibration, Held
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
-from mipp.pruning.network import opened
+from mipp.pruning.needs import (
+    Needs,
+    Size,
+    announce,
+    needs_of_search,
+    require_memory,
+    seconds_of_search,
+    sizes_of,
+)
+from mipp.pruning.network import opened, require_calls
 from mipp.pruning.plan import Plan
 from mipp.pruning.ranking import (
     InformationRanking,
@@ -48,6 +59,7 @@ from mipp.settings import (
     MIPP,
     Count,
     Criterion,
+    Gaussian,
     Limits,
     Method,
     Mipp,
@@ -107,7 +119,7 @@ class Planner:
         require_number("images", images, Count)
         require_number("latency_batch", latency_batch, Count)
         require_number("seed", seed, Seed)
-        _require_calls(calls, loss)
+        require_calls(calls, loss)
         model = copy_of(opened(model))  # forward may change the network that it belongs to
         self.loss, self.seed, self.calls = loss, seed, tuple(calls)
         require_finite_weights(model)
@@ -137,7 +149,10 @@ class Planner:
         """The same, also of a network in which nothing can be pruned."""
         batch = next(iter(self.calibration.inputs()))
         others = [each(batch, itemgetter(slice(i, i + 1))) for i in range(1, min(4, count(batch)))]
-        require_finite_activations(self.model, each(batch, itemgetter(slice(LOOKED_AT))))
+        looked_at, started = each(batch, itemgetter(slice(LOOKED_AT))), time.perf_counter()
+        require_finite_activations(self.model, looked_at)
+        synchronize(device_of(self.model))
+        self._seconds_per_input = (time.perf_counter() - started) / count(looked_at)
         return follow_channels(self.model, self.calibration.example(), self.calls, others)
 
     @undisturbed()
@@ -160,9 +175,14 @@ class Planner:
             method = Mipp() if method == MIPP else Criterion(method)
         if isinstance(method, Criterion):
             return self._by_scores(method)
+        tested = budget is not None and parsed(budget).is_tested
         ranking = InformationRanking(method, self._estimates(method))
+        if not ranking.estimates.has(tested):
+            needs, sizes = self._needs(method, tested)
+            require_memory(needs, sizes, self.calibration.count(), device_of(self.model))
+            announce(needs)
         with self._estimating():
-            ranking.estimates.answers(budget is not None and parsed(budget).is_tested)
+            ranking.estimates.answers(tested)
         return ranking
 
     @undisturbed()
@@ -214,6 +234,30 @@ class Planner:
         """
         check_reachable(self.graph, budget, floors_of(self.graph, limits))
 
+    def needs(self, method: Mipp | None = None, *, tested: bool = False) -> Needs:
+        """Bytes and rough seconds of a search by information, right to a factor of two.
+
+        Bytes are those beside the network and its images. Seconds are those of the closed form;
+        of another estimator, or a test of significance, none are known.
+
+        Parameters
+        ----------
+        tested : for a budget of confidence.
+        """
+        return self._needs(method or Mipp(), tested)[0]
+
+    def _needs(self, method: Mipp, tested: bool) -> tuple[Needs, Mapping[str, Size]]:
+        images = self.calibration.count()
+        sizes = sizes_of(self.model, self.graph, Sampling(method.rows, images, self.seed))
+        batch = count(next(iter(self.calibration.inputs())))
+        closed = type(method.estimator) is Gaussian and not tested
+        needs = needs_of_search(self.graph, sizes, batch, closed=closed)
+        if closed:
+            forward = images * self._seconds_per_input
+            seconds = seconds_of_search(sizes, forward, device_of(self.model))
+            needs = replace(needs, seconds=seconds)
+        return needs, sizes
+
     @contextmanager
     def _estimating(self) -> Iterator[None]:
         """Says of a covariance without an inverse whose it is."""
@@ -247,21 +291,6 @@ class Planner:
         given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
-
-
-def _require_calls(calls: object, loss: object) -> None:
-    """Refuse more calls, or a loss, that nobody can call."""
-    if loss is not None and not callable(loss):
-        raise ConfigError(
-            f"{option('loss')}: expected a function of (outputs, labels), got {loss!r}; pass for "
-            "example torch.nn.MSELoss()."
-        )
-    listed = isinstance(calls, Iterable) and not isinstance(calls, str)
-    if not listed or not all(isinstance(c, str) or callable(c) for c in calls):  # type: ignore[attr-defined]
-        raise ConfigError(
-            f"{option('calls')}: expected a sequence of names of methods, or of functions of "
-            f"(model, inputs), got {calls!r}; write for example calls=['project']."
-        )
 
 
 def parsed(budget: str | Budget) -> Budget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mipp.activations import Sampling
 from mipp.budget import Budget
@@ -16,9 +17,11 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
+from mipp.pruning.needs import needs_of_search, require_memory, sizes_of
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
+from mipp.settings import Gaussian, Mipp
 from mipp.stages.finetune import config_after_pruning
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import load_splits, model_spec
@@ -50,6 +53,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
+    _require_memory(params, model, graph, device)
     require_shards(params.extract, len(splits.calibration))
     floors = floors_of(graph, limits_of(params.choose))
     check_reachable(graph, params.choose.budget, floors)
@@ -74,6 +78,20 @@ def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Flo
     """Refuse a budget of time before anything is trained; later `choose` does."""
     if budget.kind == "latency":
         require_time(budget.value, clock.least_share(graph, floors), floors, graph)
+
+
+def _require_memory(
+    params: Params, model: nn.Module, graph: ChannelGraph, device: torch.device
+) -> None:
+    """Refuse estimates that `choose`, which holds all of them, has no memory for."""
+    method, images = method_of(params), params.data.calibration
+    if not isinstance(method, Mipp):
+        return
+    closed = type(method.estimator) is Gaussian and not params.choose.budget.is_tested
+    sizes = sizes_of(model, graph, Sampling(params.extract.rows, images, params.seed))
+    batch = min(params.extract.batch_size, images)
+    needs = needs_of_search(graph, sizes, batch, closed=closed)
+    require_memory(needs, sizes, images, device)
 
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:

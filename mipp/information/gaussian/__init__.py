@@ -6,15 +6,17 @@ ordered    downdates along an order that is known beforehand, the cheapest
 primal     downdates in any order
 precision  the matrix that these read: whole, or of fewer rows than features
 panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
+sides      what drops have taken from the precision by now
+cost       operations and bytes by a pair's size, and which form has fewer
 estimator  `state` as one of the estimators: its file, its answers
 folds      samples for a test of significance, one per fold of the rows
 inverse    of a positive definite matrix; `arrowhead` that of small maps' patches
 """
 
+from mipp.information.gaussian.cost import prefers_dual
 from mipp.information.gaussian.state import (
     PairState,
     from_tensors,
-    prefers_dual,
     prepare,
     prepare_dual,
     prepare_rows,

@@ -38,7 +38,8 @@ def dirty(pivots: npt.NDArray[np.float64], noise: float) -> npt.NDArray[np.bool_
     """Which blocks, (...), of pivots (..., block) have one that may be all rounding."""
     if not noise:
         return np.zeros(pivots.shape[:-1], bool)
-    return ~(np.square(pivots) > DOUBT * noise).all(-1)
+    clear: npt.NDArray[np.bool_] = np.square(pivots) > DOUBT * noise
+    return np.asarray(~clear.all(-1))
 
 
 def require_clear(pivots: npt.NDArray[np.float64], failed: int, noise: float) -> None:

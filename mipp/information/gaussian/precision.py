@@ -83,4 +83,4 @@ class LowRank:
     def blocks(self, channels: int) -> Tensor:
         sides = self.sides.view(channels, -1, self.sides.shape[1])
         eye = torch.eye(sides.shape[1], dtype=sides.dtype, device=self.device)
-        return eye / self._penalty - sides @ sides.mT
+        return torch.baddbmm(eye / self._penalty, sides, sides.mT, alpha=-1)

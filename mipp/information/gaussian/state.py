@@ -21,6 +21,7 @@ from mipp.errors import SingularCovarianceError, option
 from mipp.information import moments
 from mipp.information.gaussian.arrowhead import invert_covariance
 from mipp.information.gaussian.blocks import DOUBT, Residuals, diagonal_blocks, explained
+from mipp.information.gaussian.cost import prefers_dual
 from mipp.information.gaussian.inverse import factorise
 from mipp.information.gaussian.ordered import OrderedElimination
 from mipp.information.gaussian.precision import LowRank, Precision, Whole
@@ -28,7 +29,6 @@ from mipp.information.gaussian.primal import PrimalElimination
 from mipp.information.moments import Moments
 
 EPSILON = torch.finfo(torch.float64).eps
-FEW = 8  # so many times fewer rows than features, before the dual form pays
 WHOLE = 16_384  # features whose precision matrix is 2 GB
 NUMBERS: Mapping[str, Callable[[Any], Any]] = {
     "channels": int,
@@ -154,11 +154,6 @@ def prepare(
     residual = (variance - (cross * weights).sum(0)).clamp_min(0)
     alone = explained(blocks, cross.view(channels, -1, cross.shape[1]))
     return PairState(channels, resolution, weights, residual, variance, alone, precision)
-
-
-def prefers_dual(rows: int, features: int) -> bool:
-    """Whether the dual form is the cheaper one: its steps read all of an (n, n) matrix."""
-    return FEW * rows < features
 
 
 def prepare_rows(
