@@ -23,7 +23,7 @@ from mipp.refit.watcher import Watcher
 
 Batches = Callable[[], Iterable[Inputs]]
 
-WAITING = 2**30  # bytes of all images that wait at a layer, about
+WAITING = 2**29  # bytes of all images that wait at a layer, about
 CHUNK = 2**23  # bytes of the inputs of one pass, about
 ALIVE = 3  # times what a layer reads and makes, for what else is alive, such as a skip connection
 TARGETS = 2**30  # bytes of what all layers should put out, about
@@ -125,7 +125,7 @@ def _chunks_at(sizes: Mapping[str, int], order: Sequence[str], chunk: Inputs) ->
 
     >>> import torch
     >>> _chunks_at({"a": 2**25, "b": 2**20}, ["a", "b"], torch.zeros(2, 1))
-    {'a': 5, 'b': 170}
+    {'a': 2, 'b': 85}
     """
     images = max(count(chunk), 1)
     fitting = [WAITING // (ALIVE * images * max(sizes[name], 1)) for name in reversed(order)]
