@@ -210,6 +210,7 @@ def rows_at_each_fit(monkeypatch, batches):
 
 
 def test_layers_with_few_features_are_fitted_to_fewer_rows(monkeypatch):
+    monkeypatch.setattr(sharing, "AMPLE", 0)
     monkeypatch.setattr(sharing, "ROWS", 5 * IMAGES)
     monkeypatch.setattr(sharing, "PER_FEATURE", 2)
     fitted = rows_at_each_fit(monkeypatch, IMAGES)
@@ -217,6 +218,13 @@ def test_layers_with_few_features_are_fitted_to_fewer_rows(monkeypatch):
     for features, rows, _ in fitted.values():
         wanted = min(SETTINGS.sampling.rows, max(5 * IMAGES, 2 * features))
         assert wanted <= rows < wanted + IMAGES or rows == IMAGES  # the classifier's
+
+
+def test_no_layer_of_a_small_network_is_fitted_to_fewer_rows(monkeypatch):
+    monkeypatch.setattr(sharing, "PER_FEATURE", 2)
+    fitted = rows_at_each_fit(monkeypatch, IMAGES)
+    every = SETTINGS.sampling.rows
+    assert {rows for _, rows, _ in fitted.values() if rows != IMAGES} == {every}
 
 
 def test_targets_of_all_layers_take_no_more_memory_than_they_may(monkeypatch):
