@@ -254,8 +254,24 @@ def _fits_all(tracker: Tracker, side: Labels, sides: list[Labels]) -> bool:
     axes = varying_axes(side)
     if len(axes) != 1 or not tracker.record.is_bare(side):
         return False
-    others = (other for other in sides if other is not side and bool((other >= 0).any()))
+    others = [other for other in sides if other is not side and bool((other >= 0).any())]
+    if not all(_one_of_each_layer(tracker, other, axes[0]) for other in others):
+        return False
     return all(tracker.lined_up(other, axes[0]) is not None for other in others)
+
+
+def _one_of_each_layer(tracker: Tracker, labels: Labels, axis: int) -> bool:
+    """Whether a place along an axis holds no two channels of a layer, as that of heads would."""
+    owner = torch.arange(tracker.record.count, device="cpu")
+    for touch in tracker.record.producers:
+        made = torch.from_numpy(touch.labels[touch.labels >= 0])
+        owner[made] = made.min()
+    table = labels.movedim(axis, 0).flatten(1)  # (places, elements)
+    place = torch.arange(len(table), device="cpu")[:, None].expand(table.shape)[table >= 0]
+    held = table[table >= 0]
+    pairs = (torch.stack((place, of)) for of in (held, owner[held]))
+    channels, layers = (torch.unique(pair, dim=1).shape[1] for pair in pairs)
+    return channels == layers
 
 
 def _is_cut_with_its_layer(tracker: Tracker, tensor: Tensor) -> bool:
@@ -278,6 +294,8 @@ def _note_view(tracker: Tracker, labels: Labels, moved: Labels) -> None:
 
 def _note_parts(tracker: Tracker, labels: Labels, parts: list[Labels]) -> None:
     """Equal parts of the one axis of channels; slices of it, once they make up the whole."""
+    if not all(part.numel() for part in parts):
+        return  # a slice of nothing, such as no class token, says nothing of the others
     own = compact(labels)
     parts = [compact(part) for part in parts]
     if own.ndim != 1 or any(part.ndim != 1 for part in parts):

@@ -1,7 +1,7 @@
 """What pruning will need, told before it starts, and refused where this machine has less.
 
-The model of docs/sizing.md, of bytes and operations by the layers' sizes; seconds by the time that
-a first forward pass and a product in float64 took here. It is right to a factor of two.
+The model of the page on sizing, of bytes and operations by the layers' sizes; seconds by the time
+that a first forward pass and a product in float64 took here. It is right to a factor of two.
 """
 
 from __future__ import annotations

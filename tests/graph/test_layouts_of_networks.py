@@ -1,5 +1,7 @@
 """Channels laid out in ways that networks of today have: each kind by three small members."""
 
+from functools import partial
+
 import torch
 from kinds import Kind, built, checks_of
 from oracles import Net
@@ -180,6 +182,37 @@ def by_hand(q, k, v):
     return (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
 
 
+# What all heads share: one number for each feature of a head, of whatever head
+
+
+def shared_by_heads(share, *shape):
+    """Attention with heads, as in DINOv3, whose q and k meet the same numbers in every head."""
+
+    def forward(net, x):
+        x = net.stem(x).flatten(2).transpose(1, 2)
+        q, k, v = net.qkv(x).reshape(len(x), 9, 3, net.heads, -1).permute(2, 0, 3, 1, 4)
+        y = by_hand(share(net, q), share(net, k), v).transpose(1, 2)
+        return net.head((x + net.back(y.flatten(2))).mean(1))
+
+    net = Net(
+        forward,
+        stem=nn.Conv2d(3, 24, 2, 2),
+        qkv=nn.Linear(24, 96),
+        back=nn.Linear(32, 24),
+        head=nn.Linear(24, 3),
+    )
+    net.heads = 8
+    net.shared = nn.Parameter(torch.rand(shape) + 0.5)
+    return net
+
+
+def turned(net, x, first=0):
+    one, other = x[:, :, first:].chunk(2, -1)
+    cos, sin = net.shared[first:].cos(), net.shared[first:].sin()
+    y = x[:, :, first:] * cos + torch.cat([-other, one], -1) * sin
+    return torch.cat([x[:, :, :first], y], 2)
+
+
 KINDS = {
     "group norm, chain": Kind(grouped_chain, (3, 6, 6), 0.15),
     "group norm, stream": Kind(grouped_stream, (2, 12), 0.15),
@@ -190,6 +223,13 @@ KINDS = {
     "split in three": Kind(lambda: split_as((16, 10, 6)), (3, 6, 6), 0.2),
     "split in three, fewer convolved": Kind(lambda: split_as([18, 14, 4]), (3, 6, 6), 0.2),
     "split in two": Kind(split_in_two, (3, 6, 6), 0.15),
+    "gain of all heads": Kind(
+        lambda: shared_by_heads(lambda net, x: x * net.shared, 4), (3, 6, 6), 0.2
+    ),
+    "rotary positions": Kind(lambda: shared_by_heads(turned, 9, 4), (3, 6, 6), 0.2),
+    "rotary positions of all but the first": Kind(
+        lambda: shared_by_heads(partial(turned, first=1), 9, 4), (3, 6, 6), 0.2
+    ),
     "interleaved, two heads": Kind(lambda: interleaved(2, by_hand), (3, 6, 6), 0.5),
     "interleaved, four heads": Kind(lambda: interleaved(4, by_hand), (3, 6, 6), 0.2),
     "interleaved, fused": Kind(
@@ -211,3 +251,9 @@ def test_whole_groups_of_a_norm_are_its_units():
     assert dict(graph.widths) == {"3": 8, "0": 12}
     [made] = graph.groups["0"].producers
     assert made.features.tolist() == [[2 * j, 2 * j + 1] for j in range(12)]
+
+
+def test_heads_that_share_a_number_go_alone():
+    for name in ("gain of all heads", "rotary positions", "rotary positions of all but the first"):
+        model, x = built(KINDS[name], 0)
+        assert build_graph(model, x[:1]).widths == {"stem": 24, "qkv": 8}, name

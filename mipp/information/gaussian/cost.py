@@ -1,7 +1,7 @@
 """What the closed form costs by a pair's size: operations, the form that has fewer, bytes.
 
-Of d features, m targets and n rows. docs/sizing.md compares it with measured times; the rates below
-are those of its page, relative to that of a factorisation in float64.
+Of d features, m targets and n rows. The page on sizing compares it with measured times; the
+rates below are those of its page, relative to that of a factorisation in float64.
 """
 
 from __future__ import annotations
