@@ -270,7 +270,7 @@ def _one_of_each_layer(tracker: Tracker, labels: Labels, axis: int) -> bool:
     place = torch.arange(len(table), device="cpu")[:, None].expand(table.shape)[table >= 0]
     held = table[table >= 0]
     pairs = (torch.stack((place, of)) for of in (held, owner[held]))
-    channels, layers = (torch.unique(pair, dim=1).shape[1] for pair in pairs)
+    channels, layers = (int(torch.unique(pair, dim=1).shape[1]) for pair in pairs)
     return channels == layers
 
 
