@@ -170,6 +170,27 @@ def test_network_is_left_as_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
 
 
+class AnyNumber(nn.Module):
+    """Takes as many tensors as it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, *inputs):
+        return sum(self.layer(x) * (i + 1) for i, x in enumerate(inputs))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_forward_may_take_any_number_of_tensors(tmp_path, count):
+    network, given = AnyNumber(), [torch.randn(2, 8) for _ in range(count)]
+    done = export_network(network, tuple(given), tmp_path, kinds=BOTH)
+    assert [one.batch for one in done] == [None] * len(BOTH)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    inputs = [torch.randn(5, 8) for _ in given]
+    torch.testing.assert_close(program(*inputs), network(*inputs))
+
+
 def test_several_outputs_are_compared_each(tmp_path):
     model = After(lambda y: (y, {"twice": y * 2, "class": y.argmax(1)}))
     export_network(model, (8,), tmp_path, kinds=BOTH)

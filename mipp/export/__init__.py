@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -131,9 +133,16 @@ def _trace(network: nn.Module, answers: Answers) -> tuple[ExportedProgram, int |
 
 
 def _export(network: nn.Module, inputs: Inputs, batch: Dim | None = None) -> ExportedProgram:
-    given = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(tensors_of(inputs)),)
-    axes = [None if batch is None else {0: batch} for _ in tensors_of(inputs)]
-    shapes = dict(zip(inputs, axes, strict=True)) if isinstance(inputs, Mapping) else tuple(axes)
+    axis = None if batch is None else {0: batch}
+    if isinstance(inputs, Mapping):
+        given: tuple[Any, ...] = (), dict(inputs)
+        named = given[1]
+    else:
+        given = (tuple(tensors_of(inputs)),)
+        named = inspect.signature(network.forward).bind(*given[0]).arguments
+    shapes = {  # in a tuple where forward takes (*inputs)
+        name: (axis,) * len(one) if isinstance(one, tuple) else axis for name, one in named.items()
+    }
     with beside(inputs):
         return torch.export.export(network, *given, dynamic_shapes=shapes)
 
