@@ -45,7 +45,8 @@ one-cycle learning rate up to {lr:g}, batches of 128, the same order and the sam
 
 The refit of these tables is that of version 0.1.0, but for `mipp` of ResNet-20 under `macs:0.5`.
 From 0.2.0.dev0 on it solves four times with longer steps, not eight times, in the precision of the
-rows, and of no more rows than 64 for each feature; not measured of the others yet."""
+rows, and in large networks of no more rows than 64 for each feature; not measured of the others
+yet."""
 
 
 def write_page() -> None:
