@@ -37,6 +37,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/untrained.md",
     ),
     _row(
+        "accuracy.checkpoints",
+        "test accuracy of networks that it trains and keeps for the others",
+        "1 h a network",
+    ),
+    _row(
         "cost.search",
         "a search beside a forward pass and Torch-Pruning's Taylor pass",
         "1 min",

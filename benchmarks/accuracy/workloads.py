@@ -1,4 +1,4 @@
-"""The three networks of the accuracy benchmark: their images, and the dense network."""
+"""The networks of the accuracy benchmark: their images, and the dense network."""
 
 from __future__ import annotations
 
@@ -30,13 +30,35 @@ class Workload:
     augment: str  # of all training
     budgets: tuple[str, ...]
     rival_layers: tuple[str, ...]  # patterns of the layers whose outputs Torch-Pruning prunes
-    training: TrainConfig | None  # None: from a checkpoint beside the data
+    training: TrainConfig | None  # None: from a checkpoint
+    checkpoint: str | None = None  # of benchmarks/checkpoints; None: beside the data
 
 
 SHARES = ("macs:0.5", "macs:0.3")
 RATIOS = ("ratio:0.5", "ratio:0.8", "ratio:0.9", "ratio:0.95")
 WORKLOADS: Mapping[str, Workload] = {
     "resnet20": Workload("resnet20", "parquet", "crop-flip", SHARES, ("layer*.conv1",), None),
+    "resnet20-second": Workload(
+        "resnet20", "parquet", "crop-flip", SHARES, ("layer*.conv1",), None, "resnet20-1"
+    ),
+    "cct": Workload(
+        "benchmarks.accuracy.networks:compact_transformer",
+        "parquet",
+        "crop-flip",
+        SHARES,
+        ("stem.*", "blocks.*"),
+        None,
+        "cct-0",
+    ),
+    "mobilenet": Workload(
+        "benchmarks.accuracy.networks:mobilenet",
+        "parquet",
+        "crop-flip",
+        ("macs:0.6", "macs:0.4"),
+        ("features.*",),
+        None,
+        "mobilenet-0",
+    ),
     "lenet5": Workload(
         "lenet5",
         "mnist",
@@ -106,10 +128,11 @@ def dense_network(workload: Workload, images: Images, root: str | None, cache: P
     """
     model = build_model(images.spec(workload.model), seed=0).eval()
     if workload.training is None:
-        checkpoint = find_checkpoint(root, workload.model)
+        checkpoint = find_checkpoint(root, workload.checkpoint or workload.model)
         if checkpoint is None:
             raise DataError(
-                f"no checkpoint of {workload.model} was found; give --data-root or set MIPP_DATA."
+                f"no checkpoint of {workload.model} was found; give --data-root, set MIPP_DATA, "
+                "or train it by `python -m benchmarks.accuracy.checkpoints`."
             )
         load_weights(model, checkpoint)
         return model

@@ -18,6 +18,7 @@ from mipp.models import ModelSpec, build_model, load_weights, preferred_input
 
 IMAGES = "cifar10-jpeg"
 CHECKPOINTS = {"resnet20": "checkpoints/resnet20-cifar10-jpeg.pt"}
+TRAINED = Path(__file__).parents[1] / "checkpoints"  # by `benchmarks.accuracy.checkpoints`
 MIB = 2**20
 
 
@@ -64,9 +65,10 @@ def load_network(root: str | None, name: str, size: int, seed: int = 0) -> nn.Mo
 
 
 def find_checkpoint(root: str | None, name: str) -> Path | None:
-    """Checkpoint of a network under the data root, None where there is none."""
+    """Checkpoint of a network, among those trained here or under the data root; None without."""
     files = (place / CHECKPOINTS[name] for place in places(root) if name in CHECKPOINTS)
-    return next((file for file in files if file.is_file()), None)
+    every = (TRAINED / f"{name}.safetensors", *files)
+    return next((file for file in every if file.is_file()), None)
 
 
 def example_of(split: ImageSplit) -> Tensor:
