@@ -1,0 +1,1 @@
+"""What rivals that repair have in common: the layers that they write to, and what these read."""
