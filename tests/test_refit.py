@@ -26,6 +26,7 @@ from mipp.errors import ModelError
 from mipp.graph import build_graph
 from mipp.layers import layer_at, layer_of
 from mipp.refit import RefitSettings, recalibrate, refit, sharing
+from mipp.refit.dense_targets import Wanted
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.refit.side_by_side import Seen
 from mipp.selection.selection import Selection, keep_all
@@ -195,12 +196,14 @@ def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_a
 
 
 def rows_at_each_fit(monkeypatch, batches):
-    """By layer: features and rows it is fitted to, and how many samples of layers are held."""
+    """By layer: features and rows it is fitted to, and samples of layers in both networks held."""
     fitted = {}
 
     def spy(name, layer, norm, rows, **options):
-        held = len({id(thing.x) for thing in gc.get_objects() if type(thing) is Seen})
-        fitted[name] = layer.map.weight[0].numel(), sum(len(one.x) for one in rows), held
+        things = gc.get_objects()
+        held = len({id(thing.x) for thing in things if type(thing) is Seen})
+        dense = len({id(thing.output) for thing in things if type(thing) is Wanted})
+        fitted[name] = layer.map.weight[0].numel(), sum(len(one.x) for one in rows), held, dense
         return fit_layer(name, layer, norm, rows, **options)
 
     monkeypatch.setattr(import_module("mipp.refit.refit"), "fit_layer", spy)
@@ -215,7 +218,7 @@ def test_layers_with_few_features_are_fitted_to_fewer_rows(monkeypatch):
     monkeypatch.setattr(sharing, "PER_FEATURE", 2)
     fitted = rows_at_each_fit(monkeypatch, IMAGES)
     assert len(fitted) > 5
-    for features, rows, _ in fitted.values():
+    for features, rows, *_ in fitted.values():
         wanted = min(SETTINGS.sampling.rows, max(5 * IMAGES, 2 * features))
         assert wanted <= rows < wanted + IMAGES or rows == IMAGES  # the classifier's
 
@@ -224,30 +227,14 @@ def test_no_layer_of_a_small_network_is_fitted_to_fewer_rows(monkeypatch):
     monkeypatch.setattr(sharing, "PER_FEATURE", 2)
     fitted = rows_at_each_fit(monkeypatch, IMAGES)
     every = SETTINGS.sampling.rows
-    assert {rows for _, rows, _ in fitted.values() if rows != IMAGES} == {every}
-
-
-def test_targets_of_all_layers_take_no_more_memory_than_they_may(monkeypatch):
-    whole = rows_at_each_fit(monkeypatch, IMAGES)
-    outputs = {name: module.out_channels for name, module in cut_convolutions("resnet20")}
-    summed = graph_of("resnet20").sums
-    taken = sum(4 * whole[n][1] * outputs[n] * (2 if n in summed else 1) for n in outputs)
-    monkeypatch.setattr(sharing, "TARGETS", taken / 3)
-    thinned = rows_at_each_fit(monkeypatch, IMAGES)
-    held = sum(4 * thinned[n][1] * outputs[n] * (2 if n in summed else 1) for n in outputs)
-    assert 0.8 * taken / 3 < held < 1.2 * taken / 3
-
-
-def cut_convolutions(name):
-    _, pruned, graph, selection, _ = prune(name, 0)
-    lost = {pair.consumer for pair in graph.pairs if len(selection.dropped(pair.group))}
-    return [(n, m) for n, m in pruned.named_modules() if n in lost and type(m) is nn.Conv2d]
+    assert {rows for _, rows, *_ in fitted.values() if rows != IMAGES} == {every}
 
 
 def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
     monkeypatch.setattr(sharing, "CHUNK", 1)
     fitted = rows_at_each_fit(monkeypatch, 8)
-    assert {held for _, _, held in fitted.values()} == {IMAGES // 8}
+    assert {held for *_, held, _ in fitted.values()} == {IMAGES // 8}
+    assert {dense for *_, dense in fitted.values()} == {IMAGES // 8}  # nor is it run ahead
 
 
 @pytest.mark.parametrize(("name", "summed"), [("lenet5", 0), ("resnet20", 9)])

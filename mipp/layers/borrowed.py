@@ -6,6 +6,7 @@ F.linear(x, self.w.weight, bias)             as self.w(x) + bias, such as one of
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,12 +23,12 @@ class CallsOfModules(Hooked, TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._holders = {id(m.weight): m for m in model.modules() if type(m) is nn.Linear}
-        self._running: set[nn.Module] = set()
+        self._running: set[tuple[int, nn.Module]] = set()  # calls by thread
 
     def hooks(self) -> Iterator[Any]:
         for module in self._holders.values():
-            yield module.register_forward_pre_hook(lambda m, _: self._running.add(m))
-            yield module.register_forward_hook(lambda m, *_: self._running.discard(m))
+            yield module.register_forward_pre_hook(lambda m, _: self._running.add(_here(m)))
+            yield module.register_forward_hook(lambda m, *_: self._running.discard(_here(m)))
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -36,12 +37,16 @@ class CallsOfModules(Hooked, TorchFunctionMode):
         if function is linear:
             x, weight, bias = _operands(*args, **kwargs)
             module = self._holders.get(id(weight))
-            if module is not None and module not in self._running:
+            if module is not None and _here(module) not in self._running:
                 if module.bias is bias:
                     return module(x)
                 if module.bias is None:
                     return module(x) + bias
         return function(*args, **kwargs)
+
+
+def _here(module: nn.Module) -> tuple[int, nn.Module]:
+    return threading.get_ident(), module
 
 
 def may_borrow(model: nn.Module) -> bool:

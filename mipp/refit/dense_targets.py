@@ -1,19 +1,24 @@
-"""What the dense network puts out at the layers that are to be fitted."""
+"""What the dense network puts out at the layers that are to be fitted, one layer after the other.
+
+Dense chunk:   conv1, waits ... its rows are asked for ... conv2, waits ...
+Pruned chunk:         conv1 asks, is fitted, goes on .......... conv2 asks ...
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mipp.activations.capture import Tap
-from mipp.evaluation import evaluating
+from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
-from mipp.inputs import call
+from mipp.inputs import Inputs, call
 from mipp.layers import layer_at
+from mipp.refit.lockstep import Held
 from mipp.refit.sharing import Chunks
 from mipp.refit.watcher import Watcher
 from mipp.selection.selection import Selection
@@ -28,52 +33,119 @@ class Wanted(NamedTuple):
 
 
 @dataclass
-class Targets:
-    """What one layer puts out in the dense network, by the chunk of the inputs."""
+class Target:
+    """What one layer puts out in a pass over the dense network."""
 
-    calls: dict[int, list[Wanted]] = field(default_factory=dict)
-    other: dict[int, Tensor] = field(default_factory=dict)  # what it is added to, if it is
+    calls: list[Wanted] = field(default_factory=list)
+    other: Tensor | None = None  # what it is added to, if it is
 
 
-def dense_targets(
-    dense: nn.Module,
-    graph: ChannelGraph,
-    selection: Selection,
-    names: Sequence[str],
-    chunks: Chunks,
-) -> dict[str, Targets]:
-    """By layer, in the order of their last calls."""
-    pairs = {pair.consumer: pair for pair in graph.pairs}
-    positions = {name: pairs[name].positions for name in names if name in graph.repeated}
-    taps = {
-        name: Tap(layer_at(dense, name), chunks.sampling_at(name), i, positions.get(name))
-        for i, name in enumerate(names)
-        if name in chunks.fitted
-    }
-    summed = _summed(dense, graph, taps)
-    found: dict[str, Targets] = {}
+class Dense:
+    """The dense network, and which rows of it are wanted."""
 
-    def sample(name: str, values: Tensor, at: Tensor) -> Tensor:
-        kept = torch.from_numpy(pairs[name].rows_kept(selection.kept))
-        return taps[name].outputs(values, at)[:, kept.to(values.device)]
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: ChannelGraph,
+        selection: Selection,
+        names: Sequence[str],
+        chunks: Chunks,
+    ) -> None:
+        self.model, self.graph, self.chunks = model, graph, chunks
+        self.order = [name for name in chunks.fitted if name in names]  # of layers' last calls
+        self.summed = _summed(model, graph, self.order)
+        self._streams = {name: stream for stream, name in enumerate(names)}
+        pairs = {pair.consumer: pair for pair in graph.pairs}
+        self._kept = {
+            name: torch.from_numpy(pairs[name].rows_kept(selection.kept)) for name in self.order
+        }
+        self._positions = {name: pairs[name].positions for name in graph.repeated & pairs.keys()}
 
-    def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
-        found[name] = found.pop(name, Targets())  # after what runs before its last call
-        at = taps[name].draw(output)
-        wanted = Wanted(at, sample(name, output, at), output.shape)
-        found[name].calls.setdefault(number, []).append(wanted)
+    def taps(self, names: Collection[str], first: int) -> Mapping[str, Tap]:
+        """What reads the rows of a pass.
 
-    def on_sum(name: str, other: Tensor) -> None:
-        found[name].other[number] = sample(name, other, found[name].calls[number][-1].at)
+        Parameters
+        ----------
+        first : number of its first image.
+        """
+        samplings = {name: replace(self.chunks.sampling_at(name), first=first) for name in names}
+        return {
+            name: Tap(
+                layer_at(self.model, name), sampling, self._streams[name], self._positions.get(name)
+            )
+            for name, sampling in samplings.items()
+        }
 
-    with evaluating(dense), torch.no_grad():
-        for number, inputs in enumerate(chunks.inputs()):
-            for tap in taps.values():
-                tap.restart()
-            here = [name for name in taps if number < chunks.fitted[name]]
-            with Watcher(dense, graph, here, summed & set(here), on_output, on_sum):
-                call(dense, inputs)
-    return found
+    def rows(self, name: str, tap: Tap, values: Tensor, at: Tensor) -> Tensor:
+        """Of the channels that the pruned network has."""
+        return tap.outputs(values, at)[:, self._kept[name].to(values.device)]
+
+
+class DensePass:
+    """A pass over the dense network that runs as far as its rows are asked for.
+
+    What a layer puts out is known after its call, or after the sum that its output goes into; of
+    one that runs several times, when the pass has ended.
+
+    Parameters
+    ----------
+    names : of the layers whose rows will be asked for.
+    first : number of the first image.
+    """
+
+    def __init__(self, dense: Dense, names: Collection[str], first: int, inputs: Inputs) -> None:
+        self._dense, self._inputs = dense, inputs
+        self._taps = dense.taps(names, first)
+        self._summed = dense.summed & set(names)
+        self._targets: dict[str, Target] = {}
+        self._known: set[str] = set()
+        self._ended = False
+        self._held = Held(lambda _: self._run())
+
+    def target(self, name: str) -> Target | None:
+        """What a layer puts out; None where the pass does not reach it."""
+        while name not in self._known and not self._ended:
+            self._held.resume()
+            self._ended = self._held.at is None
+        return self._targets.get(name)
+
+    def forget(self, name: str) -> None:
+        """A layer's rows are not asked for again."""
+        self._targets.pop(name, None)
+
+    def end(self) -> None:
+        """Nothing more is asked for."""
+        self._held.end()
+
+    def _run(self) -> None:
+        dense = self._dense
+        hooks = self._on_output, self._on_sum
+        with (  # this thread's own
+            torch.no_grad(),
+            borrowed_called(dense.model),
+            Watcher(dense.model, dense.graph, self._taps, self._summed, *hooks),
+        ):
+            call(dense.model, self._inputs)
+
+    def _on_output(self, name: str, inputs: Tensor, output: Tensor) -> None:
+        if name in self._known:  # runs again, which the graph has not seen
+            return
+        tap = self._taps[name]
+        at = tap.draw(output)
+        wanted = Wanted(at, self._dense.rows(name, tap, output, at), output.shape)
+        self._targets.setdefault(name, Target()).calls.append(wanted)
+        if name not in self._summed and name not in self._dense.graph.repeated:
+            self._wait(name)
+
+    def _on_sum(self, name: str, other: Tensor) -> None:
+        target = self._targets[name]
+        at = target.calls[-1].at
+        target.other = self._dense.rows(name, self._taps[name], other, at)
+        self._wait(name)
+
+    def _wait(self, name: str) -> None:
+        self._known.add(name)
+        self._held.wait(name)
 
 
 def _summed(dense: nn.Module, graph: ChannelGraph, names: Collection[str]) -> set[str]:

@@ -16,7 +16,7 @@ from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, each
 from mipp.layers import Statistics, layer_at
 from mipp.progress import track
-from mipp.refit.dense_targets import dense_targets
+from mipp.refit.dense_targets import Dense
 from mipp.refit.filter_lengths import filter_lengths, restore_lengths
 from mipp.refit.least_squares import SOLUTIONS, LayerFit, Rows, fit_layer, leave_layer
 from mipp.refit.rebase import NormInputs
@@ -75,10 +75,10 @@ def refit(
 
     Parameters
     ----------
-    batches : called for the calibration inputs, the same every time. The network runs once over
+    batches : called for the calibration inputs, the same every time. Both networks run once over
         them, all batches side by side, and each layer is refitted when they have reached it; after
-        one that runs several times it begins anew. A layer at which so many would take too much
-        memory is fitted to the first of them.
+        one that runs several times the pruned network begins anew. A layer at which so many would
+        take too much memory is fitted to the first of them.
 
     Source: the least-squares map is the g of arXiv:2411.00147v1, theorem 1; making up for the
     skip connection follows He et al. (arXiv:1707.06168v2).
@@ -88,7 +88,7 @@ def refit(
         return []
     weights = {name: _weight_shape(pruned, name) for name in names}
     chunks = Chunks.of(dense, graph, weights, batches, settings.sampling)
-    targets = dense_targets(dense, graph, selection, names, chunks)
+    target = Dense(dense, graph, selection, names, chunks)
 
     plain: set[str] = set()
     shared = sharing(pruned)
@@ -107,9 +107,9 @@ def refit(
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
     norms = NormInputs(pruned)
-    with evaluating(pruned), torch.no_grad():
-        layers = fit_side_by_side(pruned, chunks, graph, targets, fit, norms)
-        fits = {one.layer: one for one in track(layers, total=len(targets), label="refit")}
+    with evaluating(dense), evaluating(pruned), torch.no_grad():
+        layers = fit_side_by_side(pruned, target, graph, fit, norms)
+        fits = {one.layer: one for one in track(layers, total=len(target.order), label="refit")}
     if settings.norms == "own":
         norms.rebase()
     if settings.lengths == "former":

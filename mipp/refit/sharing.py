@@ -26,7 +26,6 @@ Batches = Callable[[], Iterable[Inputs]]
 WAITING = 2**29  # bytes of all images that wait at a layer, about
 CHUNK = 2**23  # bytes of the inputs of one pass, about
 ALIVE = 3  # times what a layer reads and makes, for what else is alive, such as a skip connection
-TARGETS = 2**30  # bytes of what all layers should put out, about
 AMPLE = 2**28  # bytes of it up to which no layer is fitted to fewer rows than it has
 ROWS = 4096  # that every layer is fitted to beyond that, where it has so many
 PER_FEATURE = 64  # such rows for each feature of its inputs; all give ResNet-20 0.1 to 0.5 points
@@ -42,7 +41,6 @@ class Chunks:
     sampling: Sampling  # of the most rows that any layer has
     weights: Mapping[str, torch.Size]  # of layers in the pruned network: outputs, then features
     least: float = 1.0  # share of its rows that a layer is fitted to though its map needs fewer
-    share: float = 1.0  # of the rows that layers would have, had their targets all the memory
 
     @classmethod
     def of(
@@ -71,9 +69,7 @@ class Chunks:
         fitted = _chunks_at(sizes, list(sizes), first)
         chunks = cls(batches, fitted, count(first), sampling, weights)
         ample = AMPLE / max(chunks.target_bytes(positions, graph.sums), 1)
-        chunks = replace(chunks, least=min(1.0, ample))
-        taken = chunks.target_bytes(positions, graph.sums)
-        return replace(chunks, share=min(1.0, TARGETS / max(taken, 1)))
+        return replace(chunks, least=min(1.0, ample))
 
     def target_bytes(self, positions: Mapping[str, int], summed: Collection[str]) -> int:
         """Bytes of what all layers should put out, twice that where a sum follows.
@@ -100,7 +96,7 @@ class Chunks:
         images = min(self.sampling.images, self.fitted[name] * self.images)
         wanted = max(ROWS, PER_FEATURE * self.weights[name][1:].numel())
         some = max(wanted, self.least * self.sampling.rows)
-        rows = math.ceil(self.share * min(self.sampling.rows, some))
+        rows = math.ceil(min(self.sampling.rows, some))
         return replace(self.sampling, images=images, rows=rows)
 
 

@@ -1,8 +1,8 @@
-"""The fits of all layers in one pass over the pruned network, all batches side by side."""
+"""The fits of all layers in one pass over both networks, all batches side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
 from mipp.graph.tied import sharing
-from mipp.inputs import Inputs, call
+from mipp.inputs import Inputs, call, count
 from mipp.layers import Layer, layer_at
-from mipp.refit.dense_targets import Targets, Wanted
+from mipp.refit.dense_targets import Dense, DensePass, Wanted
 from mipp.refit.least_squares import LayerFit
 from mipp.refit.linear_part import LinearPart, linear_part
 from mipp.refit.lockstep import Held
 from mipp.refit.rebase import NormInputs, see_instead
-from mipp.refit.sharing import Chunks
 from mipp.refit.watcher import Watcher
 
 
@@ -39,48 +38,43 @@ Fit = Callable[[str, Sequence[Seen]], LayerFit]
 
 
 def fit_side_by_side(
-    pruned: nn.Module,
-    chunks: Chunks,
-    graph: ChannelGraph,
-    targets: dict[str, Targets],
-    fit: Fit,
-    norms: NormInputs,
+    pruned: nn.Module, dense: Dense, graph: ChannelGraph, fit: Fit, norms: NormInputs
 ) -> Iterator[LayerFit]:
     """Fits of the layers, as the passes over all chunks reach them.
 
-    All wait where a layer is to be fitted, each with the rows that it has of it. Where a network
-    takes another way for some inputs, it is fitted to those that reach it first.
+    All wait where a layer is to be fitted, each with the rows that it has of it, and their passes
+    over the dense network with them. Where a network takes another way for some inputs, it is
+    fitted to those that reach it first.
 
     Parameters
     ----------
+    dense : what the layers are fitted to, and which of them.
     norms : takes what batch-norms read in the network once it is fitted.
     """
-    order = list(targets)
-    common = _Common(pruned, graph, targets, norms, sharing(pruned))
-    passes: list[Held] = []
-    inputs = enumerate(chunks.inputs())
+    common = _Common(pruned, graph, dense, norms, sharing(pruned))
+    passes: list[_Pass] = []
+    inputs = dense.chunks.inputs()
 
-    def begin(number: int, chunk: Inputs) -> None:
-        passes.append(Held(lambda held: _pass(common, number, chunk, held)))
-        passes[-1].resume()
+    def begin(chunk: Inputs) -> None:
+        passes.append(_Pass(common, len(passes), sum(one.images for one in passes), chunk))
+        passes[-1].held.resume()
 
     try:
-        begin(*next(inputs))
-        while waits := [held.at for held in passes if held.at is not None]:
-            name = min(waits, key=order.index)
-            if len(passes) < chunks.fitted[name] and (more := next(inputs, None)) is not None:
-                begin(*more)
+        begin(next(inputs))
+        while waits := [one.held.at for one in passes if one.held.at is not None]:
+            name = min(waits, key=dense.order.index)
+            if len(passes) < dense.chunks.fitted[name] and (more := next(inputs, None)) is not None:
+                begin(more)
                 continue
             found = fit(name, common.seen.pop(name))
             common.fits[name] = found
-            targets[name] = Targets()  # its rows are not needed any more
             yield found
-            for held in passes:
-                if held.at == name:
-                    held.resume()
+            for one in passes:
+                if one.held.at == name:
+                    one.held.resume()
     finally:
-        for held in passes:
-            held.end()
+        for one in passes:
+            one.end()
 
 
 @dataclass
@@ -89,42 +83,63 @@ class _Common:
 
     pruned: nn.Module
     graph: ChannelGraph
-    targets: Mapping[str, Targets]
+    dense: Dense
     norms: NormInputs
     shared: Set[str]  # modules whose weights others have too
     seen: dict[str, list[Seen]] = field(default_factory=dict)  # of the passes that wait at a layer
     fits: dict[str, LayerFit] = field(default_factory=dict)
+
+    def ahead(self, number: int) -> list[str]:
+        """Layers that are to be fitted, to this chunk among others."""
+        fitted = self.dense.chunks.fitted
+        return [n for n in self.dense.order if n not in self.fits and number < fitted[n]]
 
 
 class _Again(BaseException):
     """Ends a pass that begins anew: a layer was fitted that ran before. No forward may catch it."""
 
 
-def _pass(common: _Common, number: int, chunk: Inputs, held: Held) -> None:
-    """One pass over the pruned network, to its end."""
-    ended = False
-    while not ended:
-        ahead = [
-            name
-            for name, wanted in common.targets.items()
-            if name not in common.fits and number in wanted.calls
-        ]
-        summed = [name for name in ahead if number in common.targets[name].other]
-        sight = _Sight(common, number, held)
+class _Pass:
+    """A chunk's pass over the pruned network, beside the one over the dense network."""
+
+    def __init__(self, common: _Common, number: int, first: int, chunk: Inputs) -> None:
+        self._common, self._number, self._chunk = common, number, chunk
+        self.images = count(chunk)
+        self.dense = DensePass(common.dense, common.ahead(number), first, chunk)
+        self.held = Held(lambda _: self._run())
+
+    def end(self) -> None:
+        """Give it up, wherever it waits."""
+        self.held.end()
+        self.dense.end()
+
+    def _run(self) -> None:
+        """To its end, from the beginning again after a layer that ran before it was fitted."""
+        ended = False
+        while not ended:
+            try:
+                self._once()
+                ended = True
+            except _Again:
+                pass
+        self.dense.end()
+
+    def _once(self) -> None:
+        common = self._common
+        ahead = common.ahead(self._number)
+        sight = _Sight(common, self.dense, self.held)
         hooks = sight.on_output, sight.on_sum, sight.on_input
-        watcher = Watcher(common.pruned, common.graph, ahead, summed, *hooks)
-        try:
-            with (  # this thread's own
-                torch.no_grad(),
-                borrowed_called(common.pruned),
-                common.norms.seen() as sight.norms,
-                watcher,
-            ):
-                call(common.pruned, chunk)
-            common.norms.add(sight.norms)
-            ended = True
-        except _Again:
-            pass
+        watcher = Watcher(
+            common.pruned, common.graph, ahead, common.dense.summed & set(ahead), *hooks
+        )
+        with (  # this thread's own
+            torch.no_grad(),
+            borrowed_called(common.pruned),
+            common.norms.seen() as sight.norms,
+            watcher,
+        ):
+            call(common.pruned, self._chunk)
+        common.norms.add(sight.norms)
 
 
 @dataclass
@@ -132,7 +147,7 @@ class _Sight:
     """What one pass sees of the layers that are to be fitted."""
 
     common: _Common
-    number: int  # of the chunk
+    dense: DensePass
     held: Held
     calls: dict[str, list[Seen]] = field(default_factory=dict)
     waiting: dict[str, Tensor] = field(default_factory=dict)  # inputs, until a sum decides
@@ -140,41 +155,42 @@ class _Sight:
 
     def on_input(self, name: str, arguments: Tensor) -> None:
         """Wait before a layer of which is known what it makes, so that it runs but once."""
-        known, wanted = self.common.seen.get(name), self.common.targets[name]
-        if not known or name in self.common.shared or self.number in wanted.other:
+        known, target = self.common.seen.get(name), self.dense.target(name)
+        if not known or target is None or target.other is not None or len(target.calls) > 1:
             return
-        part, calls = known[0].part, wanted.calls[self.number]
-        if part is not None and part.plain and len(calls) == 1:
-            at, output, made = calls[0]
+        part = known[0].part
+        if part is not None and part.plain and name not in self.common.shared:
+            at, output, made = target.calls[0]
             x = part.layer.rows_read(arguments, at, made)
             self._hold(name, [Seen(part, at, x, None, None, output)])
 
     def on_output(self, name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
-        if name in self.common.fits:  # fitted while this pass was on another way
+        target = self.dense.target(name)
+        if target is None or name in self.common.fits:  # fitted while this pass was on another way
             return None
-        layer, wanted = layer_at(self.common.pruned, name), self.common.targets[name]
-        calls, dense = self.calls.setdefault(name, []), wanted.calls[self.number]
+        layer, calls = layer_at(self.common.pruned, name), self.calls.setdefault(name, [])
         known = self.common.seen.get(name) or calls
         part = known[0].part if known else None
-        calls.append(_see(layer, part, arguments, output, dense[len(calls)]))
-        if self.number in wanted.other:
+        calls.append(_see(layer, part, arguments, output, target.calls[len(calls)]))
+        if target.other is not None:
             self.waiting[name] = arguments
             return None
-        if len(calls) < len(dense):
+        if len(calls) < len(target.calls):
             return None
         self._hold(name, self.calls.pop(name))
         stays = self.common.fits[name].left or layer.inner
         return None if stays else layer.module.forward(arguments)
 
     def on_sum(self, name: str, other: Tensor) -> Tensor | None:
-        if name in self.common.fits:
+        target = self.dense.target(name)
+        if target is None or target.other is None or name in self.common.fits:
             return None
         arguments, [one] = self.waiting.pop(name), self.calls.pop(name)
         layer, norm = (
             layer_at(self.common.pruned, name),
             norm_after(self.common.pruned, self.common.graph, name),
         )
-        sides = self.common.targets[name].other[self.number], layer.rows_made(other, one.at)
+        sides = target.other, layer.rows_made(other, one.at)
         self._hold(name, [one._replace(sides=sides)])
         if self.common.fits[name].left:
             return None
@@ -186,6 +202,7 @@ class _Sight:
 
     def _hold(self, name: str, calls: list[Seen]) -> None:
         """Wait until the layer is fitted to this pass's calls and those of others."""
+        self.dense.forget(name)
         self.common.seen.setdefault(name, []).extend(calls)
         self.held.wait(name)
         if len(calls) > 1:

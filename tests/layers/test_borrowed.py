@@ -10,6 +10,7 @@ import mipp
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.metrics import count_macs
+from mipp.refit import sharing
 
 
 class Borrows(nn.Module):
@@ -42,6 +43,20 @@ def test_same_units_and_weights_as_of_a_network_that_calls_them(method, seed):
     assert found.report.macs == expected.report.macs == count_macs(found.model, (5,))
     torch.testing.assert_close(found.model(x), expected.model(x))
     assert found.model.b.weight.shape == expected.model.b.weight.shape < calls.b.weight.shape
+
+
+def test_refit_in_several_passes_sees_borrowed_layers_in_each(seed, monkeypatch):
+    class BorrowsMore(Borrows):
+        def forward(self, x):
+            x = F.linear(self.a(x).relu(), self.b.weight, self.b.bias).relu()
+            return F.linear(x, self.c.weight, self.c.bias)
+
+    monkeypatch.setattr(sharing, "CHUNK", 1)
+    _, calls, x = networks(seed)
+    borrows = BorrowsMore().eval()
+    borrows.load_state_dict(calls.state_dict())
+    found, expected = (mipp.prune(m, x.split(16), "macs:0.5") for m in (borrows, calls))
+    torch.testing.assert_close(found.model(x), expected.model(x), rtol=0, atol=1e-6)
 
 
 def test_hooks_of_a_borrowed_layer_run_once():
