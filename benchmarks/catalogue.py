@@ -31,6 +31,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "accuracy.equal_budgets",
     ),
     _row(
+        "accuracy.repairing",
+        "rivals that repair, and rival criteria with this project's repair, without training",
+        "2 h a budget",
+        "docs/repairing.md",
+    ),
+    _row(
         "accuracy.untrained",
         "pruning before and after training, on plain and deformed images",
         "2 h",

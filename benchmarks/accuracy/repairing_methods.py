@@ -1,0 +1,196 @@
+"""Who prunes and who repairs: rivals by themselves, and criteria with this project's repair."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from torch import nn
+
+from benchmarks.accuracy.methods import BATCH, Trial
+from benchmarks.rivals.corp import corp
+from benchmarks.rivals.folding import fold
+from benchmarks.rivals.grail import grail
+from benchmarks.rivals.he2017 import he2017
+from benchmarks.rivals.osscar import osscar
+from benchmarks.rivals.shared.readers import hidden_only
+from benchmarks.rivals.variance import mean_shift, score_variance
+from benchmarks.shared.kept import Point
+from mipp.budget import parse_budget
+from mipp.criteria import CRITERIA, CriterionInput
+from mipp.criteria.shared.scoring import score_units
+from mipp.cut import apply_selection
+from mipp.metrics import count_params
+from mipp.pruning.pruner import Pruner
+from mipp.pruning.ranking import Ranking
+from mipp.pruning.repair import Cut, mend
+from mipp.refit import recalibrate
+from mipp.selection.by_scores import select_by_criterion
+from mipp.selection.controls import random_units
+from mipp.selection.scores import Scores
+from mipp.selection.selection import Selection
+from mipp.settings import Criterion, NoRepair, Refit, Repair
+
+Choose = Callable[[Trial, str], Selection]
+Mend = Callable[[Trial, Selection], nn.Module]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: which units stay under a budget, and the network repaired.
+
+    What chooses its own units while it repairs takes no more than widths from the selection.
+    """
+
+    kind: str  # the table's part
+    choose: Choose
+    repair: Mend
+
+
+@lru_cache(maxsize=1)
+def pruner_of(trial: Trial) -> Pruner:
+    images = len(trial.images.calibration)
+    return Pruner(
+        trial.dense, trial.images.calibration.batches(BATCH), images=images, seed=trial.seed
+    )
+
+
+@lru_cache(maxsize=1)
+def ranking_of(trial: Trial) -> Ranking:
+    return pruner_of(trial).rank()
+
+
+def given_by(trial: Trial) -> CriterionInput:
+    """The network, its graph and the calibration images, as criteria and rivals take them."""
+    pruner = pruner_of(trial)
+    return CriterionInput(pruner.model, pruner.graph, trial.labelled, trial.seed)
+
+
+@lru_cache(maxsize=2 * len(CRITERIA))
+def scores_of(trial: Trial, criterion: str) -> Scores:
+    score = score_variance if criterion == "variance" else CRITERIA[criterion]
+    return score_units(criterion, score, given_by(trial))
+
+
+def uniform(criterion: str) -> Choose:
+    """The same share of the hidden channels of every block, those of highest score."""
+
+    def choose(trial: Trial, budget: str) -> Selection:
+        scores, graph = scores_of(trial, criterion), pruner_of(trial).graph
+        method = Criterion("random", "layer")  # its scope alone counts
+        limits = hidden_only(graph)
+        return select_by_criterion(
+            graph, scores, method, parse_budget(budget), limits, name=criterion
+        ).selection
+
+    return choose
+
+
+def by_information(trial: Trial, budget: str) -> Selection:
+    """This project's own, of all groups."""
+    return pruner_of(trial).plan(budget, ranking_of(trial)).selection
+
+
+def hidden_by_information(trial: Trial, budget: str) -> Selection:
+    """This project's own, residual streams left whole."""
+    pruner = pruner_of(trial)
+    limits = hidden_only(pruner.graph)
+    return pruner.plan(budget, ranking_of(trial), limits=limits).selection
+
+
+def at_our_widths(criterion: str) -> Choose:
+    """As many units of every group as this project keeps, those of highest score."""
+
+    def choose(trial: Trial, budget: str) -> Selection:
+        ours = by_information(trial, budget)
+        if criterion == "random":
+            return random_units(ours, trial.seed)
+        scores = scores_of(trial, criterion)
+        kept = {
+            group: np.sort(np.argsort(-scores[group], kind="stable")[: len(channels)])
+            for group, channels in ours.kept.items()
+        }
+        return Selection(kept, ours.width, f"{criterion} at our widths")
+
+    return choose
+
+
+def osscars_units(trial: Trial, budget: str) -> Selection:
+    return osscar(given_by(trial), uniform("l1")(trial, budget))[1]
+
+
+def rival(repair: Callable[[CriterionInput, Selection], nn.Module]) -> Mend:
+    """A rival that takes the units that it is given."""
+    return lambda trial, selection: repair(given_by(trial), selection)
+
+
+def choosing(
+    repair: Callable[[CriterionInput, Selection], tuple[nn.Module, Selection]],
+) -> Mend:
+    """A rival that takes widths, and chooses units by itself."""
+    return lambda trial, selection: repair(given_by(trial), selection)[0]
+
+
+def ours(repair: Repair) -> Mend:
+    """This project's repair of whatever selection."""
+
+    def repaired(trial: Trial, selection: Selection) -> nn.Module:
+        pruner = pruner_of(trial)
+        model = apply_selection(pruner.model, selection, trial.example)
+        cut = Cut(model, pruner.model, pruner.graph, selection)
+        mend(cut, repair, pruner.calibration, trial.seed)
+        return model
+
+    return repaired
+
+
+OWN, WITH_REFIT, CONTROLS, OURS = (
+    "rivals with their own repair",
+    "criteria with our refit",
+    "our widths or others' units, our refit",
+    "this project",
+)
+LEFT, REFIT = ours(NoRepair()), ours(Refit())
+METHODS: Mapping[str, Method] = {
+    "L1 units": Method(OWN, uniform("l1"), LEFT),
+    "variance-based, mean shift": Method(OWN, uniform("variance"), rival(mean_shift)),
+    "model folding, REPAIR": Method(OWN, uniform("l1"), choosing(fold)),
+    "GRAIL, L1 units": Method(OWN, uniform("l1"), rival(grail)),
+    "GRAIL, variance units": Method(OWN, uniform("variance"), rival(grail)),
+    "CORP, variance units": Method(OWN, uniform("variance"), rival(corp)),
+    "He 2017": Method(OWN, uniform("l1"), choosing(he2017)),
+    "OSSCAR": Method(OWN, uniform("l1"), choosing(osscar)),
+    **{
+        f"{name} + refit": Method(WITH_REFIT, uniform(name), REFIT)
+        for name in ("variance", *CRITERIA)
+    },
+    "OSSCAR's units + refit": Method(CONTROLS, osscars_units, REFIT),
+    "l1-same-widths + refit": Method(CONTROLS, at_our_widths("l1"), REFIT),
+    "random-same-widths + refit": Method(CONTROLS, at_our_widths("random"), REFIT),
+    "mipp, streams whole + refit": Method(OURS, hidden_by_information, REFIT),
+    "mipp + refit": Method(OURS, by_information, REFIT),
+}
+
+
+def measure(trial: Trial, method: Method, budget: str) -> Point:
+    """Everything of one point: shares and accuracies in percent, and seconds of the method.
+
+    Our repairs leave batch-norms the statistics of what they read; of a rival both are measured.
+    """
+    started = time.perf_counter()
+    model = method.repair(trial, method.choose(trial, budget))
+    point: Point = {
+        "seconds": time.perf_counter() - started,
+        "macs": 100 * trial.macs(model) / trial.macs(trial.dense),
+        "params": 100 * count_params(model) / count_params(trial.dense),
+        "repaired": trial.percent(model),
+    }
+    if method.kind == OWN:
+        model = copy.deepcopy(model)
+        recalibrate(model, trial.inputs)
+        point["recalibrated"] = trial.percent(model)
+    return point
