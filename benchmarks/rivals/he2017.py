@@ -17,11 +17,11 @@ RIDGE = 1e-8  # of the mean square of an input: the paper's least squares have n
 def he2017(given: CriterionInput, widths: Selection) -> tuple[nn.Module, Selection]:
     """The network cut, and the units that it keeps: as many as `widths` says, its own choice.
 
-    Source: section 3.1, eq. (2) to (4), and for whole networks section 3.2: inputs are those of
-    the pruned network, targets those of the dense one. Departs: the LASSO path is followed
-    exactly, and the last layer of a residual branch does not make up for the shortcut's error.
+    Source: section 3.1, eq. (2) and (3); for whole networks section 3.2: inputs are those of the
+    pruned network, targets those of the dense one; section 3.3: the last layer of a residual
+    branch makes up for the error on the shortcut. Departs: the LASSO path is followed exactly.
     """
-    return one_after_the_other(given, widths, reduce, "he2017")
+    return one_after_the_other(given, widths, reduce, method="he2017", target="sum")
 
 
 def reduce(products: Products, dense: Tensor, keep: int) -> Reduced:

@@ -20,7 +20,7 @@ def osscar(given: CriterionInput, widths: Selection) -> tuple[nn.Module, Selecti
     Source: section 3, as in the authors' code (mazumder-lab/OSSCAR, prune_algo.py): inputs are
     those of the pruned network, targets those of the dense one.
     """
-    return one_after_the_other(given, widths, reduce, "osscar")
+    return one_after_the_other(given, widths, reduce, method="osscar", target="output")
 
 
 def reduce(products: Products, dense: Tensor, keep: int) -> Reduced:
@@ -40,16 +40,12 @@ def reduce(products: Products, dense: Tensor, keep: int) -> Reduced:
 
 
 def _greedy(xx: Tensor, xy: Tensor, block: int, keep: int) -> np.ndarray:
-    """Channels left when each time that goes with which the least error comes.
-
-    The error that a channel's loss adds is half of sum W_c' (P_cc)^-1 W_c, where P is the inverse
-    of the products of what is left and W its weights.
-    """
+    """Channels left when each time that goes with whose loss the least error comes."""
     inverse = torch.linalg.inv(xx)
     weight = inverse @ xy
     left = list(range(len(xx) // block))
     while len(left) > keep:
-        at = int(torch.stack([_cost(inverse, weight, i, block) for i in range(len(left))]).argmin())
+        at = int(_costs(inverse, weight, block).argmin())
         gone = slice(at * block, (at + 1) * block)
         stay = torch.cat([torch.arange(gone.start), torch.arange(gone.stop, len(inverse))])
         column = inverse[stay, gone] @ torch.linalg.inv(inverse[gone, gone])
@@ -59,30 +55,46 @@ def _greedy(xx: Tensor, xy: Tensor, block: int, keep: int) -> np.ndarray:
     return np.array(left)
 
 
-def _cost(inverse: Tensor, weight: Tensor, channel: int, block: int) -> Tensor:
-    own = slice(channel * block, (channel + 1) * block)
-    return (weight[own] * torch.linalg.solve(inverse[own, own], weight[own])).sum() / 2
-
-
 def _swapped(xx: Tensor, xy: Tensor, block: int, kept: np.ndarray) -> np.ndarray:
     """Channels after swaps: the cheapest goes, the one that helps most comes, while that helps."""
-    best = _objective(xx, xy, block, kept)
     for _ in range(SWAPS):
         rows = features(kept, block)
         inverse = torch.linalg.inv(xx[rows][:, rows])
-        weight = inverse @ xy[rows]
-        costs = [float(_cost(inverse, weight, i, block)) for i in range(len(kept))]
-        fewer = np.delete(kept, int(np.argmin(costs)))
-        others = np.setdiff1d(np.arange(len(xx) // block), fewer)
-        tried = [np.sort(np.append(fewer, channel)) for channel in others]
-        errors = [_objective(xx, xy, block, channels) for channels in tried]
-        if min(errors) >= best * (1 + 1e-9):  # both are below 0
+        costs = _costs(inverse, inverse @ xy[rows], block)
+        fewer = np.delete(kept, int(costs.argmin()))
+        gains = _gains(xx, xy, block, fewer)
+        if float(gains.max()) <= float(costs.min()) * (1 + 1e-9):  # it would come back
             break
-        best, kept = min(errors), tried[int(np.argmin(errors))]
+        kept = np.sort(np.append(fewer, int(gains.argmax())))
     return kept
 
 
-def _objective(xx: Tensor, xy: Tensor, block: int, kept: np.ndarray) -> float:
-    """Half the squared error of the best weights, less that of no channel at all: never above 0."""
+def _costs(inverse: Tensor, weight: Tensor, block: int) -> Tensor:
+    """Half the squared error that each channel's loss adds, sum W_c' (P_cc)^-1 W_c / 2.
+
+    P is the inverse of the products of what is left, W its weights.
+    """
+    own = weight.reshape(-1, block, weight.shape[1])
+    return (own * torch.linalg.solve(_diagonal(inverse, block), own)).sum((1, 2)) / 2
+
+
+def _gains(xx: Tensor, xy: Tensor, block: int, kept: np.ndarray) -> Tensor:
+    """Half the squared error that each other channel takes away when it comes; no kept one does.
+
+    Its features less what kept ones say of them explain what kept ones leave of the targets.
+    """
     rows = features(kept, block)
-    return -float((xy[rows] * torch.linalg.solve(xx[rows][:, rows], xy[rows])).sum()) / 2
+    known = torch.linalg.solve(xx[rows][:, rows], torch.cat([xx[rows], xy[rows]], 1))
+    left = xy - xx[:, rows] @ known[:, len(xx) :]
+    own = _diagonal(xx - xx[:, rows] @ known[:, : len(xx)], block)
+    others = torch.from_numpy(np.setdiff1d(np.arange(len(own)), kept))
+    targets = left.reshape(-1, block, left.shape[1])[others]
+    gains = xx.new_zeros(len(own))
+    gains[others] = (targets * torch.linalg.solve(own[others], targets)).sum((1, 2)) / 2
+    return gains
+
+
+def _diagonal(matrix: Tensor, block: int) -> Tensor:
+    """The blocks along the diagonal, (channels, block, block)."""
+    channels = torch.arange(len(matrix) // block)
+    return matrix.reshape(len(channels), block, len(channels), block)[channels, :, channels]

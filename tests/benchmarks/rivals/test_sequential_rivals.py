@@ -5,12 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.rivals.he2017 import RIDGE as HE_RIDGE
 from benchmarks.rivals.he2017 import he2017
 from benchmarks.rivals.osscar import RIDGE, osscar, reduce
 from benchmarks.rivals.shared.sequence import Products
 from tests.benchmarks.rivals.small_rival import (
+    SHAPES,
     convolutions,
     given_by,
     images_of,
@@ -120,3 +122,43 @@ def test_a_convolution_is_fitted_by_its_patches(rival):
     weight, _ = Twin(rows, made, dense, 4, share).fit(selection.kept["0"])
     found = pruned[2].weight.detach().reshape(4, -1).T.numpy()
     np.testing.assert_allclose(found, weight, rtol=1e-4, atol=1e-6)
+
+
+class Residual(nn.Sequential):
+    """A block, and the same again: relu(x + norm(conv(relu(conv(x)))))."""
+
+    def forward(self, x):
+        x = torch.relu(self[0](x))
+        for first, second, norm in ((self[1], self[2], self[3]), (self[4], self[5], self[6])):
+            x = torch.relu(norm(second(torch.relu(first(x)))) + x)
+        return self[7](x.mean((2, 3)))
+
+
+def residual():
+    block = [(nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)) for _ in range(2)]
+    return Residual(nn.Conv2d(2, 4, 1), *block[0], *block[1], nn.Linear(4, 3)).double()
+
+
+SHAPES[residual] = (2, 7, 7)
+
+
+def test_he2017_makes_up_for_the_error_of_the_shortcut():
+    given = given_by(residual)
+    pruned, selection = he2017(given, keeping(given, _1=range(3), _4=range(4)))
+    x, norm = images_of(given), given.model[6]
+    with torch.no_grad():
+        dense, now = trunk(given.model, x), trunk(pruned, x)
+        wanted = given.model[5](torch.relu(given.model[4](dense)))
+        factor = (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
+        wanted = wanted - given.model[5].bias[:, None, None] + (dense - now) / factor
+        read = torch.relu(given.model[4](now))[:, selection.kept["4"]]
+        rows, made = (maps.movedim(1, -1).flatten(0, -2) for maps in (read, wanted))
+        best = torch.linalg.lstsq(rows, made).solution
+        torch.testing.assert_close(pruned[5].weight[:, :, 0, 0].T, best, rtol=1e-3, atol=1e-4)
+        assert (dense - now).abs().max() > 0.1
+
+
+def trunk(model, x):
+    """What the second block reads."""
+    x = torch.relu(model[0](x))
+    return torch.relu(model[3](model[2](torch.relu(model[1](x)))) + x)
