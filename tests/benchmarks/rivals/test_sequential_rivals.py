@@ -136,7 +136,7 @@ class Residual(nn.Sequential):
 
 def residual():
     block = [(nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)) for _ in range(2)]
-    return Residual(nn.Conv2d(2, 4, 1), *block[0], *block[1], nn.Linear(4, 3)).double()
+    return Residual(nn.Conv2d(2, 4, 3), *block[0], *block[1], nn.Linear(4, 3)).double()
 
 
 SHAPES[residual] = (2, 7, 7)
@@ -144,7 +144,7 @@ SHAPES[residual] = (2, 7, 7)
 
 def test_he2017_makes_up_for_the_error_of_the_shortcut():
     given = given_by(residual)
-    pruned, selection = he2017(given, keeping(given, _1=range(3), _4=range(4)))
+    pruned, selection = he2017(given, keeping(given, _1=range(1), _4=range(4)))
     x, norm = images_of(given), given.model[6]
     with torch.no_grad():
         dense, now = trunk(given.model, x), trunk(pruned, x)
