@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -67,6 +67,17 @@ class PairInformation(Protocol):
 
     def eliminate_in_order(self, targets: Tensor, order: Sequence[int]) -> OrderedElimination:
         """One that decides the channels in this order, which is often cheaper."""
+
+
+@runtime_checkable
+class WarmStarting(Protocol):
+    """Information whose eliminations, one after the other, have much in common."""
+
+    def warm_started(self) -> PairInformation:
+        """The same answers; each elimination makes use of those before, and one is used at a time.
+
+        What they leave is held in memory as long as what is returned.
+        """
 
 
 class SampledInformation(Protocol):

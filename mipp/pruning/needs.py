@@ -92,6 +92,7 @@ def needs_of_search(
         sum(cost.walk_bytes(s.features, s.targets) for s in (sizes[p.name] for p in pairs))
         for pairs in map(graph.pairs_of, graph.groups)
     )
+    drops = sum(cost.drops_bytes(s.rows, s.features) for s in sizes.values())
     return Needs(
         {
             "estimates": sum(
@@ -100,7 +101,7 @@ def needs_of_search(
                 else HELD * s.rows * (s.features + s.targets)
                 for s in sizes.values()
             ),
-            "the choice": max(walks, default=0),
+            "the choice": drops + max(walks, default=0),
             "a pass": MAPS * batch * _largest_map(graph),
         },
         closed,

@@ -9,7 +9,7 @@ import numpy as np
 
 from mipp.budget import Budget
 from mipp.graph import ChannelGraph
-from mipp.information.protocols import Information
+from mipp.information.protocols import Information, WarmStarting
 from mipp.selection.limits import Floors
 from mipp.selection.rules import Threshold
 from mipp.selection.search import Probe, find_threshold
@@ -45,6 +45,11 @@ def walk_under_budget(
     budget: Budget,
 ) -> tuple[float, Walk]:
     """The level that the budget names, or the smallest found that meets it, and its walk."""
+
+    information = {
+        pair: own.warm_started() if isinstance(own, WarmStarting) else own
+        for pair, own in information.items()
+    }
 
     def walk(level: float) -> Walk:
         return walk_network(graph, information, course, account.rule(level), totals)

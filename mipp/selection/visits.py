@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,34 +73,36 @@ def best_first(
     Ties go to the lower index. Parameters as for `visit_once`, eliminations in any order.
     """
     verdicts: list[Verdict] = []
-    present = list(range(single.numel()))
+    present = np.ones(single.numel(), bool)
+    alone: list[float] = single.tolist()
     lost = 0.0
 
     def told(channel: int, nats: float, why: Why) -> Verdict:
         worth = rule.worth(nats, lost)
-        return Verdict(channel, len(verdicts), float(single[channel]), nats, worth, why)
+        return Verdict(channel, len(verdicts), alone[channel], nats, worth, why)
 
     while True:
         each = [(weight * e.losses()).cpu() for e, weight in consumers]
-        losses: list[float] = torch.stack(each).sum(0).tolist()
-        ranked = sorted(present, key=lambda c: (losses[c], c))
-        if len(present) <= floor or rule.worth(losses[ranked[0]], lost) >= rule.level:
+        losses = torch.stack(each).sum(0).numpy()
+        left = np.flatnonzero(present)
+        ranked: list[int] = left[np.argsort(losses[left], kind="stable")].tolist()
+        if len(left) <= floor or rule.worth(losses[ranked[0]], lost) >= rule.level:
             break
         count = max(1, len(ranked) // ROUND)
         bar = losses[ranked[count]] if count < len(ranked) else math.inf
         for elimination, _ in consumers:
             elimination.consider(ranked[:count])
-        for channel in ranked[: min(count, len(present) - floor)]:
+        for channel in ranked[: min(count, len(left) - floor)]:
             nats = sum(weight * e.loss(channel) for e, weight in consumers)
             if channel != ranked[0] and (nats > bar or rule.worth(nats, lost) >= rule.level):
                 continue
             verdicts.append(told(channel, nats, "redundant"))
             for elimination, _ in consumers:
                 elimination.drop(channel)
-            present.remove(channel)
+            present[channel] = False
             lost += nats
-    for channel in present:
-        verdict = told(channel, losses[channel], "informative")
+    for channel in left.tolist():
+        verdict = told(channel, float(losses[channel]), "informative")
         stays = verdict.worth >= rule.level
         verdicts.append(verdict if stays else replace(verdict, why="floor"))
     return verdicts

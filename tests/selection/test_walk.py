@@ -238,3 +238,25 @@ def test_order_left_to_us_is_the_one_that_order_of_names():
     )
     assert ours.units() == named.units()
     assert ours.units() != other.units()
+
+
+class Cold:
+    """The same answers, of which none starts from what others left."""
+
+    def __init__(self, state):
+        self.single, self.joint = state.single, state.joint
+        self.eliminate = state.eliminate
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+@pytest.mark.parametrize("budget", ["macs:0.3", "params:0.6"])
+def test_walks_that_start_from_others_choose_the_same_units(name, budget):
+    graph, states = graph_of(name), states_of(name)
+    warm, cold = (
+        select_by_information(graph, information, Mipp(), parse_budget(budget))
+        for information in (states, {pair: Cold(state) for pair, state in states.items()})
+    )
+    assert {g: k.tolist() for g, k in warm.selection.kept.items()} == {
+        g: k.tolist() for g, k in cold.selection.kept.items()
+    }
+    assert warm.threshold == pytest.approx(cold.threshold, rel=1e-9)

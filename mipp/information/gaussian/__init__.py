@@ -7,6 +7,7 @@ primal     downdates in any order
 precision  the matrix that these read: whole, or of fewer rows than features
 panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
 sides      what drops have taken from the precision by now
+drops      the same of walks before, which the next one recalls
 cost       operations and bytes by a pair's size, and which form has fewer
 estimator  `state` as one of the estimators: its file, its answers
 folds      samples for a test of significance, one per fold of the rows

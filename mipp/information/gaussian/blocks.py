@@ -30,7 +30,7 @@ def explained(blocks: Tensor, crosses: Tensor, noise: float = 0.0) -> Tensor:
     pivots = factors.diagonal(dim1=1, dim2=2)
     require_clear(pivots.cpu().numpy(), int(failed.max()) if len(failed) else 0, noise)
     half = torch.linalg.solve_triangular(factors, crosses, upper=False)
-    rises: Tensor = half.square().sum(1)
+    rises: Tensor = half.square_().sum(1)
     return rises
 
 
@@ -74,7 +74,7 @@ class Residuals:
         self.floor = floor  # (m,) noise floor, see `PairState`
 
     def nats(self, rise: Tensor, before: Tensor | None = None) -> Tensor:
-        """Information lost at a rise of (..., m) in residual variance; shape (...).
+        """Information lost at a rise of (..., m) in residual variance, not below 0; shape (...).
 
         Parameters
         ----------
@@ -83,9 +83,8 @@ class Residuals:
         now = self.residual + self.floor
         if before is not None:
             now = now + before
-        constant = now <= 0
-        ratio = rise.clamp_min(0).div_(now.masked_fill(constant, 1.0))
-        return ratio.masked_fill_(constant, 0.0).log1p_().sum(-1).mul_(0.5)
+        constant = now <= 0  # such a target tells nothing
+        return (rise / now.masked_fill_(constant, torch.inf)).log1p_().sum(-1).mul_(0.5)
 
     def to(self, device: torch.device) -> Residuals:
         """A copy on a device."""

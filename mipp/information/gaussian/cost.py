@@ -10,7 +10,7 @@ WALKS = 4  # of the threshold search, over the whole network; VGG-16 takes 4
 DROPPED = 0.5  # share of the features that a walk drops
 HELD = 0.75  # share that is held, on average over a walk
 STRIPS = 9 / 16  # of a full product that the upper half costs, in strips
-SUMS, WALK = 0.4, 1.7  # time of an operation of the sums, in float32, and of a walk
+SUMS, WALK = 0.4, 0.8  # time of an operation of the sums, in float32, and of a walk: most recall
 BYTES = 8  # of a number in float64
 
 
@@ -60,6 +60,12 @@ def state_bytes(rows: int, features: int, targets: int) -> int:
     return int(BYTES * features * (matrix + targets))
 
 
+def drops_bytes(rows: int, features: int) -> int:
+    """Of the sides of what walks drop, which the next ones recall."""
+    start = rows if prefers_dual(rows, features) else 0
+    return int(BYTES * features * (start + DROPPED * features))
+
+
 def walk_bytes(features: int, targets: int) -> int:
-    """Of what a walk makes of a pair beside it: the targets' weights and sides of what it drops."""
-    return int(BYTES * features * (2 * targets + 2 * DROPPED * features))
+    """Of what a walk makes of a pair beside them while it is at it: the targets' weights."""
+    return BYTES * features * 2 * targets

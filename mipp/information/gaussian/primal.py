@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mipp.information.gaussian.blocks import DOUBT, Residuals, explained
+from mipp.information.gaussian.drops import Drops, features_of
 from mipp.information.gaussian.panel import Panel
 from mipp.information.gaussian.precision import Precision
-from mipp.information.gaussian.sides import Sides
 
 COMPACT = 8  # a share of 1/8 of dropped channels is worth a copy without them
 
@@ -28,23 +28,32 @@ class PrimalElimination:
 
     Parameters
     ----------
-    precision, weights : P (d, d) and W (d, m), this one overwritten.
+    precision, weights : P (d, d) and W (d, m), neither written to.
     residuals : of the m targets.
     channels : d = channels * block.
+    drops : those of the eliminations before, of which one at a time is used; none if not given.
     """
 
     def __init__(
-        self, precision: Precision, weights: Tensor, residuals: Residuals, channels: int
+        self,
+        precision: Precision,
+        weights: Tensor,
+        residuals: Residuals,
+        channels: int,
+        drops: Drops | None = None,
     ) -> None:
         self._precision = precision
         self._block = precision.features // channels
-        self._rows = torch.arange(precision.features, device=precision.device)  # features held
-        self._channels = self._places = torch.arange(channels, device="cpu")  # held, and where
-        self._blocks = precision.blocks(channels)
-        self._weights = weights
-        self._residuals = residuals
+        self._drops = drops or Drops(precision, channels)
+        self._drops.restart()
+        self._places = torch.empty(channels, dtype=torch.int64, device="cpu")
+        self._place()
+        held = self._drops.held
         self._present = torch.ones(channels, dtype=torch.bool, device="cpu")
-        self._sides = Sides(precision.sides, precision.features // 4)
+        self._rows = self._features(held)  # features held
+        self._blocks = precision.blocks(channels)[held]
+        self._weights = weights[self._rows]
+        self._residuals = residuals
         self._panel: Panel | None = None
         self._at = self._rows  # of the panel's features among those held
 
@@ -55,7 +64,7 @@ class PrimalElimination:
         self._finish_panel()
         weights = self._weights.view(len(self._blocks), self._block, self._weights.shape[1])
         answers = self._weights.new_zeros(len(self._present))
-        answers[self._channels.to(answers.device)] = self._residuals.nats(
+        answers[self._drops.held.to(answers.device)] = self._residuals.nats(
             explained(self._blocks, weights, self._precision.noise)
         )
         return answers
@@ -73,7 +82,7 @@ class PrimalElimination:
             channels,
             len(channels),
             entries,
-            self._sides.columns[at].cpu(),
+            self._drops.columns()[at].cpu(),
             self._blocks[places].cpu(),
             self._weights[at].cpu(),
             self._residuals.to(torch.device("cpu")),
@@ -82,12 +91,14 @@ class PrimalElimination:
 
     def drop(self, channel: int) -> None:
         self._panel_of(channel).drop(channel)
-        self._present[channel] = False
 
     def _features(self, places: Tensor) -> Tensor:
         """Rows of the blocks at these places."""
-        block = torch.arange(self._block, device=places.device)
-        return (places[:, None] * self._block + block).flatten()
+        return features_of(places.to(self._precision.device), self._block)
+
+    def _place(self) -> None:
+        """Note where each channel held lies."""
+        self._places[self._drops.held] = torch.arange(len(self._drops.held), device="cpu")
 
     def _panel_of(self, channel: int) -> Panel:
         if self._panel is None or not self._panel.holds(channel):
@@ -100,19 +111,28 @@ class PrimalElimination:
         panel, self._panel = self._panel, None
         if panel is None or not len(panel):
             return
-        device = self._precision.device
-        self._residuals = panel.residuals.to(device)
-        dropped, factor, projections = (part.to(device) for part in panel.dropped())
-        at = self._at[dropped]
-        cross = self._precision.entries(self._rows[at], self._rows)
-        self._sides.taken_from(cross, at, slice(None))
-        sides = torch.linalg.solve_triangular(factor, cross, upper=False).mT.contiguous()
-        by_channel = sides.view(len(self._channels), self._block, sides.shape[1])
+        self._residuals = panel.residuals.to(self._precision.device)
+        at, sides, projections = self._take(panel)
+        by_channel = sides.view(-1, self._block, sides.shape[1])
         self._blocks.baddbmm_(by_channel, by_channel.mT, alpha=-1)
         self._weights.addmm_(sides, projections, alpha=-1)
-        self._sides.append(sides)
         self._clear(at[:: self._block] // self._block)
         self._forget_dropped()
+
+    def _take(self, panel: Panel) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of what went, what it takes from P by its sides, and from W by their product."""
+        positions, factor, projections = (part.to(self._rows.device) for part in panel.dropped())
+        at = self._at[positions]
+        dropped = self._drops.held[(at[:: self._block] // self._block).cpu()]
+        self._present[dropped] = False
+        if known := self._drops.recall(dropped.tolist(), self._places):
+            at, sides = self._features(self._places[known]), self._drops.columns()
+            sides = sides[:, sides.shape[1] - len(at) :]
+            return at, sides, _solve(sides[at], self._weights[at])
+        cross = self._precision.entries(self._rows[at], self._rows)
+        sides = _solve(factor, self._drops.taken_from(cross, at)).mT.contiguous()
+        self._drops.append(dropped.tolist(), sides)
+        return at, sides, projections
 
     def _clear(self, places: Tensor) -> None:
         """Blocks of what has gone are clear of any rounding: later drops leave them as they are."""
@@ -121,15 +141,17 @@ class PrimalElimination:
 
     def _forget_dropped(self) -> None:
         """Leave the rows of dropped channels out, once they are worth a copy of the others."""
-        stay = self._present[self._channels]
-        if COMPACT * int((~stay).sum()) < len(stay):
+        dropped = ~self._present[self._drops.held]
+        if COMPACT * int(dropped.sum()) < len(dropped):
             return
-        places = stay.nonzero().flatten()
-        self._channels = self._channels[places]
-        self._places = self._places.new_zeros(len(self._present))
-        self._places[self._channels] = torch.arange(len(places), device="cpu")
-        places = places.to(self._rows.device)
-        at = self._features(places)
-        self._rows, self._blocks = self._rows[at], self._blocks[places]
+        stay = self._drops.forget(dropped).to(self._rows.device)
+        self._place()
+        at = self._features(stay)
+        self._rows, self._blocks = self._rows[at], self._blocks[stay]
         self._weights = self._weights[at]
-        self._sides.keep(at)
+
+
+def _solve(factor: Tensor, right: Tensor) -> Tensor:
+    """Of a lower triangular factor."""
+    solved: Tensor = torch.linalg.solve_triangular(factor, right, upper=False)
+    return solved

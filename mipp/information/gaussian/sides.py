@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-ROWS = 256  # that are moved at once
-
 
 class Sides:
     """S, which grows to the right.
@@ -40,7 +38,7 @@ class Sides:
         """More columns, (features - first, j), of zeros before the first feature."""
         count, stop = self._count, self._count + columns.shape[1]
         if stop > self._all.shape[1]:
-            self._all = Sides(self.columns, max(stop, 2 * count) - count)._all
+            self._all = Sides(self.columns, max(stop - count, count // 2))._all
         self._all[:first, count:stop] = 0
         self._all[first:, count:stop] = columns
         self._count = stop
@@ -50,9 +48,6 @@ class Sides:
         left, right = (self.columns[some] for some in (rows, columns))
         return entries.addmm_(left, right.mT, alpha=-1)
 
-    def keep(self, rows: Tensor) -> None:
-        """Forget the other features; these are in order, so that they move up in place."""
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            self._all[start : start + len(some), : self._count] = self.columns[some]
-        self._all = self._all[: len(rows)]
+    def shorten(self, count: int) -> None:
+        """Leave the first columns only."""
+        self._count = count

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from mipp.information import moments
 from mipp.information.gaussian.arrowhead import invert_covariance
 from mipp.information.gaussian.blocks import DOUBT, Residuals, diagonal_blocks, explained
 from mipp.information.gaussian.cost import prefers_dual
+from mipp.information.gaussian.drops import Drops
 from mipp.information.gaussian.inverse import factorise
 from mipp.information.gaussian.ordered import OrderedElimination
 from mipp.information.gaussian.precision import LowRank, Precision, Whole
@@ -56,6 +57,7 @@ class PairState:
     spread: Tensor | None = None  # (d, n) of `LowRank`
     penalty: float = 0.0  # the ridge added to the covariance's diagonal
     noise: float = 0.0  # of `LowRank`
+    drops: Drops | None = None  # of `warm_started`
 
     def single(self, targets: Tensor) -> Tensor:
         """Information of each channel alone with the given target rows; nats, (channels,).
@@ -75,6 +77,10 @@ class PairState:
         floor = self.resolution * variance
         return 0.5 * float(_log_ratio(variance + floor, self.residual[targets] + floor).sum())
 
+    def warm_started(self) -> PairState:
+        """The same, for one elimination after the other: each makes use of those before."""
+        return replace(self, drops=Drops(self._precision(), self.channels))
+
     def eliminate(self, targets: Tensor) -> PrimalElimination:
         """Backward elimination of the pair's channels, all present at first, in any order.
 
@@ -83,7 +89,7 @@ class PairState:
         targets : indices of the target rows that count, int64.
         """
         weights, residuals = self._weights_of(targets), self._residuals_of(targets)
-        return PrimalElimination(self._precision(), weights, residuals, self.channels)
+        return PrimalElimination(self._precision(), weights, residuals, self.channels, self.drops)
 
     def eliminate_in_order(
         self, targets: Tensor, order: Sequence[int], watched: int = 0
@@ -116,7 +122,7 @@ class PairState:
         """Everything in the state as named tensors, for a file."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         numbers = {n: torch.tensor(fields[n], dtype=torch.float64, device="cpu") for n in NUMBERS}
-        return {n: v for n, v in {**fields, **numbers}.items() if v is not None}
+        return {n: v for n, v in {**fields, **numbers}.items() if isinstance(v, Tensor)}
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> PairState:
