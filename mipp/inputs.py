@@ -17,6 +17,9 @@ Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 Call = str | Callable[[nn.Module, Inputs], Any]  # a method's name, or what calls a network
 Shape = Any  # of one input: (c, h, w), a tuple of such or a mapping to such, as the inputs are
 
+# functions of mipp's between the network and torch, which run what the network asks for
+RUNS = ("call", "forward", "__torch_function__", "__torch_dispatch__")
+
 
 def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     """The model's outputs; a tuple's tensors are its arguments, a mapping's its keywords.
@@ -53,9 +56,10 @@ def beside(inputs: Inputs) -> AbstractContextManager[Any]:
 
 
 def _is_of_mipp(error: Exception) -> bool:
-    """Whether a rule that follows forward found itself wrong: that is no fault of forward's."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return isinstance(error, AssertionError) and frame.f_globals["__name__"].startswith("mipp.")
+    """Whether code that follows forward failed, not forward or what it calls."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("mipp.")]
+    return ours[-1].f_code.co_name not in RUNS
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Rules for labels: an overload that none covers mixes, and a mistake of ours is one."""
 
-from types import FunctionType
+import builtins
 
 import pytest
 import torch
@@ -34,19 +34,28 @@ def test_overload_that_no_rule_covers_leaves_channels_whole(name):
     assert list(graph.groups) == ["third", "second"]
 
 
-def test_failed_assertion_of_a_rule_surfaces(monkeypatch):
-    def keep(tracker, x, axis):
-        raise AssertionError("a mistake in a rule")
+ERRORS = ("AssertionError", "IndexError", "RuntimeError", "TypeError")
 
-    rule = FunctionType(keep.__code__, vars(operation_rules))  # as if it were written there
-    monkeypatch.setattr(operation_rules, "combine", rule)
-    with pytest.raises(AssertionError, match="a mistake in a rule"):
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_error_of_a_rule_surfaces(monkeypatch, error):
+    code = compile(f"def rule(*_): raise {error}('a mistake in a rule')", "rule", "exec")
+    written = dict(vars(operation_rules))
+    exec(code, written)  # as if it were written there
+    monkeypatch.setattr(operation_rules, "combine", written["rule"])
+    with pytest.raises(getattr(builtins, error), match="a mistake in a rule"):
         build_graph(chain(torch.sin), torch.randn(1, 3))
 
 
-def test_failed_assertion_of_forward_is_refused():
+@pytest.mark.parametrize("error", ERRORS)
+def test_error_of_forward_is_refused(error):
     def claim(x):
-        raise AssertionError("too few")
+        raise getattr(builtins, error)("too few")
 
-    with pytest.raises(ModelError, match=r"does not run .* AssertionError: too few"):
+    with pytest.raises(ModelError, match=rf"does not run .* {error}: too few"):
         build_graph(chain(claim), torch.randn(1, 3))
+
+
+def test_error_of_an_operator_is_forwards():
+    with pytest.raises(ModelError, match=r"does not run .* RuntimeError: "):
+        build_graph(chain(lambda x: x @ x), torch.randn(1, 3))
