@@ -77,6 +77,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "5 min",
         "docs/sizing.md",
     ),
+    _row(
+        "cost.pipeline",
+        "the pipeline on JPEGs at 224 pixels with ResNet-50: seconds and memory by stage",
+        "30 min",
+        "docs/sizing.md",
+    ),
     _row("cost.gpu", "a search on a GPU, in time and memory", "5 min", "benchmarks/RESULTS.md"),
     _row("cost.memory", "peak memory of extraction against the number of images", "3 min"),
     _row("cost.allocator", "training with freed memory kept and given back", "2 min"),

@@ -59,8 +59,7 @@ class Workdir:
             return cls(folder, _origin(folder))
         url = str(address).rstrip("/")
         _filesystem(url)
-        cache = Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
-        mirror = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
+        mirror = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
         mirror.mkdir(parents=True, exist_ok=True)
         if _origin(mirror) is None:
             write_whole(mirror / ORIGIN, json.dumps({"url": url}))
@@ -160,6 +159,11 @@ class Workdir:
             with _reporting(probe):
                 _filesystem(self.url).pipe_file(probe, b"mipp")
                 _filesystem(self.url).rm_file(probe)
+
+
+def cache_folder() -> Path:
+    """What is kept between runs and may be deleted whenever nothing runs: $MIPP_CACHE."""
+    return Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
 
 
 def _origin(workdir: Path) -> str | None:

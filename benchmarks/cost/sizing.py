@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.cost.scaling import BLOCK, measure
 from benchmarks.cost.search_steps import Search, repetition
-from benchmarks.shared.command import circumstances, parse, parser
+from benchmarks.shared.command import circumstances, parse, parser, where
 from benchmarks.shared.kept import RESULTS, read_json, write_json
 from benchmarks.shared.tables import markdown_of, print_table, two_digits
 from benchmarks.shared.workload import example_of, load_network, random_calibration
@@ -37,6 +37,7 @@ from mipp.models import ModelSpec, build_model
 from mipp.settings import Mipp
 
 PAGE, FILE = Path("docs/sizing.md"), RESULTS / "sizing.json"
+PIPELINE = RESULTS / "pipeline.json"
 IMAGENET = 1_281_167
 LARGE = (
     ("torchvision/resnet152", 224),
@@ -116,6 +117,13 @@ def layers_of(model: nn.Module, example: torch.Tensor) -> list[Layer]:
     for handle in handles:
         handle.remove()
     return found
+
+
+def stored_bytes(model: nn.Module, example: torch.Tensor, images: int, rows: int) -> float:
+    """Predicted bytes of the store; the first layer's inputs, the pixels, are not in it."""
+    layers = layers_of(model, example)[1:]
+    rates = Rates(1.0, 1.0, 1.0, 1.0)  # bytes depend on none
+    return sum(cost_of_layer(layer, images, rows, rates).store for layer in layers)
 
 
 def measured_rates(channels: int, rows: int) -> Rates:
@@ -294,7 +302,8 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def write_page() -> None:
     """The page of the run that is kept."""
-    PAGE.write_text(page(read_json(FILE)))
+    text = page(read_json(FILE))
+    PAGE.write_text(text + _pipeline(read_json(PIPELINE)) if PIPELINE.exists() else text)
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -352,6 +361,27 @@ store is the cost to avoid, and `data.calibration` the way to.
 
 {_markdown(tables["large"])}
 """
+
+
+def _pipeline(results: Mapping[str, Any]) -> str:
+    """The section of what `benchmarks.cost.pipeline` keeps."""
+    store = results["store"]
+    ways = f"""
+The whole, one way after the other:
+
+{_markdown(results["ways"])}
+"""
+    return f"""
+## The pipeline at real size
+
+`{results["command"]}`: {results["network"]}, {results["images"]:,} JPEGs of 224 pixels,
+{results["calibration"]:,} of them for calibration, fine-tuning of {results["epochs"]} epochs.
+{where(results)} Each stage runs in a process of its own.
+
+{_markdown(results["stages"])}
+
+The store takes {store["bytes"] / 1e9:.2f} GB, foretold {store["foretold"] / 1e9:.2f} GB.
+{ways if results["ways"] else ""}"""
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mipp.config import DataConfig
+from mipp.data.content import files_under
 from mipp.data.decode import Encoded, decode_images, own_channels_and_size
 from mipp.data.image_set import ImageSet, Part, default_normalisation
 from mipp.data.locate import find_folder
@@ -48,6 +49,11 @@ def load_image_folder(config: DataConfig) -> ImageSet:
         train=_part("image-folder/train", root, train, channels),
         test=_part("image-folder/test", root, test, channels),
     )
+
+
+def files_of(config: DataConfig) -> list[Path]:
+    """All files of the set."""
+    return files_under(find_folder(config, _holds_set, _LAYOUT))
 
 
 def _holds_set(folder: Path) -> bool:

@@ -32,8 +32,7 @@ def load_parquet(config: DataConfig) -> ImageSet:
     ------
     DataError : no folder with both files, an unreadable file, a missing column, a bad label.
     """
-    folder = find_folder(config, _holds_set, " and ".join(_FILES))
-    train, test = (folder / file for file in _FILES)
+    train, test = files_of(config)
     train_labels, test_labels = _labels(train), _labels(test)
     channels, size = own_channels_and_size(_sample(train), otherwise=_OWN_SIZE)
     mean, std = default_normalisation(channels)
@@ -49,6 +48,12 @@ def load_parquet(config: DataConfig) -> ImageSet:
         train=_part("parquet/train", train, train_labels, channels),
         test=_part("parquet/test", test, test_labels, channels),
     )
+
+
+def files_of(config: DataConfig) -> list[Path]:
+    """The files of the set: training, test."""
+    folder = find_folder(config, _holds_set, " and ".join(_FILES))
+    return [folder / file for file in _FILES]
 
 
 def _holds_set(folder: Path) -> bool:

@@ -67,6 +67,15 @@ def load_torchvision_set(config: DataConfig) -> ImageSet:
     )
 
 
+def files_of(config: DataConfig) -> list[Path]:
+    """The files of a set that is there; none of one that is yet to be fetched."""
+    pattern = _KNOWN[config.name.removesuffix("-deformed")].files
+    for place in places(config.root):
+        if found := [file for file in place.glob(pattern) if file.is_file()]:
+            return found
+    return []
+
+
 def _find(config: DataConfig, known: _Known) -> Callable[..., Any]:
     for place in places(config.root):
         opener = partial(_open, known.kind, place)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp.config import WRITTEN, Params, dump_params
+from mipp.data.content import content_of
 from mipp.errors import WorkdirError, as_written
 from mipp.names import Table
 from mipp.needed_stages import is_needed
@@ -34,9 +35,10 @@ logger = logging.getLogger(__name__)
 class Stage:
     """One step of the pipeline.
 
-    `params` are dotted keys or sections that its outputs depend on; `reads` are the stages it
-    reads; `files` are keys of parameters that name a file whose content counts; `names` those
-    that name a thing whose code counts, beside all that the body's module imports.
+    `params` are dotted keys or sections that its outputs depend on, with the section `data` the
+    content of the set; `reads` are the stages it reads; `files` are keys of parameters that name a
+    file whose content counts; `names` those that name a thing whose code counts, beside all that
+    the body's module imports.
     """
 
     name: str
@@ -162,6 +164,8 @@ def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
         path = _lookup(everything, key)
         if path and Path(path).is_file():
             chosen[f"sha256({key})"] = fingerprint(Path(path).read_bytes().hex())
+    if "data" in stage.params and (content := content_of(params.data)):
+        chosen["sha256(data)"] = content
     return chosen
 
 

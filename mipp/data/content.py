@@ -1,0 +1,94 @@
+"""What the files of a set hold, so that a stage runs again when they were replaced in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from pkgutil import resolve_name
+
+from mipp.config import DataConfig
+from mipp.progress import track
+from mipp.storage import cache_folder
+from mipp.whole_files import write_whole
+
+FILES_OF = {  # by data.name: the files that the set lies in
+    "parquet": "mipp.data.parquet:files_of",
+    "image-folder": "mipp.data.image_folder:files_of",
+    **dict.fromkeys(
+        ("mnist", "fashion-mnist", "cifar10", "cifar100"), "mipp.data.torchvision_sets:files_of"
+    ),
+}
+READ_WHOLE = 200_000  # files, at most; of more only names, sizes and times of change count
+FRESH = 2 * 10**9  # ns; a file that changed so lately may change again at the same time of change
+
+_Known = dict[str, tuple[int, int, str]]  # path -> size, time of change, sha256
+
+
+def content_of(config: DataConfig) -> str:
+    """SHA-256 of the files of the configured set; empty where it lies in none.
+
+    A file is read once, and again when its size or its time of change is another. Of a set of more
+    than 200,000 files none is read: names, sizes and times of change stand for their content. A
+    set of yours is what lies under `data.root`; where that is not given, its code alone counts.
+
+    Raises
+    ------
+    DataError : the set is not there.
+    """
+    name = config.name.removesuffix("-deformed")
+    if name in FILES_OF:
+        files = resolve_name(FILES_OF[name])(config)
+    else:
+        files = files_under(Path(config.root).expanduser()) if config.root else []
+    return _digest(files) if files else ""
+
+
+def files_under(place: Path) -> list[Path]:
+    """A file, or all files below a folder."""
+    if place.is_file():
+        return [place]
+    return [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+
+
+def _digest(files: Sequence[Path]) -> str:
+    top = Path(os.path.commonpath([file.parent for file in files])).resolve()
+    stats = {os.path.relpath(file.resolve(), top): file.stat() for file in sorted(files)}
+    found = {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    if len(found) > READ_WHOLE:
+        return _sha256(json.dumps(found))
+    place = cache_folder() / "content" / f"{_sha256(str(top))[:16]}.json"
+    known = _read(place)
+    new = {name: found[name] for name in found if known.get(name, ())[:2] != found[name]}
+    hashes = {name: known[name][2] for name in found if name not in new}
+    for name in track(new, total=len(new), label="files of the data set"):
+        with (top / name).open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    if new:
+        _keep(place, known | {name: (*new[name], hashes[name]) for name in new})
+    return _sha256(json.dumps(sorted(hashes.items())))
+
+
+def _read(place: Path) -> _Known:
+    """Hashes that were kept; none where that file is gone or damaged."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        kept = json.loads(place.read_text())
+        return {
+            name: (int(size), int(at), str(digest)) for name, (size, at, digest) in kept.items()
+        }
+    return {}
+
+
+def _keep(place: Path, known: Mapping[str, tuple[int, int, str]]) -> None:
+    """For the next time; where nothing can be written, files are read again then."""
+    until = time.time_ns() - FRESH
+    with suppress(OSError):
+        write_whole(place, json.dumps({n: one for n, one in known.items() if one[1] < until}))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
