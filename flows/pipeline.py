@@ -18,9 +18,11 @@ from flows.runners import resources, task_runner
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, load_params, write_params
 from mipp.exit_codes import exit_code
+from mipp.occupied import occupied
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight
 from mipp.storage import Workdir
+from mipp.workdir import require_writable
 from tasks import steps
 from tasks.failures import HOURS, record_failure
 from tasks.pages import follow
@@ -71,10 +73,17 @@ def pipeline(
     params = load_params(config, overrides or ())
     runner = task_runner(params.compute)
     work = Workdir.open(workdir)
-    steps.check(work, params)
-    write_params(params, work.folder / "params.yaml")
-    work.keep_file("params.yaml")
+    require_writable(work)
     run = run_stages.with_options(task_runner=runner, timeout_seconds=hours * 3600)
+    with occupied(work, f"flow {flow_run.name}"):
+        steps.check(work, params)
+        write_params(params, work.folder / "params.yaml")
+        work.keep_file("params.yaml")
+        _tracked(run, work, params, parent)
+
+
+def _tracked(run: Flow[..., Any], work: Workdir, params: Params, parent: str | None) -> None:
+    """The stages, as one MLflow run."""
     with (
         tags(*limiting_tags(params)),
         tracked_run(params, work.address, parent) as tracker,

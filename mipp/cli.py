@@ -14,11 +14,13 @@ from mipp.config import Params, dump_params, load_params, require_one_machine, w
 from mipp.exit_codes import exit_code
 from mipp.experiments.command import add_sweep, sweep
 from mipp.inspect_command import add_inspect, inspected
+from mipp.occupied import occupied
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 from mipp.stages.dvc import dvc_pipeline
 from mipp.stages.sharing import share_stages
 from mipp.storage import Workdir
+from mipp.workdir import require_writable
 from mipp.yaml_values import yaml_text
 
 DEFAULT_WORKDIR = "work"
@@ -80,10 +82,18 @@ def _run(options: argparse.Namespace) -> int:
     workdir = Workdir.open(options.workdir)
     params = load_params(_config(options, workdir), options.set)
     require_one_machine(params.compute)
-    if options.command != "run":
+    whole = options.command == "run"
+    if whole:
+        preflight(workdir, params)
+    require_writable(workdir)
+    with occupied(workdir, f"mipp {options.command}"):
+        if whole:
+            return _run_all(options, workdir, params)
         run_one(options.command, workdir, params)
-        return 0
-    preflight(workdir, params)
+    return 0
+
+
+def _run_all(options: argparse.Namespace, workdir: Workdir, params: Params) -> int:
     if options.other is not None:
         share_stages(workdir.folder, Workdir.open(options.other).folder)
     write_params(params, workdir.folder / "params.yaml")

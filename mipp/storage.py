@@ -137,6 +137,17 @@ class Workdir:
             with _reporting(f"{self.url}/{name}"):
                 _filesystem(self.url).put_file(str(self.folder / name), f"{self.url}/{name}")
 
+    def current(self, name: str) -> bytes | None:
+        """Content of a single file as it is now, at the URL where there is one."""
+        return _local(self.folder / name) if self.url is None else _read(f"{self.url}/{name}")
+
+    def remove_file(self, name: str) -> None:
+        """Remove a single file, here and at the URL."""
+        (self.folder / name).unlink(missing_ok=True)
+        if self.url is not None:
+            with _reporting(f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
+                _filesystem(self.url).rm_file(f"{self.url}/{name}")
+
     def forget(self, prefix: str) -> None:
         """Remove the folders whose name starts so, here and at the URL."""
         for old in self.folder.glob(f"{prefix}*"):

@@ -89,22 +89,23 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """One process of this machine at a time is inside; a killed one lets go.
 
     Raises
     ------
     StorageError : this system cannot lock files.
+    BlockingIOError : without `wait`, another one is inside.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        _hold(file)
+        _hold(file, wait)
         yield
 
 
-def _hold(file: IO[str]) -> None:
+def _hold(file: IO[str], wait: bool) -> None:
     if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
     windows: Any = msvcrt
     if windows is None:
@@ -116,5 +117,7 @@ def _hold(file: IO[str]) -> None:
         try:
             windows.locking(file.fileno(), windows.LK_NBLCK, 1)
             return
-        except OSError:  # another process holds it
+        except OSError as error:  # another process holds it
+            if not wait:
+                raise BlockingIOError(*error.args) from error
             time.sleep(_PAUSE)

@@ -1,0 +1,106 @@
+"""Two runs in one work directory: the second is told whose the first is, or takes over."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mipp import occupied as module
+from mipp.cli import main
+from mipp.errors import WorkdirError
+from mipp.occupied import BEAT, DEAD, LOCK, OWNER, occupied
+from mipp.storage import Workdir
+from tests.smallest_run import SMALLEST
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from mipp.occupied import occupied
+from mipp.storage import Workdir
+with occupied(Workdir(Path(sys.argv[1])), "mipp run"):
+    print("inside", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A process of its own that runs in the work directory."""
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "inside\n"
+        yield process
+        process.kill()
+
+
+def options(workdir, command="run"):
+    return [command, "--workdir", str(workdir), *(f"--set={one}" for one in SMALLEST)]
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_the_second_run_is_told_whose_the_first_is(other, tmp_path, capsys, command):
+    assert main(options(tmp_path, command)) == 2
+    told = capsys.readouterr().err
+    assert f"mipp run (process {other.pid} on {platform.node()}, since 20" in told
+    assert "--workdir" in told
+    assert not (tmp_path / "train").exists()
+
+
+def test_the_flow_is_told_so_too(other, tmp_path):
+    from flows.pipeline import pipeline
+
+    settings = [*SMALLEST, "tracking.uri=null"]
+    with pytest.raises(WorkdirError, match=f"process {other.pid}"):
+        pipeline.fn(str(tmp_path), overrides=settings)
+    assert not (tmp_path / "params.yaml").exists()
+
+
+def test_a_killed_owner_lets_go(other, tmp_path):
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    assert (tmp_path / OWNER).exists()
+    with occupied(Workdir(tmp_path), "mine"):
+        assert json.loads((tmp_path / OWNER).read_text())["what"] == "mine"
+    assert not (tmp_path / OWNER).exists()
+
+
+def test_an_error_of_the_run_is_its_own_and_lets_go(tmp_path):
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="of mine"), occupied(Workdir(tmp_path), "first"):
+            raise BlockingIOError("of mine")
+
+
+def owned_elsewhere(folder, alive):
+    owner = {"what": "mipp run", "pid": 7, "host": "elsewhere", "since": alive, "alive": alive}
+    (folder / OWNER).write_text(json.dumps(owner))
+
+
+def test_an_owner_on_another_machine_that_is_alive_is_respected(tmp_path):
+    owned_elsewhere(tmp_path, time.time() - BEAT)
+    with pytest.raises(WorkdirError, match="process 7 on elsewhere"):
+        occupied(Workdir(tmp_path), "mine").__enter__()
+
+
+@pytest.mark.parametrize("owner", ["dead", "damaged", "of another version"])
+def test_what_a_dead_owner_left_is_taken_over(tmp_path, owner):
+    owned_elsewhere(tmp_path, time.time() - DEAD - 1)
+    if owner != "dead":
+        (tmp_path / OWNER).write_text("{" if owner == "damaged" else '{"who": "me"}')
+    with occupied(Workdir(tmp_path), "mine"):
+        assert json.loads((tmp_path / OWNER).read_text())["what"] == "mine"
+
+
+def test_signs_of_life_are_given_until_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    with occupied(Workdir(tmp_path), "mine"):
+        seen = {json.loads((tmp_path / OWNER).read_text())["alive"]}
+        until = time.time() + 20
+        while len(seen) < 3 and time.time() < until:
+            seen.add(json.loads((tmp_path / OWNER).read_text())["alive"])
+    assert len(seen) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK]
