@@ -56,6 +56,10 @@ class StoreError(InputError):
     """An activation store is missing, incomplete or malformed."""
 
 
+class DamagedStoreError(StoreError):
+    """A chunk of an activation store is missing, or not what was written."""
+
+
 class StoreMismatchError(StoreError):
     """An activation store was written for another model, split or sampling."""
 

@@ -552,6 +552,16 @@ def test_confidence_finds_its_own_ratio(work):
     assert json.loads((work / "choose/summary.json").read_text())["threshold"] is None
 
 
+def test_a_damaged_store_is_written_anew(work, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "sound")
+    mipp_run(tmp_path / "sound", "choose.budget=confidence:60")
+    chunk = next(file for file in (work / "extract").rglob("c/*/*/*") if file.is_file())
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    mipp_run(work, "choose.budget=confidence:60")
+    assert selection_in(work) == selection_in(tmp_path / "sound")
+    assert any(chunk.read_bytes())
+
+
 def test_reconstruction_runs_under_budget_and_confidence(work):
     quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
     quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128")

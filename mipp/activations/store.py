@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from mipp.activations.capture import Rows
-from mipp.errors import StoreError, StoreMismatchError
+from mipp.errors import DamagedStoreError, StoreError, StoreMismatchError
 from mipp.whole_files import written_whole
 
 CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
@@ -124,7 +125,7 @@ class _Growing:
                 shape=values.shape,
                 chunks=values.shape,
                 dtype=values.dtype,
-                compressors=None,
+                compressors=Crc32cCodec(),
                 config={"write_empty_chunks": True},  # a dead layer's zeros are no missing chunk
             )
             self._array[:] = values
@@ -141,12 +142,27 @@ class ActivationStore:
     fingerprint: Mapping[str, str]
 
     def rows(self, pair: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Rows of one pair, some chunks at a time: x (n, channels, block) and y (n, targets)."""
+        """Rows of one pair, some chunks at a time: x (n, channels, block) and y (n, targets).
+
+        Raises
+        ------
+        DamagedStoreError : a chunk is missing, or not what was written.
+        """
         x, y = (self._array(pair, side) for side in ("x", "y"))
         row = x.dtype.itemsize * math.prod(x.shape[1:])
         step = x.chunks[0] * max(1, READ // (row * x.chunks[0]))
         for start in range(0, x.shape[0], step):
-            yield np.asarray(x[start : start + step]), np.asarray(y[start : start + step])
+            try:
+                yield np.asarray(x[start : start + step]), np.asarray(y[start : start + step])
+            except ValueError as error:  # of a checksum
+                wanted = "chunks as they were written"
+                raise self._damaged(pair, wanted, str(error).rstrip(".")) from error
+
+    def _damaged(self, place: str, expected: str, got: str) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"activation store {self.path} is damaged at {place}.\nExpected {expected}, got {got}; "
+            "run `mipp extract` again, or `mipp run`, which writes the store anew."
+        )
 
     def shape(self, pair: str) -> tuple[int, int, int]:
         """Rows, channels and block of one pair's x."""
@@ -161,11 +177,8 @@ class ActivationStore:
             )
         array = zarr.open_array(f"{self.path}/{pair}/{side}", mode="r")
         if array.nchunks_initialized != array.nchunks:
-            raise StoreError(
-                f"activation store {self.path} is damaged at {pair}/{side}.\nExpected "
-                f"{array.nchunks} chunks, got {array.nchunks_initialized}; delete the folder "
-                "and re-run `mipp extract`."
-            )
+            found = str(array.nchunks_initialized)
+            raise self._damaged(f"{pair}/{side}", f"{array.nchunks} chunks", found)
         return array
 
 

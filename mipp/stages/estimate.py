@@ -24,7 +24,7 @@ from mipp.information.moments import Moments
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
 from mipp.stages.context import Context
-from mipp.stages.files import MOMENTS, STORE, model_fingerprint
+from mipp.stages.files import MOMENTS, STORE, given_up_if_damaged, model_fingerprint
 from mipp.stages.parts import Parts
 from mipp.stages.values import estimator_settings
 from mipp.storage import Workdir
@@ -63,7 +63,8 @@ def estimate_pair(workdir: Workdir, params: Params, key: str, pair: str) -> None
     device = resolve_device(params.compute.device)
     data = pair_data(_store(workdir), pair, device, workdir.folder / MOMENTS)
     settings = estimator_settings(params)
-    state = estimator_of(settings)[1].prepare(data, settings, params.seed)
+    with given_up_if_damaged(workdir):
+        state = estimator_of(settings)[1].prepare(data, settings, params.seed)
     with parts.making(f"{pair}{SECONDS}") as file:
         file.write_text(str(time.perf_counter() - started))
     with parts.making(name) as file:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mipp.errors import DamagedStoreError
 from mipp.selection.selection import Selection
-from mipp.workdir import read_manifest
+from mipp.storage import Workdir
+from mipp.workdir import MANIFEST, read_manifest
 
 STORE = Path("extract/activations.zarr")
 MOMENTS = Path("extract/moments")  # of pairs whose moments take less room than their rows
@@ -26,6 +30,16 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value that `write_json` wrote."""
     return json.loads(path.read_text())
+
+
+@contextmanager
+def given_up_if_damaged(workdir: Workdir) -> Iterator[None]:
+    """A store that turns out to be damaged is not up to date any more: `extract` writes it anew."""
+    try:
+        yield
+    except DamagedStoreError:
+        workdir.remove_file(f"extract/{MANIFEST}")
+        raise
 
 
 def model_fingerprint(workdir: Path) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from mipp.config import WRITTEN, Params
 from mipp.criteria import CRITERIA
 from mipp.data import DATA_SETS
-from mipp.errors import as_written
+from mipp.errors import DamagedStoreError, as_written
 from mipp.information.estimators import ESTIMATORS
 from mipp.models import MODELS
 from mipp.names import Table
@@ -26,6 +27,8 @@ from mipp.stages.shards import extract_shard
 from mipp.stages.stage import Stage, made_from, needs_run, require_current, run_stage
 from mipp.stages.train import train_dense
 from mipp.storage import Workdir
+
+logger = logging.getLogger(__name__)
 
 _IMAGES: Mapping[str, Table[Any]] = {"data.name": DATA_SETS}
 _NETWORK: Mapping[str, Table[Any]] = {"model.name": MODELS}
@@ -113,9 +116,17 @@ STAGES: Mapping[str, Stage] = {
 
 
 def run_all(workdir: Workdir, params: Params, on_epoch: OnEpoch | None = None) -> None:
-    """Run every stage that is not up to date; see `preflight` for what to refuse before."""
+    """Run every stage that is not up to date; see `preflight` for what to refuse before.
+
+    An activation store that turns out to be damaged is written anew.
+    """
     for stage in STAGES.values():
-        run_stage(stage, workdir, params, on_epoch)
+        try:
+            run_stage(stage, workdir, params, on_epoch)
+        except DamagedStoreError as error:
+            logger.warning("%s", error)
+            for name in ("extract", "estimate", stage.name):
+                run_stage(STAGES[name], workdir, params, on_epoch)
 
 
 def pending_shards(workdir: Workdir, params: Params) -> list[int]:

@@ -16,6 +16,7 @@ from mipp.names import Table
 from mipp.needed_stages import is_needed
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
+from mipp.stages.files import given_up_if_damaged
 from mipp.storage import Workdir
 from mipp.workdir import (
     MadeFrom,
@@ -73,7 +74,7 @@ def run_stage(
     else:
         logger.info("%s: running", stage.name)
         made = made_from(stage, workdir, params)
-        with stage_folder(workdir, made) as out:
+        with stage_folder(workdir, made) as out, given_up_if_damaged(workdir):
             stage.body(Context(workdir, out, params, made.key(), on_epoch))
     workdir.keep(stage.name)
     done = read_manifest(folder)

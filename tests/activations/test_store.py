@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp.activations import open_store, write_store
-from mipp.errors import StoreError, StoreMismatchError
+from mipp.errors import DamagedStoreError, StoreError, StoreMismatchError
 
 PAIR = "layer1.0.conv1--layer1.0.conv2"
 FINGERPRINT = {"model": "a" * 64, "calibration split": "b" * 64}
@@ -145,6 +145,29 @@ def test_missing_chunk_is_refused(side, path):
     chunks[1].unlink()
     with pytest.raises(StoreError, match=rf"damaged at {PAIR}/{side}(.|\n)*3 chunks, got 2"):
         list(open_store(path).rows(PAIR))
+
+
+DAMAGES = {
+    "zeroed": lambda content: bytes(len(content)),
+    "one bit": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "its checksum": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "cut short": lambda content: content[:-5],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"more",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("side", ["x", "y"])
+def test_damage_to_any_chunk_is_seen(side, damage, path):
+    write_small(path)
+    for chunk in [file for file in (path / PAIR / side / "c").rglob("*") if file.is_file()]:
+        content = chunk.read_bytes()
+        chunk.write_bytes(DAMAGES[damage](content))
+        with pytest.raises(DamagedStoreError, match=rf"damaged at {PAIR}(.|\n)*`mipp extract`"):
+            list(open_store(path).rows(PAIR))
+        chunk.write_bytes(content)
+    list(open_store(path).rows(PAIR))
 
 
 @pytest.mark.parametrize("part", FINGERPRINT)
