@@ -20,10 +20,23 @@ from mipp.progress import track
 
 _WORKERS = min(8, os.cpu_count() or 1)
 _PIECE = 16  # images a thread takes at a time
+_DEEP = (
+    "I;16",
+    "I;16L",
+    "I;16B",
+    "I;16N",
+    "I",
+)  # grey of 16 bits, which Pillow would cut off at 255
+_GREY = ("1", "L", *_DEEP)
+
+_FAULTS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Encoded(NamedTuple):
-    """One encoded image: its row in the answer, what to call it, its bytes or its path."""
+    """One encoded image: its row in the answer, what to call it, its bytes or its path.
+
+    It is taken as it is seen: upright, where a camera noted how it was held; without its alpha.
+    """
 
     row: int
     name: str
@@ -68,19 +81,31 @@ def own_channels_and_size(sample: Iterable[Encoded], *, otherwise: int) -> tuple
             modes.add(image.mode)
             sizes.add(image.size)
     edges = {edge for size in sizes for edge in size}
-    channels = 1 if modes <= {"L", "1", "I;16"} else 3
+    channels = 1 if modes <= {*_GREY} else 3
     return channels, edges.pop() if len(edges) == 1 else otherwise
 
 
 def _decode(encoded: Encoded, channels: int, size: int) -> NDArray[np.uint8]:
     try:
         with _opened(encoded) as image:
-            pixels = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+            if image.mode == "F":
+                raise ValueError("numbers in floating point, whose black and white are not known")
+            upright = ImageOps.exif_transpose(image)
+            shallow = _of_8_bits(upright) if image.mode in _DEEP else upright
+            pixels = shallow.convert("L" if channels == 1 else "RGB")
+    except _FAULTS as error:
         raise _unreadable(encoded, error) from error
     if pixels.size != (size, size):  # shorter side to `size`, then the centre
         pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(pixels).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Black and white of 16 bits as black and white of 8."""
+    deep = np.asarray(image).astype(np.int64)
+    if deep.min() < 0 or deep.max() > 65535:
+        raise ValueError(f"grey values from {deep.min()} to {deep.max()}, more than 16 bits hold")
+    return Image.fromarray((deep / 257).round().astype(np.uint8))
 
 
 def _opened(encoded: Encoded) -> Image.Image:
@@ -89,7 +114,7 @@ def _opened(encoded: Encoded) -> Image.Image:
         if source is None:
             raise ValueError("it holds no bytes")
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    except (OSError, SyntaxError, ValueError) as error:
+    except _FAULTS as error:
         raise _unreadable(encoded, error) from error
 
 

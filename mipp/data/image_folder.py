@@ -102,13 +102,30 @@ def _images_under(folder: Path) -> list[str]:
 
 def _annotated_samples(folder: Path, names: Sequence[str]) -> list[_Sample]:
     label_of = {name: label for label, name in enumerate(names)}
+    images = folder / "images"
     samples = []
-    for line in (folder / _ANNOTATIONS).read_text().splitlines():
-        file, name, *_ = line.split("\t")
+    for number, line in enumerate(_lines(folder / _ANNOTATIONS), 1):
+        file, _, rest = line.partition("\t")
+        name = rest.partition("\t")[0]
+        if not rest or os.path.basename(file) != file:
+            raise DataError(
+                f"{folder / _ANNOTATIONS} line {number} names no image.\nExpected the name of a "
+                f"file in {images} and its class, parted by a tab, got {line!r}; correct that line."
+            )
         if name not in label_of:
             raise _unknown_class(folder, name, names)
-        samples.append((str(folder / "images" / file), label_of[name]))
+        samples.append((str(images / file), label_of[name]))
     return samples
+
+
+def _lines(file: Path) -> list[str]:
+    """Lines of a text file that hold anything."""
+    try:
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except ValueError as error:
+        raise DataError(
+            f"{file} cannot be read.\nExpected text in UTF-8, got: {error}; save it so."
+        ) from error
 
 
 def _unknown_class(folder: Path, name: str, names: Sequence[str]) -> DataError:

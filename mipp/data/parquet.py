@@ -36,7 +36,7 @@ def load_parquet(config: DataConfig) -> ImageSet:
     train_labels, test_labels = _labels(train), _labels(test)
     channels, size = own_channels_and_size(_sample(train), otherwise=_OWN_SIZE)
     mean, std = default_normalisation(channels)
-    names = _class_names(train) or _numbered(train_labels, test_labels)
+    names = _class_names(train) or _numbered(train, train_labels, test_labels)
     for path, labels in ((train, train_labels), (test, test_labels)):
         _check_labels(path, labels, len(names))
     return ImageSet(
@@ -100,27 +100,34 @@ def _labels(path: Path) -> Tensor:
     try:
         with pq.ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow)
-            labels = file.read(columns=["label"])["label"]
+            labels = file.read(columns=["label"])["label"].cast(pa.int64())
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"image set {path} cannot be read.\n"
-            f"Expected a Parquet file, got: {error}.\n"
+            f"Expected a Parquet file with labels of 64 bits at most, got: {error}.\n"
             "Copy or write the file again."
         ) from error
-    return torch.from_numpy(labels.cast(pa.int64()).fill_null(-1).to_numpy().copy())
+    return torch.from_numpy(labels.fill_null(-1).to_numpy().copy())
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     types = {field.name: field.type for field in schema}
     image, label = types.get("image"), types.get("label")
-    fits = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
-    if not fits or label is None or not pa.types.is_integer(label):
+    if not _holds_bytes(image) or label is None or not pa.types.is_integer(label):
         columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
         raise DataError(
             f"image set {path} lacks the columns of an image set.\n"
             f"Expected image: struct<bytes, path> and label: int64, got {columns}.\n"
             "Rename or convert its columns."
         )
+
+
+def _holds_bytes(image: pa.DataType | None) -> bool:
+    """Whether images are bytes; a string there would be a path, which a file may not choose."""
+    if image is None or not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
+        return False
+    kind = image.field("bytes").type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
@@ -138,11 +145,23 @@ def _class_names(path: Path) -> tuple[str, ...]:
     metadata = pq.read_schema(path).metadata or {}
     if names := metadata.get(b"class_names"):
         return tuple(names.decode().split(","))
-    hub = json.loads(metadata.get(b"huggingface", b"{}"))
-    features = hub.get("info", {}).get("features", {})
-    return tuple(features.get("label", {}).get("names", ()))
+    try:
+        hub = json.loads(metadata.get(b"huggingface", b"{}"))
+        names = hub["info"]["features"]["label"]["names"]
+    except (ValueError, TypeError, LookupError):  # none, or of another form
+        return ()
+    plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if plain else ()
 
 
-def _numbered(*labels: Tensor) -> tuple[str, ...]:
+def _numbered(path: Path, *labels: Tensor) -> tuple[str, ...]:
+    """As many classes as the labels count; never more than there are images."""
     present = torch.cat(labels)
-    return tuple(str(label) for label in range(int(present.max()) + 1 if len(present) else 0))
+    count = int(present.max()) + 1 if len(present) else 0
+    if count > len(present):
+        raise DataError(
+            f"image set {path.parent} has the label {count - 1}.\nExpected labels below its "
+            f"{len(present)} images, since it names no classes, got {count - 1}; number the "
+            "classes from 0 on, or name them in the schema metadata (class_names)."
+        )
+    return tuple(str(label) for label in range(count))

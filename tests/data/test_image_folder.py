@@ -97,6 +97,38 @@ def test_tiny_imagenet_layout_is_read_by_its_annotations(tmp_path):
     assert next(data.test.batches(3))[0].shape == (3, 3, 16, 16)
 
 
+@pytest.fixture
+def annotated(folder_set):
+    root, _ = folder_set
+    images = root / "test" / "images"
+    images.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (images / name).write_bytes(encode(pictures(1)[0]))
+    return root, root / "test" / "val_annotations.txt"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_blank_lines_and_marks_of_the_encoding_are_no_annotations(annotated, encoding):
+    root, file = annotated
+    file.write_text("\na.png\tbee\n\n  \nb.png\tant\n\n", encoding=encoding)
+    assert load_data(tiny(root), seed=0).test.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("line", ["/etc/passwd\tbee", "../a.png\tbee", "a.png bee", "a.png"])
+def test_annotations_that_name_no_image_of_the_folder_are_refused(annotated, line):
+    root, file = annotated
+    file.write_text(f"a.png\tbee\n{line}\n")
+    with pytest.raises(DataError, match=r"val_annotations.txt line 2 names no image"):
+        load_data(tiny(root), seed=0)
+
+
+def test_annotations_in_another_encoding_are_refused(annotated):
+    root, file = annotated
+    file.write_text("a.png\tbee\n", encoding="utf-16")
+    with pytest.raises(DataError, match="Expected text in UTF-8"):
+        load_data(tiny(root), seed=0)
+
+
 def test_test_class_that_training_lacks_is_refused(folder_set):
     root, _ = folder_set
     write_folder(root / "val", ["cow"], 1)

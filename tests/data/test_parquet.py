@@ -174,3 +174,43 @@ def test_real_cifar_calibration_is_balanced_and_quick_to_read(real_data):
     images, _ = next(data.calibration.batches(2048))
     assert images.shape == (2048, 3, 32, 32)
     assert images.mean().abs() < 0.2
+
+
+def test_a_string_in_place_of_bytes_opens_no_file(parquet_set, tmp_path):
+    root, _ = parquet_set
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encode(pictures(1)[0]))
+    rows = pa.array([{"bytes": str(secret)}], pa.struct([("bytes", pa.string())]))
+    table = pa.table({"image": rows, "label": pa.array([0], pa.int64())})
+    pq.write_table(table, root / "train.parquet")
+    with pytest.raises(DataError, match=r"lacks the columns(.|\n)*struct<bytes: string>"):
+        load_data(tiny(root), seed=0)
+
+
+@pytest.mark.parametrize("label", [2**40, 200])
+def test_labels_beyond_the_images_are_refused_before_classes_are_made(parquet_set, label):
+    root, pixels = parquet_set
+    write_parquet(root / "train.parquet", pixels, [label, *[0] * 39])
+    with pytest.raises(DataError, match=rf"has the label {label}.\nExpected labels below its 52"):
+        load_data(tiny(root), seed=0)
+
+
+def test_labels_that_64_bits_do_not_hold_are_refused(parquet_set):
+    root, pixels = parquet_set
+    write_parquet(root / "train.parquet", pixels[:1], [0])
+    table = pq.read_table(root / "train.parquet")
+    labels = pa.array([2**64 - 1], pa.uint64())
+    pq.write_table(table.set_column(1, "label", labels), root / "train.parquet")
+    with pytest.raises(DataError, match="labels of 64 bits at most"):
+        load_data(tiny(root), seed=0)
+
+
+@pytest.mark.parametrize(
+    "hub", ["{", "[]", "null", '{"info": 3}', '{"info": {"features": {"label": {"names": [1]}}}}']
+)
+def test_class_names_of_another_form_count_as_none(parquet_set, hub):
+    root, pixels = parquet_set
+    write_parquet(
+        root / "train.parquet", pixels, np.repeat(range(4), 10), metadata={"huggingface": hub}
+    )
+    assert load_data(tiny(root), seed=0).class_names == ("0", "1", "2", "3")
