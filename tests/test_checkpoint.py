@@ -14,6 +14,8 @@ from mipp.errors import CheckpointError
 from mipp.models import MODELS, build_model
 from mipp.selection.selection import Selection
 
+DEEP = ("resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet50")
+BUILT = [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in MODELS]
 OWN_SELECTION = Selection({"0": np.array([1, 2, 5])}, {"0": 8}, "test")
 
 
@@ -42,7 +44,7 @@ def assert_same_state(model, other):
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_pruned_network_comes_back_bit_by_bit(name, tmp_path, seed):
     saved = pruned_checkpoint(name, seed)
     save_checkpoint(tmp_path / "model.safetensors", saved)

@@ -404,6 +404,7 @@ def test_confidence_needs_no_ratio(net, loader, estimator):
     assert 0 < strict.selection.units_removed() < 1
 
 
+@pytest.mark.slow
 def test_number_of_threads_does_not_change_the_choice(seed):
     torch.manual_seed(seed)
     model = build_model(ModelSpec("resnet20", 10, 3, 32), seed=seed).eval()

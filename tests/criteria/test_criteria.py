@@ -77,7 +77,9 @@ def criterion(name):
     return CRITERIA[name]
 
 
-@pytest.mark.parametrize("network", ["lenet5", "resnet20", "vit"])
+@pytest.mark.parametrize(
+    "network", ["lenet5", pytest.param("resnet20", marks=pytest.mark.slow), "vit"]
+)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_every_unit_has_one_finite_score_and_budgets_are_nested(name, network):
     given = network_input(network)

@@ -70,8 +70,8 @@ def test_unknown_network_is_refused_with_near_names(ask):
     ("name", "stream"),
     [
         ("mobilenetv3_small_050", "blocks.2.0.conv_pwl"),
-        ("convnext_atto", "stem.0"),
-        ("vit_tiny_patch16_224", "patch_embed.proj"),
+        pytest.param("convnext_atto", "stem.0", marks=pytest.mark.slow),
+        pytest.param("vit_tiny_patch16_224", "patch_embed.proj", marks=pytest.mark.slow),
         pytest.param("resnet18", "conv1", marks=pytest.mark.slow),
         pytest.param("efficientnet_b0", "blocks.5.0.conv_pwl", marks=pytest.mark.slow),
         pytest.param("regnety_002", "s4.b1.conv3.conv", marks=pytest.mark.slow),
