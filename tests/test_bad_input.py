@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from mipp.cli import main
 from mipp.config import load_params
 from mipp.models import ModelSpec, build_model
+from mipp.occupied import LOCK
 from mipp.stages import STAGES
 from mipp.stages.preflight import preflight
 from mipp.storage import Workdir
@@ -29,8 +30,8 @@ def mipp(command, workdir, *overrides):
 
 
 def left_behind(workdir):
-    """What a refused command made, but for its parameters."""
-    return sorted({p.name for p in workdir.glob("*")} - {"params.yaml"})
+    """What a refused command made, but for its parameters and its lock."""
+    return sorted({p.name for p in workdir.glob("*")} - {"params.yaml", LOCK})
 
 
 # what is set, and what the message must say: where, expected, got, how to mend

@@ -55,7 +55,7 @@ LADDER = (
         "mipp.cut",
     },
     {"mipp.pruning"},
-    {"mipp.report", "mipp.workdir"},
+    {"mipp.report", "mipp.workdir", "mipp.occupied"},
     {
         "mipp.stages",
         "mipp.experiments",
