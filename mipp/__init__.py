@@ -23,6 +23,7 @@ from mipp.pruning.ranking import Ranking
 from mipp.selection.selection import Selection
 from mipp.settings import (
     Criterion,
+    Distill,
     Gaussian,
     Limits,
     Mipp,
@@ -36,6 +37,7 @@ __all__ = [
     "Budget",
     "Checkpoint",
     "Criterion",
+    "Distill",
     "Exported",
     "Gaussian",
     "Inspection",

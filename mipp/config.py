@@ -26,6 +26,7 @@ from mipp.settings import (
     Channels,
     Count,
     Criterion,
+    Distill,
     Gaussian,
     Limits,
     Margin,
@@ -39,6 +40,7 @@ from mipp.settings import (
     Scope,
     Share,
     Sure,
+    Views,
     Worth,
 )
 from mipp.yaml_values import apply_override, read_yaml, write_yaml
@@ -163,10 +165,13 @@ class ChooseConfig(Section):
 
 
 class PruneConfig(Section):
-    """What follows the cut without any training."""
+    """What follows the cut without labels."""
 
     refit: bool = True
     recalibrate: bool = True
+    repair: Literal["refit", "distill"] = "refit"
+    steps: Count = Distill.steps
+    views: Views = Distill.views
     ridge: Positive = Refit.ridge
     images: Count = 1024
     batch_size: Count = 1024
@@ -266,6 +271,7 @@ WRITTEN: Mapping[str, str] = {
         for name in EstimateConfig.model_fields
     },
     **{f"{Refit.PREFIX}{name}": f"prune.{name}" for name in ("ridge", "rows")},
+    **{f"{Distill.PREFIX}{name}": f"prune.{name}" for name in ("steps", "views")},
     "rows": "extract.rows",
     "images": "data.calibration",
     "latency_batch": "evaluate.latency_batch",

@@ -127,7 +127,13 @@ _ROWS: tuple[_Row, ...] = (
         _TESTS + ", or choose.estimator=reconstruction",
     ),
     _Row("prune.*", "train.when", _late, _BEFORE),
-    _Row("prune.ridge images rows", "prune.refit", lambda p: not p.prune.refit, _REFITS),
+    _Row("prune.ridge images rows repair", "prune.refit", lambda p: not p.prune.refit, _REFITS),
+    _Row(
+        "prune.steps views",
+        "prune.repair",
+        lambda p: p.prune.repair != "distill",
+        "set prune.repair=distill",
+    ),
     _Row(
         "prune.batch_size",
         "prune.refit",

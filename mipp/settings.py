@@ -18,6 +18,7 @@ from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 from mipp.errors import ConfigError, did_you_mean, option
 
 Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 Repeats = Annotated[int, Ge(2)]
@@ -33,6 +34,7 @@ Price = Literal["budget", "unit", "params", "macs", "latency"]
 Worth = Literal["share", "nats"]
 Scope = Literal["global", "layer"]
 Sure = Literal["keep", "drop"]
+Views = Literal["auto", "none", "shift", "flip-shift"]
 
 
 def _require_allowed(values: Any) -> None:
@@ -45,6 +47,8 @@ def _require_allowed(values: Any) -> None:
     kind: Any = type(values)
     for name, hint in _hints(kind).items():
         value, key = getattr(values, name), f"{kind.PREFIX}{name}"
+        if type(None) in get_args(hint):  # a number, or none
+            hint = None if value is None else get_args(hint)[0]
         if get_origin(hint) is Literal:
             require_choice(key, value, get_args(hint))
         elif get_origin(hint) is Annotated:
@@ -312,6 +316,40 @@ class Refit:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """After a refit the pruned network learns what the dense one computes of the same inputs.
+
+    No labels are needed. It goes by the outputs, and by what some layers read, see `stages`.
+
+    Parameters
+    ----------
+    refit : what comes first.
+    steps : of training, with 64 inputs each.
+    seconds : after which training ends at the latest; the schedule is shortened with it.
+    lr : its peak, of Adam and one cycle.
+    stages : weight of the inputs of layers that read a stream of channels, beside the outputs.
+    views : images are learned from as they are (`none`), moved by a few pixels too (`shift`), or
+        mirrored too (`flip-shift`). `auto` takes what changes the dense network's outputs little.
+
+    Example
+    -------
+    >>> Distill(steps=100).refit
+    Refit(ridge=0.01, rows=32768)
+    """
+
+    PREFIX = "Distill."
+    refit: Refit = Refit()
+    steps: Count = 300
+    seconds: Positive | None = None
+    lr: Positive = 2e-3
+    stages: NotNegative = 1.5
+    views: Views = "auto"
+
+    def __post_init__(self) -> None:
+        _require_allowed(self)
+
+
+@dataclass(frozen=True)
 class Recalibrate:
     """Only the statistics of batch-norms are measured anew.
 
@@ -334,4 +372,4 @@ class NoRepair:
 
 
 Method = Mipp | Criterion
-Repair = Refit | Recalibrate | NoRepair
+Repair = Refit | Distill | Recalibrate | NoRepair

@@ -52,6 +52,7 @@ LADDER = (
         "mipp.export",
         "mipp.latency",
         "mipp.refit",
+        "mipp.distill",
         "mipp.cut",
     },
     {"mipp.pruning"},

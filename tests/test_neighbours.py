@@ -196,6 +196,7 @@ class Row(NamedTuple):
 TESTED = ("choose.budget=confidence:80",)
 PERCEPTRONS = ("choose.estimator=reconstruction", "choose.order=mi")
 QUICK = (*PERCEPTRONS, "estimate.epochs=2", "estimate.repeats=2", "estimate.rows=64")
+DISTILLS = ("prune.repair=distill", "prune.ridge=100")
 L1 = ("choose.method=l1",)
 TAYLOR = ("choose.method=taylor",)
 STEPS = ("train.schedule=step", "train.epochs=2")
@@ -264,6 +265,9 @@ ROWS = [
     Row("choose.sure", "keep", "drop", kept, (*TESTED, "choose.margin=0.1")),
     Row("prune.refit", "true", "false", made("prune")),
     Row("prune.recalibrate", "true", "false", made("prune")),
+    Row("prune.repair", "refit", "distill", made("prune")),
+    Row("prune.steps", 30, 20, made("prune"), DISTILLS),
+    Row("prune.views", "none", "shift", made("prune"), (*DISTILLS, "prune.steps=30")),
     Row("prune.ridge", 0.01, 1, made("prune")),
     Row("prune.images", 128, 64, made("prune")),
     Row("prune.batch_size", 64, 32, images_at_once("prune")),

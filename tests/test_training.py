@@ -476,18 +476,18 @@ def test_gpu_run_resumes_and_learns(tmp_path: Path, precision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "refit", "recalibrated", "taken"),
+    ("start", "made", "taken"),
     [
-        ("refit", True, True, "refit"),
-        ("pruned", True, True, "recalibrated"),
-        ("pruned", True, False, "pruned"),
-        ("refit", False, True, "recalibrated"),
-        ("refit", False, False, "pruned"),
+        ("refit", {"refit", "recalibrated", "distilled"}, "distilled"),
+        ("refit", {"refit", "recalibrated"}, "refit"),
+        ("pruned", {"refit", "recalibrated", "distilled"}, "recalibrated"),
+        ("pruned", {"refit"}, "pruned"),
+        ("refit", {"recalibrated"}, "recalibrated"),
+        ("refit", set(), "pruned"),
     ],
 )
-def test_fine_tuning_starts_from_the_best_repair_unless_told(
-    start, refit, recalibrated, taken, tmp_path
-):
+def test_fine_tuning_starts_from_the_best_repair_unless_told(start, made, taken, tmp_path):
     (tmp_path / "prune").mkdir()
-    write_json(tmp_path / "prune/networks.json", {"refit": refit, "recalibrated": recalibrated})
+    names = ("recalibrated", "refit", "distilled")
+    write_json(tmp_path / "prune/networks.json", {name: name in made for name in names})
     assert starting_point(tmp_path, start) == taken

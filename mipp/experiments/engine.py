@@ -24,7 +24,7 @@ from mipp.storage import Workdir
 from mipp.whole_files import locked, write_whole
 from mipp.workdir import read_timing, versions
 
-NETWORKS = ("pruned", "recalibrated", "refit", "finetuned")
+NETWORKS = ("pruned", "recalibrated", "refit", "distilled", "finetuned")
 
 
 def result_file(root: Path, point: Point) -> Path:

@@ -25,6 +25,7 @@ DECIDERS = (
     "train.when",
     "prune.refit",
     "prune.recalibrate",
+    "prune.repair",
     "finetune.epochs",
 )
 

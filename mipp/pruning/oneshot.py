@@ -24,6 +24,7 @@ from mipp.settings import (
     LATENCY_BATCH,
     MIPP,
     Criterion,
+    Distill,
     Limits,
     Method,
     Mipp,
@@ -37,6 +38,7 @@ from mipp.settings import (
 
 REPAIRS: Mapping[str, Repair] = {
     "refit": Refit(),
+    "distill": Distill(),
     "recalibrate": Recalibrate(),
     "none": NoRepair(),
 }
@@ -50,7 +52,7 @@ def prune(
     method: str | Score = MIPP,
     estimator: str = "gaussian",
     order: Order = Mipp.order,
-    repair: Literal["refit", "recalibrate", "none"] = "refit",
+    repair: Literal["refit", "distill", "recalibrate", "none"] = "refit",
     images: int = 1024,
     min_channels: int = Limits.min_channels,
     round_to: int = Limits.round_to,
@@ -81,7 +83,8 @@ def prune(
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
         channels go; or `mi`, once each, the least informative alone first, as in the paper.
         `auto` is best-first, but for a confidence or for the paper's perceptrons.
-    repair : after the cut: `refit` the following layers by least squares, only `recalibrate`
+    repair : after the cut: `refit` the following layers by least squares, then `distill` too: train
+        the network, without labels, to compute what the dense one does; only `recalibrate`
         batch-norm statistics, or `none`.
     images : inputs used.
     min_channels : floor per channel group.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from mipp.distill import Distilled
 from mipp.graph.reasons import CATEGORIES, Reason
 from mipp.graph.whole import folded
 from mipp.inputs import Shape
@@ -42,6 +43,7 @@ class PruneReport:
     unreached: Mapping[str, str] = field(default_factory=dict)
     latency: TimeReport | None = None  # where the budget or its price is time
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
+    distilled: Distilled | None = None  # where that was asked for
     made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
     phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of `seconds`
 
@@ -67,6 +69,8 @@ class PruneReport:
             f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
         ]
         lines += [f"  {names}: {why}" for names, why in _by_reason(self.unfitted)]
+        if self.distilled:
+            lines.append(f"  {self.distilled}")
         if self.made_plain:
             names = folded(self.made_plain)
             lines.append(f"  {names}: plain now; a spectral norm or the like computed it before")

@@ -39,13 +39,15 @@ class Pruner(Planner):
 
         Parameters
         ----------
-        repair : what mends it: `Refit()`, which is the default, `Recalibrate()` or `NoRepair()`.
+        repair : what mends it: `Refit()`, which is the default, `Distill()`, `Recalibrate()` or
+            `NoRepair()`.
         """
         started = time.perf_counter()
         model = apply_to_groups(self.model, plan.selection, self.graph.groups)
         cut = Cut(model, self.model, self.graph, plan.selection)
-        fits = mend(cut, repair or Refit(), self.calibration, self.seed)
+        mended = mend(cut, repair or Refit(), self.calibration, self.seed)
         seconds = time.perf_counter() - started
         report = report_on(plan, model, self.model, self.shape, seconds)
-        unfitted = {fit.layer: fit.left for fit in fits if fit.left}
-        return Pruned(model, plan.selection, replace(report, unfitted=unfitted))
+        unfitted = {fit.layer: fit.left for fit in mended.fits if fit.left}
+        report = replace(report, unfitted=unfitted, distilled=mended.distilled)
+        return Pruned(model, plan.selection, report)

@@ -1,15 +1,16 @@
-"""What mends a network that was cut, without training and without labels."""
+"""What mends a network that was cut, without labels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from mipp.activations import Sampling
+from mipp.distill import Distilled, distill
 from mipp.graph import ChannelGraph
 from mipp.inputs import count, each
 from mipp.pruning.calibration import Calibration
@@ -22,7 +23,7 @@ from mipp.refit import (
     refit,
 )
 from mipp.selection.selection import Selection
-from mipp.settings import NoRepair, Recalibrate, Refit, Repair
+from mipp.settings import Distill, NoRepair, Recalibrate, Refit, Repair
 
 JUDGED = 8  # inputs, at most, on which a network with a repair is compared with one without
 
@@ -37,17 +38,25 @@ class Cut:
     selection: Selection
 
 
-def mend(cut: Cut, repair: Repair, calibration: Calibration, seed: int) -> list[LayerFit]:
-    """Repair a cut network in place; says what was fitted, layer by layer.
+@dataclass(frozen=True)
+class Mended:
+    """What a repair did: fits layer by layer, and what a distillation came to."""
+
+    fits: list[LayerFit] = field(default_factory=list)
+    distilled: Distilled | None = None
+
+
+def mend(cut: Cut, repair: Repair, calibration: Calibration, seed: int) -> Mended:
+    """Repair a cut network in place.
 
     Parameters
     ----------
-    seed : of the rows that a refit samples.
+    seed : of the rows that a refit samples, and of the order in which a distillation sees inputs.
     """
     return REPAIRS[type(repair)](cut, repair, calibration, seed)
 
 
-def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list[LayerFit]:
+def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> Mended:
     """The refit, unless the network's outputs are worse with it than without."""
     sampling = Sampling(repair.rows, calibration.count(), seed)
     settings = RefitSettings(repair.ridge, sampling, norms="own")
@@ -58,27 +67,36 @@ def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> list
     fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.inputs, settings)
     after = output_error(outputs_of(cut.model, judged), wanted)
     if after <= before or not math.isfinite(before):
-        return fits
+        return Mended(fits)
     cut.model.load_state_dict(state)
     why = (
         "its weights were left as they are: with fitted ones the network's outputs err by "
         f"{after:.3g} of their variance on {count(judged)} calibration inputs, without by "
         f"{before:.3g}"
     )
-    return [replace(fit, error_after=fit.error_before, left=fit.left or why) for fit in fits]
+    left = [replace(fit, error_after=fit.error_before, left=fit.left or why) for fit in fits]
+    return Mended(left)
 
 
-def _recalibrate(cut: Cut, _: Recalibrate, calibration: Calibration, seed: int) -> list[LayerFit]:
+def _distill(cut: Cut, repair: Distill, calibration: Calibration, seed: int) -> Mended:
+    mended = _refit(cut, repair.refit, calibration, seed)
+    inputs = calibration.inputs()
+    done = distill(cut.model, cut.dense, cut.graph, cut.selection, inputs, repair, seed)
+    return replace(mended, distilled=done)
+
+
+def _recalibrate(cut: Cut, _: Recalibrate, calibration: Calibration, seed: int) -> Mended:
     recalibrate(cut.model, calibration.inputs())
-    return []
+    return Mended()
 
 
-def _leave(*_: Any) -> list[LayerFit]:
-    return []
+def _leave(*_: Any) -> Mended:
+    return Mended()
 
 
-REPAIRS: Mapping[type[Any], Callable[[Cut, Any, Calibration, int], list[LayerFit]]] = {
+REPAIRS: Mapping[type[Any], Callable[[Cut, Any, Calibration, int], Mended]] = {
     Refit: _refit,
+    Distill: _distill,
     Recalibrate: _recalibrate,
     NoRepair: _leave,
 }

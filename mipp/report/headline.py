@@ -6,7 +6,12 @@ from mipp.report.document import Fact
 from mipp.report.run import Run
 from mipp.report.table import pruned_untrained, share_kept, spell_epochs
 
-REPAIR = {"refit": "refitted", "recalibrated": "batch-norm recalibrated", "pruned": "only pruned"}
+REPAIR = {
+    "distilled": "distilled",
+    "refit": "refitted",
+    "recalibrated": "batch-norm recalibrated",
+    "pruned": "only pruned",
+}
 
 
 def what_was_done(run: Run) -> str:
@@ -40,13 +45,14 @@ def headline(run: Run) -> str:
         return f"Pruned at initialisation, {removed}, {_after_training(run)}{end}"
     dense, without = metrics["accuracy_dense"], run.accuracy(run.untrained())
     assert without is not None
+    training = "labels" if run.untrained() == "distilled" else "any training"
     path = f"accuracy {100 * dense:.2f} → "
     repair = REPAIR[run.untrained()]
     if run.epochs_after_pruning():
         after = f"{100 * metrics['accuracy_finetuned']:.2f} % after fine-tuning"
-        text = f"{path}{after}, {100 * without:.2f} % without any training ({repair})"
+        text = f"{path}{after}, {100 * without:.2f} % without {training} ({repair})"
     else:
-        text = f"{path}{100 * without:.2f} % without any training ({repair})"
+        text = f"{path}{100 * without:.2f} % without {training} ({repair})"
     return f"{removed}, {text}{end}"
 
 

@@ -14,7 +14,11 @@ BUDGET_COUNTS = {"ratio": "units", "params": "params", "macs": "MACs", "latency"
 SPARE = 0.02  # share of the dense network that a budget may undershoot unremarked
 UNSURE = 0.1  # share of a budget of time by which two measurements may differ
 FASTER = 0.97  # share of the latency above which nothing was gained
-NETWORK = {"recalibrated": "Batch-norm recalibration", "refit": "Refit"}
+NETWORK = {
+    "recalibrated": "Batch-norm recalibration",
+    "refit": "Refit",
+    "distilled": "Distillation",
+}
 
 
 def noise_points(accuracy: float, images: int) -> float:

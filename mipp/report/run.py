@@ -64,8 +64,8 @@ class Run:
         return len(self.history["finetune"])
 
     def untrained(self) -> str:
-        """Key of the network that stands for pruning without any training: the last repair."""
-        made = [k for k in ("refit", "recalibrated") if self.accuracy(k) is not None]
+        """Key of the network that stands for pruning without labels: the last repair."""
+        made = [k for k in ("distilled", "refit", "recalibrated") if self.accuracy(k) is not None]
         return made[0] if made else "pruned"
 
     def accuracy(self, network: str) -> float | None:

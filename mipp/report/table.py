@@ -11,6 +11,7 @@ ROWS = (
     ("pruned", "pruned"),
     ("recalibrated", "pruned, batch-norm recalibrated"),
     ("refit", "pruned, refitted"),
+    ("distilled", "pruned, refitted, distilled"),
     ("finetuned", "pruned, fine-tuned"),
 )
 NOT_FINETUNED = "final, not fine-tuned"

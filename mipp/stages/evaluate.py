@@ -27,6 +27,7 @@ NETWORKS = {
     "pruned": "prune/pruned",
     "recalibrated": "prune/recalibrated",
     "refit": "prune/refit",
+    "distilled": "prune/distilled",
     "finetuned": "finetune/model",
 }
 _DENSE_ACCURACY: dict[tuple[object, ...], float] = {}  # points of a sweep share dense networks

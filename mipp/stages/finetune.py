@@ -39,10 +39,10 @@ def epochs_after_pruning(workdir: Path) -> int:
 def starting_point(workdir: Path, start: str) -> str:
     """Name of the network of `prune` that fine-tuning starts from.
 
-    The refitted one where it was made, unless `start` is `pruned`; else the recalibrated one, or
-    the one that was cut.
+    The distilled or the refitted one where it was made, unless `start` is `pruned`; else the
+    recalibrated one, or the one that was cut.
     """
     made: dict[str, bool] = read_json(workdir / "prune/networks.json")
     if made["refit"] and start != "pruned":
-        return "refit"
+        return "distilled" if made["distilled"] else "refit"
     return "recalibrated" if made["recalibrated"] else "pruned"

@@ -1,4 +1,4 @@
-"""Stage `prune`: the cut, then recalibration and refit as separate networks, no training."""
+"""Stage `prune`: the cut, then each repair as a network of its own; no labels are seen."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
-from mipp.pruning.repair import Cut, mend
-from mipp.refit import LayerFit
-from mipp.settings import Recalibrate, Refit, Repair
+from mipp.distill import Distilled, distill
+from mipp.pruning.repair import Cut, Mended, mend
+from mipp.settings import Distill, Recalibrate, Refit, Repair
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
 from mipp.stages.networks import load_dense, trace
@@ -21,9 +21,9 @@ from mipp.stages.splits import SplitCalibration, load_splits
 
 
 def prune_network(context: Context) -> None:
-    """Write `pruned`, and where asked for `recalibrated` and `refit`, with a list of them.
+    """Write `pruned`, and where asked for `recalibrated`, `refit`, `distilled`, and which they are.
 
-    A network that is trained after pruning is not repaired, whatever is asked for. Both repairs
+    A network that is trained after pruning is not repaired, whatever is asked for. All repairs
     restore what the dense network computed: before training that is a random function, worth
     nothing, and a refit would spoil the initialisation that training is to start from.
     """
@@ -33,6 +33,7 @@ def prune_network(context: Context) -> None:
         "recalibrated": params.prune.recalibrate and not untrained,
         "refit": params.prune.refit and not untrained,
     }
+    made["distilled"] = made["refit"] and params.prune.repair == "distill"
     device = resolve_device(params.compute.device)
     dense = load_dense(context.workdir.folder, device)
     selection = load_selection(context.workdir.folder)
@@ -48,22 +49,43 @@ def prune_network(context: Context) -> None:
         _save(context, "recalibrated", replace(pruned, model=model))
     if made["refit"]:
         repair = Refit(params.prune.ridge, params.prune.rows)
-        fits = _mend(context, pruned, dense, repair, split.first(params.prune.images))
+        images = split.first(params.prune.images)
+        fits = _mend(context, pruned, dense, repair, images).fits
         write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
         _save(context, "refit", pruned)
+    if made["distilled"]:
+        done = _distill(context, pruned, dense, images)
+        write_json(context.out / "distilled.json", asdict(done))
+        _save(context, "distilled", pruned)
     write_json(context.out / "networks.json", made)
 
 
 def _mend(
     context: Context, pruned: Checkpoint, dense: Checkpoint, repair: Repair, split: ImageSplit
-) -> list[LayerFit]:
+) -> Mended:
     """Repair a network in place on the images of a split."""
+    cut, images = _given(context, pruned, dense, split)
+    return mend(cut, repair, images, context.params.seed)
+
+
+def _distill(
+    context: Context, refitted: Checkpoint, dense: Checkpoint, split: ImageSplit
+) -> Distilled:
+    """Distil into a refitted network, in place."""
+    config, seed = context.params.prune, context.params.seed
+    cut, images = _given(context, refitted, dense, split)
+    settings = Distill(steps=config.steps, views=config.views)
+    return distill(cut.model, cut.dense, cut.graph, cut.selection, images.inputs(), settings, seed)
+
+
+def _given(
+    context: Context, pruned: Checkpoint, dense: Checkpoint, split: ImageSplit
+) -> tuple[Cut, SplitCalibration]:
     params = context.params
     device = resolve_device(params.compute.device)
     assert pruned.selection is not None
     cut = Cut(pruned.model, dense.model, trace(dense, device), pruned.selection)
-    images = SplitCalibration(lambda: split, dense.shape, params.prune.batch_size, device)
-    return mend(cut, repair, images, params.seed)
+    return cut, SplitCalibration(lambda: split, dense.shape, params.prune.batch_size, device)
 
 
 def _save(context: Context, name: str, checkpoint: Checkpoint) -> None:

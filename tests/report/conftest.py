@@ -26,6 +26,7 @@ METRICS = {
     "accuracy_pruned": 0.60,
     "accuracy_recalibrated": 0.70,
     "accuracy_refit": 0.90,
+    "accuracy_distilled": None,
     "accuracy_finetuned": 0.94,
     "test_images": 400,
     "units_removed": 0.5,

@@ -1,0 +1,95 @@
+"""What is learned from: batches of inputs, with what the dense network makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mipp.distill.matched import Features, inputs_caught
+from mipp.distill.views import View, plain
+from mipp.evaluation import evaluating
+from mipp.inputs import Inputs, call, count, each, joined, tensors_in
+
+BATCH = 64  # inputs at once
+HELD_OUT = 10  # one of so many inputs is not learned from
+ANSWERS = 2**30  # bytes of answers that are kept, about; others are computed again each time
+
+
+class Answer(NamedTuple):
+    """What a network puts out, and what its matched layers read."""
+
+    outputs: list[Tensor]
+    read: dict[str, Tensor]
+
+
+def answer(model: nn.Module, inputs: Inputs, layers: Features) -> Answer:
+    """The answer of a network as it stands, in the mode that it is in."""
+    with inputs_caught(model, layers) as read:
+        outputs = [t for t in tensors_in(call(model, inputs)) if t.is_floating_point()]
+    return Answer(outputs, dict(read))
+
+
+class Batch(NamedTuple):
+    """Single inputs, each with the view of it that is taken."""
+
+    seen: Sequence[tuple[Inputs, View]]
+
+    def inputs(self) -> Inputs:
+        """All of them as one batch."""
+        return joined([each(one, view) for one, view in self.seen])
+
+
+class Lessons:
+    """Fixed batches, and the dense network's answers to them, computed once as far as they fit.
+
+    A batch stays what it is: outputs of any shape can be compared, whatever their axes mean.
+    """
+
+    def __init__(self, batches: Sequence[Batch], dense: nn.Module, layers: Features) -> None:
+        self._batches, self._dense, self._layers = batches, dense, layers
+        self._known: dict[int, Answer] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def at(self, place: int) -> tuple[Inputs, Answer]:
+        """Inputs of one batch, with the dense network's answer."""
+        inputs = self._batches[place].inputs()
+        if place in self._known:
+            return inputs, self._known[place]
+        with evaluating(self._dense), torch.no_grad():
+            right = answer(self._dense, inputs, self._layers)
+        size = sum(tensor.nbytes for tensor in (*right.outputs, *right.read.values()))
+        if self._bytes + size <= ANSWERS:
+            self._known[place], self._bytes = right, self._bytes + size
+        return inputs, right
+
+
+def singles(batches: Iterable[Inputs]) -> list[Inputs]:
+    """Every input by itself, shape (1, ...), without a copy."""
+    return [
+        each(batch, itemgetter(slice(i, i + 1))) for batch in batches for i in range(count(batch))
+    ]
+
+
+def held_out(inputs: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
+    """Inputs to learn from, and some that are not learned from."""
+    return [x for i, x in enumerate(inputs) if i % HELD_OUT], list(inputs[::HELD_OUT])
+
+
+def batches_of(
+    inputs: Sequence[Inputs],
+    views: Sequence[View] = (plain,),
+    generator: torch.Generator | None = None,
+) -> list[Batch]:
+    """Every view of every input once, in batches of 64 or a few more; shuffled if asked for."""
+    seen = [(one, view) for view in views for one in inputs]
+    if generator is not None:
+        seen = [seen[i] for i in torch.randperm(len(seen), generator=generator).tolist()]
+    count = max(1, len(seen) // BATCH)
+    return [Batch(seen[i::count]) for i in range(count)]
