@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,6 +14,7 @@ from mipp.device import device_of
 from mipp.errors import DataError, option
 from mipp.finite import require_finite_inputs
 from mipp.inputs import Inputs, count, each
+from mipp.progress import say
 from mipp.pruning.first_batch import checked
 
 Batch = tuple[Inputs, Tensor | None]
@@ -44,15 +46,15 @@ class Held:
     """
 
     def __init__(self, model: nn.Module, loader: Iterable[Any], images: int) -> None:
-        self._batches: list[Batch] = []
+        self.batches: list[Batch] = []
         self._count = 0
         device = device_of(model)
         for x, y in checked(model, loader):
             left = images - self._count
             x = each(x, partial(_first, count=left, device=device))
             y = _first(y, left, device) if isinstance(y, Tensor) and y.ndim else None
-            require_finite_inputs(x, len(self._batches))
-            self._batches.append((x, y))
+            require_finite_inputs(x, len(self.batches))
+            self.batches.append((x, y))
             self._count += count(x)
             if self._count >= images:
                 break
@@ -61,16 +63,16 @@ class Held:
                 "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
                 "labels), got none; if it is a generator, it may have been used up: pass a loader."
             )
-        _require_shuffled(self._batches)
+        _require_shuffled(self.batches)
 
     def count(self) -> int:
         return self._count
 
     def example(self) -> Inputs:
-        return each(self._batches[0][0], lambda tensor: tensor[:1])
+        return each(self.batches[0][0], lambda tensor: tensor[:1])
 
     def inputs(self) -> list[Inputs]:
-        return [x for x, _ in self._batches]
+        return [x for x, _ in self.batches]
 
     def labelled(self) -> Iterator[tuple[Inputs, Tensor]]:
         """The same batches, all of which have to have labels.
@@ -79,13 +81,40 @@ class Held:
         ------
         DataError : one has none.
         """
-        for x, y in self._batches:
+        for x, y in self.batches:
             if y is None:
                 raise DataError(
                     "this criterion needs labels.\nExpected batches of (inputs, labels), got "
                     f"inputs alone; pass labelled batches or {option('method')}='mipp'."
                 )
             yield x, y
+
+
+def held_out(
+    model: nn.Module, loader: Iterable[Any], images: int
+) -> tuple[list[Batch], list[Batch]]:
+    """The first inputs of a loader: four of every five to calibrate with, the others to judge by.
+
+    Raises
+    ------
+    DataError : they have no labels.
+    """
+    kept: list[Batch] = []
+    judged: list[Batch] = []
+    seen = 0
+    for x, y in Held(model, loader, images).batches:
+        if y is None:
+            raise DataError(
+                f"{option('budget')}=drop:X needs labels to tell how good a network is.\nExpected "
+                "validation= with batches of (inputs, labels), or such as calibration, got inputs "
+                "alone; pass validation."
+            )
+        fifth = torch.arange(seen, seen + len(y), device=y.device) % 5 == 4
+        kept.append((each(x, itemgetter(~fifth)), y[~fifth]))
+        judged.append((each(x, itemgetter(fifth)), y[fifth]))
+        seen += len(y)
+    say(f"{seen // 5} calibration inputs are held out to judge networks by, without validation=")
+    return kept, judged
 
 
 def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
+from mipp.budget import Budget
 from mipp.criteria import Criterion as Score
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import AskedLoss
@@ -16,6 +17,9 @@ from mipp.errors import ConfigError
 from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
+from mipp.pruning.calibration import held_out
+from mipp.pruning.drop import Of, is_drop, parse_drop
+from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
 from mipp.pruning.pruner import Pruner
@@ -63,6 +67,9 @@ def prune(
     latency_batch: int = LATENCY_BATCH,
     calls: Sequence[Call] = (),
     loss: Loss | None = None,
+    validation: Iterable[Any] | None = None,
+    metric: Metric = ACCURACY,
+    of: Of = "macs",
     seed: int = 0,
 ) -> Pruned:
     """A pruned copy of a network; the one given is left as it was.
@@ -76,6 +83,7 @@ def prune(
     budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
         the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
         less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
+        `drop:X` keeps the smallest network whose metric is at most X below the dense one's.
     method : `mipp`; a rival criterion of `mipp.criteria` or one that was registered; the
         `package.module:attribute` of one of yours, or the function itself.
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
@@ -99,6 +107,10 @@ def prune(
         mode, with its auxiliary heads, is followed without being asked for.
     loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
         in place of cross entropy.
+    validation, metric, of : of a budget of `drop`: labelled batches, read for every network that is
+        tried (a fifth of labelled calibration data without them); `accuracy`, in percentage points,
+        or a function of (model, validation), the higher the better; and what is to be small:
+        `macs`, `params` or `latency`.
     seed : of the sampled positions and of the random criterion.
 
     Returns
@@ -111,7 +123,19 @@ def prune(
         or unlabelled where labels are needed, or the budget cannot be reached.
     """
     phases = _Phases()
-    asked = parsed(budget)
+    require_choice("of", of, get_args(Of))
+    drop = parse_drop(budget) if is_drop(budget) else None
+    for name, value, usual in (
+        ("validation", validation, None),
+        ("metric", metric, ACCURACY),
+        ("of", of, "macs"),
+    ):
+        _refuse_idle(name, value, usual, drop is None, f"{budget=}")
+    asked = parsed(budget) if drop is None else Budget(of, 0.5)
+    if drop is not None and validation is None:
+        calibration, validation = held_out(model, calibration, images)
+    if validation is not None:
+        score_of(metric, validation)  # which refuses what is none
     way = _method(method, estimator, order)
     shares = {} if limits is None else limits
     named = (ignore, keep_outputs, keep_inputs)
@@ -131,16 +155,29 @@ def prune(
         latency_batch=latency_batch,
         calls=calls,
     )
-    pruner.require_reachable(asked, stay)
+    if drop is None:
+        pruner.require_reachable(asked, stay)
     phases.end("read and trace")
     ranking = pruner.rank(way, asked)
     if scored:
         scored.require_asked(name_of(way))
     phases.end("measure")
-    plan = pruner.plan(asked, ranking, stay)
-    del ranking  # its estimates take more memory than all that follows
-    phases.end("choose")
-    pruned = pruner.cut(plan, REPAIRS[repair])
+    if drop is None:
+        plan = pruner.plan(asked, ranking, stay)
+        del ranking  # its estimates take more memory than all that follows
+        phases.end("choose")
+        pruned = pruner.cut(plan, REPAIRS[repair])
+    else:
+        assert validation is not None
+        pruned = pruner.smallest(
+            drop,
+            validation,
+            metric=metric,
+            of=of,
+            ranking=ranking,
+            limits=stay,
+            repair=REPAIRS[repair],
+        )
     phases.end("cut and repair")
     seconds = sum(phases.seconds.values())
     report = replace(pruned.report, seconds=seconds, phases=phases.seconds)

@@ -14,6 +14,7 @@ from mipp.inputs import Shape
 from mipp.latency import TimeReport
 from mipp.layers.weights import made_plain
 from mipp.metrics import count_macs, count_params
+from mipp.pruning.drop import Search
 from mipp.pruning.plan import Plan
 from mipp.selection.selection import Selection
 
@@ -44,6 +45,7 @@ class PruneReport:
     latency: TimeReport | None = None  # where the budget or its price is time
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
     distilled: Distilled | None = None  # where that was asked for
+    search: Search | None = None  # where the budget is how far a metric may fall
     made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
     phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of `seconds`
 
@@ -69,6 +71,8 @@ class PruneReport:
             f"  {name}: would have collapsed, kept at its floor" for name in self.near_collapsed
         ]
         lines += [f"  {names}: {why}" for names, why in _by_reason(self.unfitted)]
+        if self.search:
+            lines += [f"  {line}" for line in str(self.search).splitlines()]
         if self.distilled:
             lines.append(f"  {self.distilled}")
         if self.made_plain:

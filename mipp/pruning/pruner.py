@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+from mipp.budget import Budget
 from mipp.cut import apply_to_groups
+from mipp.pruning.drop import Of, smallest_within
+from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.pruned import Pruned, report_on
+from mipp.pruning.ranking import Ranking
 from mipp.pruning.repair import Cut, mend
-from mipp.settings import Refit, Repair
+from mipp.settings import Limits, Refit, Repair
 from mipp.surroundings import undisturbed
 
 
@@ -51,3 +57,38 @@ class Pruner(Planner):
         unfitted = {fit.layer: fit.left for fit in mended.fits if fit.left}
         report = replace(report, unfitted=unfitted, distilled=mended.distilled)
         return Pruned(model, plan.selection, report)
+
+    def smallest(
+        self,
+        drop: float,
+        validation: Iterable[Any],
+        *,
+        metric: Metric = ACCURACY,
+        of: Of = "macs",
+        ranking: Ranking | None = None,
+        limits: Limits | None = None,
+        repair: Repair | None = None,
+    ) -> Pruned:
+        """The smallest network whose metric is at most so much below the dense one's, repaired.
+
+        It is found by bisection, to a 64th of the dense network, and the report shows all networks
+        on the way (`report.search`).
+
+        Parameters
+        ----------
+        drop : how much lower the metric may be: percentage points of accuracy.
+        validation : batches of (inputs, labels) that calibration has none of, read again each time.
+        metric : `accuracy`, or a function of (model, validation), the higher the better.
+        of : what is to be small.
+
+        Raises
+        ------
+        BudgetError : no smaller network is good enough.
+        """
+        score = score_of(metric, validation)
+
+        def cut(budget: Budget) -> Pruned:
+            return self.cut(self.plan(budget, ranking, limits), repair)
+
+        pruned, search = smallest_within(cut, score, score(self.model), drop, of)
+        return replace(pruned, report=replace(pruned.report, search=search))
