@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,8 +14,10 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from mipp.budget import Budget, parse_budget
 from mipp.errors import BudgetError, ConfigError, as_written, did_you_mean
@@ -46,6 +48,7 @@ from mipp.settings import (
 from mipp.yaml_values import apply_override, read_yaml, write_yaml
 
 Part = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
 BudgetText = Annotated[
     Budget,
     PlainValidator(lambda value: value if isinstance(value, Budget) else parse_budget(value)),
@@ -59,6 +62,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """True and false are neither numbers nor words."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        if bool not in (kind, *get_args(kind)) and any(isinstance(one, bool) for one in listed):
+            raise PydanticCustomError("truth", "A number or a word")
+        return value
+
 
 Parsed = TypeVar("Parsed", bound=Section)
 
@@ -71,7 +84,7 @@ class DataConfig(Section):
     limit: Count | None = None
     calibration: Count = 1024
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    size: Annotated[int, Field(ge=8)] | None = None
+    size: Annotated[int, Field(ge=8, le=8192)] | None = None
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
     crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None
@@ -89,16 +102,16 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """What training and fine-tuning share."""
 
-    epochs: Annotated[int, Field(ge=0)] = 20
+    epochs: Annotated[int, Field(ge=0, lt=2**31)] = 20
     batch_size: Count = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.05
+    lr: Rate = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "onecycle"
     milestones: tuple[Part, ...] = (0.5, 0.75)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -136,9 +149,9 @@ class EstimateConfig(Section):
     epochs: Count = Reconstruction.epochs
     patience: Count = Reconstruction.patience
     batch_size: Count = Reconstruction.batch_size
-    lr: Positive = Reconstruction.lr
+    lr: Rate = Reconstruction.lr
     retrain_epochs: Count = Reconstruction.retrain_epochs
-    retrain_lr: Positive = Reconstruction.retrain_lr
+    retrain_lr: Rate = Reconstruction.retrain_lr
 
 
 class ChooseConfig(Section):
@@ -181,8 +194,8 @@ class PruneConfig(Section):
 class FinetuneConfig(OptimConfig):
     """Fine-tuning of the pruned network."""
 
-    epochs: Annotated[int, Field(ge=0)] = 10
-    lr: Annotated[float, Field(gt=0)] = 0.02
+    epochs: Annotated[int, Field(ge=0, lt=2**31)] = 10
+    lr: Rate = 0.02
     start: Literal["refit", "pruned"] = "refit"
 
 

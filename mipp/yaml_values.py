@@ -1,14 +1,57 @@
-"""Parameters as nested mappings: read from YAML files and `section.key=value`, unchecked."""
+"""Parameters as nested mappings: read from YAML files and `section.key=value`, unchecked.
+
+Words are those of YAML 1.2, as DVC reads them: `yes`, `on` and `12:30` are text, `010` is ten.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from mipp.errors import ConfigError
+
+_WORDS = {  # core schema of YAML 1.2.2, chapter 10.3: kind -> what it looks like, how it begins
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+
+
+def _tag(kind: str) -> str:
+    return f"tag:yaml.org,2002:{kind}"
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _kind, (_words, _first) in _WORDS.items():
+    for _of in (_Loader, _Dumper):
+        _begins = [*_first, ""] if _kind == "null" else [*_first]
+        _of.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_words})$"), _begins
+        )
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
+
+_Loader.add_constructor(_tag("int"), _whole_number)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -25,7 +68,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "give its path with --config, or leave --config out to use the defaults."
         )
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"parameter file {path} is no YAML: {error}.\nExpected `section:` lines with "
@@ -46,7 +89,7 @@ def write_yaml(values: Mapping[str, Any], path: Path) -> None:
 
 def yaml_text(values: Mapping[str, Any]) -> str:
     """A mapping as YAML, in its order."""
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -69,7 +112,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
     try:
-        target[last] = yaml.safe_load(text)
+        target[last] = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"override {override!r} cannot be read: its value is no YAML.\nExpected a number, a "

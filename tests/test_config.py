@@ -44,6 +44,10 @@ def test_no_file_means_the_defaults():
     [
         ("train.epochs=3", "train", "epochs", 3),
         ("train.lr=1e-3", "train", "lr", 0.001),  # YAML 1.1 takes 1e-3 for text
+        ("train.epochs=010", "train", "epochs", 10),  # and this for eight
+        ("train.epochs=0x10", "train", "epochs", 16),
+        ("report.title=12:30:45", "report", "title", "12:30:45"),  # and this for 45,045
+        ("report.title=on", "report", "title", "on"),  # and this for true
         ("prune.refit=false", "prune", "refit", False),
         ("data.mean=[0.5, 0.4, 0.3]", "data", "mean", (0.5, 0.4, 0.3)),
         ("evaluate.export=[onnx]", "evaluate", "export", ("onnx",)),
@@ -78,6 +82,16 @@ def test_override_wins_over_the_file_and_the_last_one_over_the_rest(tmp_path):
         ("choose.budjet=1", r"choose\.budjet: .*did you mean budget\?.*choose from.*scope"),
         ("data.zzz=1", r"data\.zzz: expected a known key, got 'zzz'; choose from augment"),
         ("train.epochs=many", r"train\.epochs: .*integer.*'many'"),
+        ("train.epochs=yes", r"train\.epochs: .*integer.*'yes'"),
+        ("train.epochs=true", r"train\.epochs: expected a number or a word, got True"),
+        ("train.lr=false", r"train\.lr: expected a number or a word, got False"),
+        ("data.std=[true]", r"data\.std: expected a number or a word, got \[True\]"),
+        ("report.title=true", r"report\.title: expected a number or a word, got True"),
+        ("seed=12:30:45", r"seed: .*integer.*'12:30:45'"),
+        ("train.batch_size=99999999999", r"train\.batch_size: .*less than 2147483648"),
+        ("train.epochs=1e20", r"train\.epochs: "),
+        ("train.lr=1e300", r"train\.lr: .*less than or equal to 1000"),
+        ("data.size=100000", r"data\.size: .*less than or equal to 8192"),
         ("train.epochs=1.5", r"train\.epochs: .*integer.*1\.5"),
         ("train.epochs=-1", r"train\.epochs: .*greater than or equal to 0, got -1"),
         ("data.validation=1", r"data\.validation: .*less than 1, got 1"),
@@ -211,6 +225,13 @@ def test_parameters_are_frozen():
         params.seed = 1
     with pytest.raises(ValidationError, match="frozen"):
         params.train.epochs = 1
+
+
+@pytest.mark.parametrize("title", ["1e-3", "true", "null", "010", "~", "yes", "12:30", "- a", "{"])
+def test_titles_that_look_like_something_else_come_back(title, tmp_path):
+    params = parse_params({"report": {"title": title}})
+    write_params(params, tmp_path / "p.yaml")
+    assert load_params(tmp_path / "p.yaml").report.title == title
 
 
 def test_written_parameters_are_read_back_equal(tmp_path):
