@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -33,10 +34,11 @@ from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.controls import random_units
 from mipp.selection.scores import Scores
 from mipp.selection.selection import Selection
-from mipp.settings import Criterion, NoRepair, Refit, Repair
+from mipp.settings import Criterion, Distill, NoRepair, Refit, Repair
 
 Choose = Callable[[Trial, str], Selection]
 Mend = Callable[[Trial, Selection], nn.Module]
+By = Literal["own", "refit", "distill"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Method:
     """
 
     kind: str  # the table's part
+    by: By  # whose repair
     choose: Choose
     repair: Mend
 
@@ -148,31 +151,37 @@ def ours(repair: Repair) -> Mend:
     return repaired
 
 
-OWN, WITH_REFIT, CONTROLS, OURS = (
+RIVALS, CRITERIONS, CONTROLS, OURS = (
     "rivals with their own repair",
-    "criteria with our refit",
-    "our widths or others' units, our refit",
+    "criteria with our repair",
+    "our widths or others' units, with our repair",
     "this project",
 )
-LEFT, REFIT = ours(NoRepair()), ours(Refit())
+REPAIRS: Mapping[By, Repair] = {"refit": Refit(), "distill": Distill()}
+UNITS: Mapping[str, tuple[str, Choose]] = {
+    **{name: (CRITERIONS, uniform(name)) for name in ("variance", *CRITERIA)},
+    "OSSCAR's units": (CONTROLS, osscars_units),
+    "l1-same-widths": (CONTROLS, at_our_widths("l1")),
+    "random-same-widths": (CONTROLS, at_our_widths("random")),
+    "mipp, streams whole": (OURS, hidden_by_information),
+    "mipp": (OURS, by_information),
+}
 METHODS: Mapping[str, Method] = {
-    "L1 units": Method(OWN, uniform("l1"), LEFT),
-    "variance-based, mean shift": Method(OWN, uniform("variance"), rival(mean_shift)),
-    "model folding, REPAIR": Method(OWN, uniform("l1"), choosing(fold)),
-    "GRAIL, L1 units": Method(OWN, uniform("l1"), rival(grail)),
-    "GRAIL, variance units": Method(OWN, uniform("variance"), rival(grail)),
-    "CORP, variance units": Method(OWN, uniform("variance"), rival(corp)),
-    "He 2017": Method(OWN, uniform("l1"), choosing(he2017)),
-    "OSSCAR": Method(OWN, uniform("l1"), choosing(osscar)),
-    **{
-        f"{name} + refit": Method(WITH_REFIT, uniform(name), REFIT)
-        for name in ("variance", *CRITERIA)
-    },
-    "OSSCAR's units + refit": Method(CONTROLS, osscars_units, REFIT),
-    "l1-same-widths + refit": Method(CONTROLS, at_our_widths("l1"), REFIT),
-    "random-same-widths + refit": Method(CONTROLS, at_our_widths("random"), REFIT),
-    "mipp, streams whole + refit": Method(OURS, hidden_by_information, REFIT),
-    "mipp + refit": Method(OURS, by_information, REFIT),
+    name: Method(RIVALS, "own", uniform(units), repair)
+    for name, units, repair in (
+        ("L1 units", "l1", ours(NoRepair())),
+        ("variance-based, mean shift", "variance", rival(mean_shift)),
+        ("model folding, REPAIR", "l1", choosing(fold)),
+        ("GRAIL, L1 units", "l1", rival(grail)),
+        ("GRAIL, variance units", "variance", rival(grail)),
+        ("CORP, variance units", "variance", rival(corp)),
+        ("He 2017", "l1", choosing(he2017)),
+        ("OSSCAR", "l1", choosing(osscar)),
+    )
+} | {
+    f"{name} + {by}": Method(kind, by, choose, ours(repair))
+    for by, repair in REPAIRS.items()
+    for name, (kind, choose) in UNITS.items()
 }
 
 
@@ -189,7 +198,7 @@ def measure(trial: Trial, method: Method, budget: str) -> Point:
         "params": 100 * count_params(model) / count_params(trial.dense),
         "repaired": trial.percent(model),
     }
-    if method.kind == OWN:
+    if method.by == "own":
         model = copy.deepcopy(model)
         recalibrate(model, trial.inputs)
         point["recalibrated"] = trial.percent(model)

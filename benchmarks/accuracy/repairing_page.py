@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.accuracy.repairing_methods import METHODS
+from benchmarks.accuracy.repairing_methods import (
+    CONTROLS,
+    CRITERIONS,
+    METHODS,
+    OURS,
+    REPAIRS,
+    RIVALS,
+    By,
+)
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, spread
 
@@ -30,8 +38,10 @@ calibration images, as our refit takes them too. *MACs %*: what stays of the den
   here from papers and public code, with their ridges where these are printed, and held against
   their equations over plain rows in `tests/benchmarks/rivals`. CORP's half for queries and
   keys has no counterpart where whole heads go.
-- *X + refit*: the criterion's units, our least-squares refit. *l1-same-widths* and
-  *random-same-widths*: as many units of every group as `mipp` keeps, by L1 norm or at random."""
+- *X + refit*: the criterion's units, our least-squares refit; *X + distill*: and after it
+  `repair="distill"`. *l1-same-widths* and *random-same-widths*: as many units of every group as
+  `mipp` keeps, by L1 norm or at random. Below a table, networks with the same repair of ours, or a
+  rival's own, are compared: each is the best of its kind's means."""
 
 
 def points_in(file: Path | None) -> Points:
@@ -66,12 +76,12 @@ def settings_of(points: Iterable[Point]) -> list[tuple[Any, ...]]:
     return list(dict.fromkeys(tuple(point[name] for name in SETTINGS) for point in points))
 
 
-def best(points: Sequence[Point], kind: str) -> tuple[float, str] | None:
-    """The highest mean accuracy of a kind of methods, with the method's name."""
+def best(points: Sequence[Point], kind: str, by: Collection[By]) -> tuple[float, str] | None:
+    """The highest mean accuracy of a kind of methods with these repairs, and the method's name."""
     found = [
         (mean(values), name)
         for name, method in METHODS.items()
-        if method.kind == kind
+        if method.kind == kind and method.by in by
         for column in ACCURACIES
         if (values := _values((p for p in points if p["method"] == name), column))
     ]
@@ -116,13 +126,17 @@ def _section(settings: tuple[Any, ...], points: Sequence[Point]) -> list[str]:
 
 
 def _verdicts(points: Sequence[Point]) -> list[str]:
-    """This project's best mean beside that of each other kind."""
-    kinds = list(dict.fromkeys(method.kind for method in METHODS.values()))
-    ours = best(points, kinds[-1])
-    others = ((kind, best(points, kind)) for kind in kinds[:-1])
-    return [
-        f"{ours[1]} {ours[0]:.2f}; best of {kind}: {found[1]} {found[0]:.2f}: "
-        f"{ours[0] - found[0]:+.2f}"
-        for kind, found in others
-        if ours and found
-    ]
+    """Of each of our repairs, this project's best mean beside that of every other kind."""
+    lines = []
+    for by in REPAIRS:
+        ours = best(points, OURS, {by})
+        others = (
+            (kind, best(points, kind, {"own", by})) for kind in (RIVALS, CRITERIONS, CONTROLS)
+        )
+        lines += [
+            f"{ours[1]} {ours[0]:.2f}; best of {kind}: {found[1]} {found[0]:.2f}: "
+            f"{ours[0] - found[0]:+.2f}"
+            for kind, found in others
+            if ours and found
+        ]
+    return lines
