@@ -47,6 +47,19 @@ class Plan:
         return self.choice.information if isinstance(self.choice, Choice) else {}
 
     @property
+    def lost(self) -> float | None:
+        """Share of the nats of all groups that goes with the units that do; None by scores.
+
+        Each unit counts what it added beside those that were left when it went, so that the sum of
+        a group is what it tells less than before.
+        """
+        if not isinstance(self.choice, Choice):
+            return None
+        every = (unit for verdicts in self.choice.walk.verdicts.values() for unit in verdicts)
+        gone = sum(unit.conditional for unit in every if not unit.kept)
+        return gone / sum(self.choice.information.values())
+
+    @property
     def near_collapsed(self) -> tuple[str, ...]:
         """Groups in which a unit stays only because of the floor."""
         return tuple(self.choice.near_collapsed())

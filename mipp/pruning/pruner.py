@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mipp.budget import Budget
 from mipp.cut import apply_to_groups
 from mipp.pruning.drop import Of, smallest_within
+from mipp.pruning.frontier import Frontier, measured_of, point_of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.plan import Plan
-from mipp.pruning.planner import Planner
+from mipp.pruning.planner import Planner, parsed
 from mipp.pruning.pruned import Pruned, report_on
 from mipp.pruning.ranking import Ranking
 from mipp.pruning.repair import Cut, mend
@@ -92,3 +93,39 @@ class Pruner(Planner):
 
         pruned, search = smallest_within(cut, score, score(self.model), drop, of)
         return replace(pruned, report=replace(pruned.report, search=search))
+
+    def frontier(
+        self,
+        budgets: Sequence[str | Budget] = ("macs:0.7", "macs:0.5", "macs:0.3"),
+        validation: Iterable[Any] | None = None,
+        *,
+        measured: Sequence[str | Budget] | None = None,
+        metric: Metric = ACCURACY,
+        ranking: Ranking | None = None,
+        limits: Limits | None = None,
+        repair: Repair | None = None,
+    ) -> Frontier:
+        """What each of several budgets costs: size, information lost and, where asked, the metric.
+
+        All plans share one measurement; a metric needs a network that is cut and repaired.
+
+        Parameters
+        ----------
+        validation : batches of (inputs, labels); no metric without.
+        measured : those of the budgets that the metric is measured at; all without.
+        metric : `accuracy`, or a function of (model, validation), the higher the better.
+
+        Raises
+        ------
+        BudgetError : one of them cannot be reached.
+        ConfigError : a metric is to be measured without validation, or at none of the budgets.
+        """
+        score = None if validation is None else score_of(metric, validation)
+        every = [parsed(budget) for budget in budgets]
+        at = measured_of(every, measured, validation)
+        points = []
+        for budget in every:
+            plan = self.plan(budget, ranking, limits)
+            value = score(self.cut(plan, repair).model) if score and budget in at else None
+            points.append(point_of(plan, value))
+        return Frontier(tuple(points), score(self.model) if score else None)
