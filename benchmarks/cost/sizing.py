@@ -328,9 +328,10 @@ map, so that n is about the number asked for.
 | forward pass | 2 x MACs x images | | images |
 | sums | 2 n d (9/16 d + m), float32 | store 4 n (d + m), moments 8 d (9/16 d + m) bytes | images |
 | estimate | d^3 + 2 d^2 m, float64 | 16 d^2 bytes | pairs |
-| choose | walks x d D (D + 2 m), float64, D features dropped | 8 d^2 bytes a pair | nothing |
+| choose | walks x d D (D + 2 m), float64, D features dropped | 8 d (d + D) bytes a pair | nothing |
 
-{WALKS} walks and D = {DROPPED:g} d are assumed. Only the sums depend on rows. Forward pass and
+{WALKS} walks and D = {DROPPED:g} d are assumed; those after the first take about half of what is
+told, since they recall what the first one dropped. Only the sums depend on rows. Forward pass and
 sums are the stage `extract`; the sums of shards of the images add up. The choice goes from the top
 down, each group after the ones that it feeds.
 
