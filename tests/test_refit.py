@@ -164,13 +164,18 @@ def test_copied_channel_is_repaired_exactly(seed):
     torch.testing.assert_close(pruned(images), dense(images), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(8, 8, 8), (10, 10, 4)])
+def let_passes_have(monkeypatch, images, number):
+    """So many images each."""
+    monkeypatch.setattr(sharing, "CHUNK", number * images[0].nbytes)
+
+
+@pytest.mark.parametrize(("sizes", "passes"), [((8, 8, 8), 8), ((10, 10, 4), 8), ((24,), 9)])
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])
-def test_one_batch_gives_what_several_give(name, sizes, seed, monkeypatch):
-    monkeypatch.setattr(sharing, "CHUNK", 1)  # each batch is a pass of its own
+def test_one_pass_gives_what_several_give(name, sizes, passes, seed, monkeypatch):
     dense, pruned, graph, selection, images = prune(name, seed)
     again = copy.deepcopy(pruned)
     one = refit(pruned, dense, graph, selection, lambda: [images], SETTINGS)
+    let_passes_have(monkeypatch, images, passes)
     several = refit(again, dense, graph, selection, lambda: images.split(sizes), SETTINGS)
     assert [fit.layer for fit in one] == [fit.layer for fit in several]
     assert_same_state(pruned, again.state_dict(), rtol=1e-5, atol=1e-5)
@@ -179,10 +184,11 @@ def test_one_batch_gives_what_several_give(name, sizes, seed, monkeypatch):
 def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_all(
     seed, monkeypatch
 ):
-    monkeypatch.setattr(sharing, "CHUNK", 1)
-    # an image has 8 bytes x (4 + 6) x 36 pixels at the second convolution, 8 x 219 at the last
-    monkeypatch.setattr(sharing, "WAITING", sharing.ALIVE * 16 * 8 * 360)
     dense, images = normed_chain(seed), own_images(IMAGES, seed)
+    let_passes_have(monkeypatch, images, 8)
+    # an image has 8 bytes x (4 + 6) x 36 pixels at the second convolution, 8 x 219 at the last
+    waiting = images[0].nbytes + sharing.ALIVE * 8 * 360
+    monkeypatch.setattr(sharing, "WAITING", 16 * waiting)
     pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
     few, old = copy.deepcopy(pruned), pruned[5].weight.detach().numpy().T.copy()
     refit(pruned, dense, graph, selection, lambda: images.split(8), EVERY_ROW)
@@ -203,7 +209,8 @@ def rows_at_each_fit(monkeypatch, batches):
         things = gc.get_objects()
         held = len({id(thing.x) for thing in things if type(thing) is Seen})
         dense = len({id(thing.output) for thing in things if type(thing) is Wanted})
-        fitted[name] = layer.map.weight[0].numel(), sum(len(one.x) for one in rows), held, dense
+        count = sum(len(one.x) for one in rows)
+        fitted[name] = layer.map.weight[0].numel(), count, (held, dense)
         return fit_layer(name, layer, norm, rows, **options)
 
     monkeypatch.setattr(import_module("mipp.refit.refit"), "fit_layer", spy)
@@ -231,18 +238,18 @@ def test_no_layer_of_a_small_network_is_fitted_to_fewer_rows(monkeypatch):
 
 
 def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
-    monkeypatch.setattr(sharing, "CHUNK", 1)
+    let_passes_have(monkeypatch, images_for("resnet20", 1), 8)
     fitted = rows_at_each_fit(monkeypatch, 8)
-    assert {held for *_, held, _ in fitted.values()} == {IMAGES // 8}
-    assert {dense for *_, dense in fitted.values()} == {IMAGES // 8}  # nor is it run ahead
+    assert len(fitted) > 10
+    assert {held for *_, held in fitted.values()} == {(0, 0)}
 
 
 @pytest.mark.parametrize(("name", "summed"), [("lenet5", 0), ("resnet20", 9)])
 def test_layers_run_once_in_every_pass_but_the_first_and_where_a_sum_decides(
     name, summed, monkeypatch
 ):
-    monkeypatch.setattr(sharing, "CHUNK", 1)
     dense, pruned, graph, selection, images = prune(name, 0)
+    let_passes_have(monkeypatch, images, 6)
     run = dict.fromkeys(pruned.modules(), 0)
 
     def counting(module, forward):
@@ -389,12 +396,12 @@ def inputs_of_norms(model, images):
 def test_norms_of_their_own_have_the_statistics_of_what_they_read(
     name, batches, lengths, seed, monkeypatch
 ):
-    monkeypatch.setattr(sharing, "CHUNK", 1)
     if name == "resnet20":
         dense, pruned, graph, selection, images = prune(name, seed)
     else:
         dense, images = Residual(name, seed), own_images(IMAGES, seed)
         pruned, graph, selection = prune_channels(dense, images, pre=[0, 1, 4], up=[0, 2, 3, 5])
+    let_passes_have(monkeypatch, images, batches)
     networks = pruned, copy.deepcopy(pruned)
     for network, norms in zip(networks, ("own", "dense"), strict=True):
         settings = replace(EVERY_ROW, lengths=lengths, norms=norms)

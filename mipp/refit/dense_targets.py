@@ -110,8 +110,10 @@ class DensePass:
         return self._targets.get(name)
 
     def forget(self, name: str) -> None:
-        """A layer's rows are not asked for again."""
-        self._targets.pop(name, None)
+        """A layer's rows are not asked for again, nor held here."""
+        target = self._targets.pop(name)
+        target.calls.clear()
+        target.other = None
 
     def end(self) -> None:
         """Nothing more is asked for."""
@@ -132,8 +134,8 @@ class DensePass:
             return
         tap = self._taps[name]
         at = tap.draw(output)
-        wanted = Wanted(at, self._dense.rows(name, tap, output, at), output.shape)
-        self._targets.setdefault(name, Target()).calls.append(wanted)
+        calls = self._targets.setdefault(name, Target()).calls
+        calls.append(Wanted(at, self._dense.rows(name, tap, output, at), output.shape))
         if name not in self._summed and name not in self._dense.graph.repeated:
             self._wait(name)
 

@@ -13,13 +13,13 @@ from mipp.information import moments
 from mipp.information.moments import Moments
 from mipp.layers import LinearMap, Statistics
 
-PART = 4096  # rows
+PART = 2048  # rows
 JUDGED = 2  # parts, about, whose errors tell whether a map is better than the one there was
 NO_INVERSE = (
     "its weights were left as they are: the covariance of its inputs has no inverse, since they "
     "differ in scale too much or are no finite numbers"
 )
-SOLUTIONS = 4  # where outputs have intervals; the error of later ones falls by little
+SOLUTIONS = 3  # where outputs have intervals; the error of later ones falls by little
 RELAXED = 0.8  # of a step on top of it, of less than one that keeps it from diverging
 
 
@@ -78,12 +78,9 @@ class _Map:
         """What the layer puts out for inputs (n, d), in their precision."""
         return torch.addmm(self.offset.to(x.dtype), x, self.weights.to(x.dtype))
 
-    def beyond(self, last: _Map, share: float) -> _Map:
-        """The map further on from the last one, by a share of the way from there."""
-        return _Map(
-            self.weights + share * (self.weights - last.weights),
-            self.offset + share * (self.offset - last.offset),
-        )
+    def plus(self, other: _Map, share: float = 1.0) -> _Map:
+        """The map of the sum of both outputs, of the other's a share."""
+        return _Map(self.weights + share * other.weights, self.offset + share * other.offset)
 
 
 class Fitted(Protocol):
@@ -175,15 +172,25 @@ class _System:
             xx = xx + torch.outer(sums.x_mean, sums.x_mean)
         penalty = ridge * (float(xx.diagonal().mean()) or 1.0)
         xx.diagonal().add_(penalty)
-        self._factor = torch.linalg.cholesky(_diagonal(xx, parts))
+        self._factor = self._coarse = torch.linalg.cholesky(_diagonal(xx, parts))
         self._pull = penalty * old
 
     def solve(self, xy: Tensor, y_mean: Tensor) -> _Map:
         """The map for targets of these centred cross sums (d, m) and means (m,)."""
+        return self._map(self._cross(xy, y_mean) + self._pull, y_mean, self._factor)
+
+    def change(self, xy: Tensor, y_mean: Tensor, precision: torch.dtype) -> _Map:
+        """What a change of the targets by such sums and means adds to the map."""
+        if self._coarse.dtype != precision:
+            self._coarse = self._factor.to(precision)
+        return self._map(self._cross(xy, y_mean).to(precision), y_mean, self._coarse)
+
+    def _cross(self, xy: Tensor, y_mean: Tensor) -> Tensor:
         xy = xy / self._n
-        if not self._free:
-            xy = xy + torch.outer(self._mean, y_mean)
-        solved = torch.cholesky_solve(_diagonal(xy + self._pull, self._parts), self._factor)
+        return xy if self._free else xy.addr_(self._mean, y_mean)
+
+    def _map(self, right: Tensor, y_mean: Tensor, factor: Tensor) -> _Map:
+        solved = torch.cholesky_solve(_diagonal(right, self._parts), factor).double()
         weights = solved[0]
         if self._parts > 1:
             weights = torch.block_diag(*solved)  # type: ignore[no-untyped-call]
@@ -203,27 +210,31 @@ def _towards_intervals(
     """Maps solved again and again for the outputs that are next to those of the one before.
 
     Each is a step of gradient descent on the squared distance from what would do, in the metric
-    of the normal equations; all but the last are over-relaxed, which halves their number.
+    of the normal equations; all but the last are over-relaxed, which halves their number. A step
+    has the precision of the rows: what it leaves, the next one sees.
     """
+    first = found
     for left in reversed(range(steps)):
-        last, found = found, system.solve(*_against(rows, found, sums))
+        last, found = found, first.plus(system.change(*_against(rows, found, sums)))
         if left:
-            found = found.beyond(last, RELAXED)
+            found = found.plus(found.plus(last, -1.0), RELAXED)
     return found
 
 
-def _against(rows: Sequence[Rows], found: _Map, sums: Moments) -> tuple[Tensor, Tensor]:
-    """Cross sums and means of the inputs with the outputs that are next to a map's.
+def _against(
+    rows: Sequence[Rows], found: _Map, sums: Moments
+) -> tuple[Tensor, Tensor, torch.dtype]:
+    """How far the outputs next to a map's are from what is wanted, and in which precision.
 
-    They are those of what is wanted, and of how far from it the outputs are.
+    Centred cross sums with the inputs (d, m), and means (m,).
     """
-    xy, total = sums.xy.clone(), torch.zeros_like(sums.y_mean)
+    xy, total = torch.zeros_like(sums.xy), torch.zeros_like(sums.y_mean)
     for part in rows:
         x = part.x.flatten(1)
         apart = part.nearest(found.outputs(x)) - part.wanted
         xy += x.T @ apart
         total += apart.sum(0, dtype=torch.float64)
-    return xy.addr_(sums.x_mean, total, alpha=-1), sums.y_mean + total / sums.n
+    return xy.addr_(sums.x_mean, total, alpha=-1), total / sums.n, rows[0].x.dtype
 
 
 def _error(rows: Sequence[Rows], found: _Map) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,14 +92,17 @@ def refit(
     plain: set[str] = set()
     shared = sharing(pruned)
 
-    def fit(name: str, seen: Sequence[Seen]) -> LayerFit:
+    def fit(name: str, seen: list[Seen]) -> LayerFit:
         norm, rectified = _statistics_after(pruned, graph, name), name in graph.rectified
         part = seen[0].part
-        rows = [_rows_to_fit(one, norm, rectified=rectified) for one in seen]
+        outputs = [one.now for one in seen if one.now is not None]
+        rows = []
+        while seen:  # what has been read is let go
+            rows.append(_rows_to_fit(seen.pop(0), norm, rectified=rectified))
         if part is None or name in shared:
             why = NOT_LINEAR if part is None else SHARED
-            outputs = [one.now for one in seen if one.now is not None]
             return leave_layer(name, rows, outputs, why)
+        del outputs
         if part.plain:
             plain.add(name)
         return fit_layer(name, part, norm, rows, ridge=settings.ridge, solutions=settings.solutions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
 
 
-Fit = Callable[[str, Sequence[Seen]], LayerFit]
+Fit = Callable[[str, list[Seen]], LayerFit]  # takes what was seen out of the list
 
 
 def fit_side_by_side(
@@ -160,9 +160,7 @@ class _Sight:
             return
         part = known[0].part
         if part is not None and part.plain and name not in self.common.shared:
-            at, output, made = target.calls[0]
-            x = part.layer.rows_read(arguments, at, made)
-            self._hold(name, [Seen(part, at, x, None, None, output)])
+            self._hold(name, [_read(part, arguments, target.calls[0])])
 
     def on_output(self, name: str, arguments: Tensor, output: Tensor) -> Tensor | None:
         target = self.dense.target(name)
@@ -182,16 +180,14 @@ class _Sight:
         return None if stays else layer.module.forward(arguments)
 
     def on_sum(self, name: str, other: Tensor) -> Tensor | None:
-        target = self.dense.target(name)
-        if target is None or target.other is None or name in self.common.fits:
+        if name not in self.waiting:
             return None
-        arguments, [one] = self.waiting.pop(name), self.calls.pop(name)
         layer, norm = (
             layer_at(self.common.pruned, name),
             norm_after(self.common.pruned, self.common.graph, name),
         )
-        sides = target.other, layer.rows_made(other, one.at)
-        self._hold(name, [one._replace(sides=sides)])
+        arguments = self.waiting.pop(name)
+        self._hold(name, [self._beside(layer, name, other)])
         if self.common.fits[name].left:
             return None
         made: Tensor = layer.module.forward(arguments)
@@ -200,13 +196,31 @@ class _Sight:
         see_instead(self.norms, norm.module, made)
         return norm.module.forward(made)  # type: ignore[no-any-return]
 
+    def _beside(self, layer: Layer, name: str, other: Tensor) -> Seen:
+        """What was seen of a layer, and the other side of its sum."""
+        [one], target = self.calls.pop(name), self.dense.target(name)
+        assert target is not None
+        assert target.other is not None
+        return one._replace(sides=(target.other, layer.rows_made(other, one.at)))
+
     def _hold(self, name: str, calls: list[Seen]) -> None:
-        """Wait until the layer is fitted to this pass's calls and those of others."""
+        """Wait until the layer is fitted to this pass's calls and those of others.
+
+        The calls are handed over: the fit lets go of each when it has read it.
+        """
+        again = len(calls) > 1
         self.dense.forget(name)
         self.common.seen.setdefault(name, []).extend(calls)
+        calls.clear()
         self.held.wait(name)
-        if len(calls) > 1:
+        if again:
             raise _Again
+
+
+def _read(part: LinearPart, inputs: Tensor, wanted: Wanted) -> Seen:
+    """Rows of a layer that computes its map, which need not run."""
+    x = part.layer.rows_read(inputs, wanted.at, wanted.made)
+    return Seen(part, wanted.at, x, None, None, wanted.output)
 
 
 def _see(
