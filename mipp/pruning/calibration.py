@@ -46,27 +46,11 @@ class Held:
     """
 
     def __init__(self, model: nn.Module, loader: Iterable[Any], images: int) -> None:
-        self.batches: list[Batch] = []
-        self._count = 0
-        device = device_of(model)
-        for x, y in checked(model, loader):
-            left = images - self._count
-            x = each(x, partial(_first, count=left, device=device))
-            y = _first(y, left, device) if isinstance(y, Tensor) and y.ndim else None
-            require_finite_inputs(x, len(self.batches))
-            self.batches.append((x, y))
-            self._count += count(x)
-            if self._count >= images:
-                break
-        if not self._count:
-            raise DataError(
-                "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
-                "labels), got none; if it is a generator, it may have been used up: pass a loader."
-            )
-        _require_shuffled(self.batches)
+        self.batches = list(first_batches(model, loader, images))
+        require_shuffled([y for _, y in self.batches])
 
     def count(self) -> int:
-        return self._count
+        return sum(count(x) for x, _ in self.batches)
 
     def example(self) -> Inputs:
         return each(self.batches[0][0], lambda tensor: tensor[:1])
@@ -75,19 +59,46 @@ class Held:
         return [x for x, _ in self.batches]
 
     def labelled(self) -> Iterator[tuple[Inputs, Tensor]]:
-        """The same batches, all of which have to have labels.
+        return with_labels(self.batches)
 
-        Raises
-        ------
-        DataError : one has none.
-        """
-        for x, y in self.batches:
-            if y is None:
-                raise DataError(
-                    "this criterion needs labels.\nExpected batches of (inputs, labels), got "
-                    f"inputs alone; pass labelled batches or {option('method')}='mipp'."
-                )
-            yield x, y
+
+def first_batches(model: nn.Module, loader: Iterable[Any], images: int) -> Iterator[Batch]:
+    """So many inputs of a loader on the network's device, checked, with labels where it has them.
+
+    Raises
+    ------
+    DataError : there is none, or one holds NaN or infinity.
+    """
+    device, left = device_of(model), images
+    for number, (x, y) in enumerate(checked(model, loader)):
+        x = each(x, partial(_first, count=left, device=device))
+        y = _first(y, left, device) if isinstance(y, Tensor) and y.ndim else None
+        require_finite_inputs(x, number)
+        yield x, y
+        left -= count(x)
+        if not left:
+            return
+    if left == images:
+        raise DataError(
+            "calibration holds no inputs.\nExpected batches of inputs (n, ...) or of (inputs, "
+            "labels), got none; if it is a generator, it may have been used up: pass a loader."
+        )
+
+
+def with_labels(batches: Iterable[Batch]) -> Iterator[tuple[Inputs, Tensor]]:
+    """The same batches, all of which have to have labels.
+
+    Raises
+    ------
+    DataError : one has none.
+    """
+    for x, y in batches:
+        if y is None:
+            raise DataError(
+                "this criterion needs labels.\nExpected batches of (inputs, labels), got "
+                f"inputs alone; pass labelled batches or {option('method')}='mipp'."
+            )
+        yield x, y
 
 
 def held_out(
@@ -123,9 +134,15 @@ def _first(tensor: Tensor, count: int, device: torch.device) -> Tensor:
     return taken.clone() if taken.is_inference() else taken
 
 
-def _require_shuffled(batches: list[Batch]) -> None:
-    labels = [y for _, y in batches if y is not None and y.ndim == 1]
-    flat = torch.cat(labels) if labels else torch.empty(0, device="cpu")
+def require_shuffled(labels: Iterable[Tensor | None]) -> None:
+    """Refuse labels of batches that are all one, or ascend.
+
+    Raises
+    ------
+    DataError : says which.
+    """
+    classes = [y for y in labels if y is not None and y.ndim == 1]
+    flat = torch.cat(classes) if classes else torch.empty(0, device="cpu")
     if len(flat) >= 64 and bool((flat == flat[0]).all()):
         raise DataError(
             f"calibration holds one class.\nExpected a random sample, got {len(flat)} labels, all "

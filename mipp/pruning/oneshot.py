@@ -77,7 +77,9 @@ def prune(
     Parameters
     ----------
     calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
-        training data, such as a shuffled loader. The first `images` inputs are held in memory.
+        training data, such as a shuffled loader. The first `images` inputs are held in memory;
+        those of a `DataLoader`, if they are over 256 MiB and the same each time (no random
+        augmentation), are read anew for every pass.
         Where forward takes several tensors, the inputs are a tuple of them, as in
         ((left, right), labels) or ((left, right), None), or a dict of them by keyword.
     budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on

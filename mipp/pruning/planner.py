@@ -29,7 +29,7 @@ from mipp.graph.build import follow_channels, require_prunable
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
-from mipp.pruning.calibration import Calibration, Held
+from mipp.pruning.calibration import Calibration
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
 from mipp.pruning.needs import (
@@ -52,6 +52,7 @@ from mipp.pruning.ranking import (
     provenance_of,
     require_plannable,
 )
+from mipp.pruning.read_anew import calibration_of
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import (
@@ -79,8 +80,9 @@ class Planner:
     Parameters
     ----------
     calibration : batches of inputs (n, ...), or of (inputs, labels); a random sample of the
-        training data, such as a shuffled loader. The first `images` inputs are held in memory. Or
-        a `Calibration` of yours, which reads its own anew for every pass.
+        training data, such as a shuffled loader. The first `images` inputs are held in memory;
+        those of a `DataLoader`, if they are over 256 MiB and the same each time, are read anew for
+        every pass. Or a `Calibration` of yours, which reads its own anew.
     loss : of outputs and labels, the mean over a batch, which criteria that go by the loss take
         in place of cross entropy.
     seed : of the sampled positions and of the random criterion.
@@ -125,7 +127,7 @@ class Planner:
         require_finite_weights(model)
         device = device_of(model)
         if not isinstance(calibration, Calibration):
-            calibration = Held(model, calibration, images)
+            calibration = calibration_of(model, calibration, images)
         self.calibration: Calibration = calibration
         model = self.model = with_projections(model, calibration.example(), self.calls)
         self.shape = shape_of(calibration.example())

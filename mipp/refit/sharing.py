@@ -120,7 +120,7 @@ def _part(inputs: Inputs, first: int, end: int) -> Inputs:
     return each(inputs, lambda tensor: tensor[first:end])
 
 
-def _chunks_at(sizes: Mapping[str, int], images: int) -> dict[str, int]:
+def _chunks_at(sizes: dict[str, int], images: int) -> dict[str, int]:
     """How many chunks may wait at each layer, and at all layers after it.
 
     Parameters
