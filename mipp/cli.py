@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, dump_params, load_params, require_one_machine, write_params
+from mipp.doctor import add_doctor, examined
 from mipp.exit_codes import exit_code
 from mipp.experiments.command import add_sweep, sweep
 from mipp.inspect_command import add_inspect, inspected
@@ -33,6 +34,7 @@ examples:
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
   mipp run --set model.name=my_net:Net             a network of yours, in my_net.py
   mipp inspect --model my_net:Net                  what of it can be pruned, and how far
+  mipp doctor                                      whether this machine has what a run needs
 
 A stage whose parameters, inputs and code have not changed is not run again, so a killed run goes
 on where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
@@ -49,12 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     keep_freed_memory()
     commands = {
+        "doctor": _doctor,
         "inspect": _inspect,
         "sweep": _sweep,
         "params": _print_params,
         "dvc": _print_dvc,
     }
     return exit_code(lambda: commands.get(options.command, _run)(options))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    code, text = examined(options)
+    print(text)
+    return code
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -148,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     add_sweep(commands)
     add_inspect(commands)
+    add_doctor(commands)
     params = commands.add_parser("params", help="print every parameter, for a file of them")
     dvc = commands.add_parser("dvc", help="print dvc.yaml: the stages as a DVC pipeline")
     dvc.add_argument("--workdir", default=DEFAULT_WORKDIR, metavar="DIR", help="(%(default)s)")

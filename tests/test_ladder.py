@@ -61,6 +61,7 @@ LADDER = (
         "mipp.stages",
         "mipp.experiments",
         "mipp.cli",
+        "mipp.doctor",
         "mipp.inspect_command",
         "mipp.testing",
         "mipp",

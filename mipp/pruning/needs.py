@@ -70,6 +70,11 @@ def sizes_of(model: nn.Module, graph: ChannelGraph, sampling: Sampling) -> dict[
     return found
 
 
+def stored_bytes(sizes: Mapping[str, Size]) -> int:
+    """Bytes of the activation store that a pipeline writes, of the rows of all pairs."""
+    return sum(4 * size.rows * (size.features + size.targets) for size in sizes.values())
+
+
 def needs_of_search(
     graph: ChannelGraph, sizes: Mapping[str, Size], batch: int, *, closed: bool
 ) -> Needs:

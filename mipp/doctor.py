@@ -1,0 +1,197 @@
+"""The `mipp doctor` command: what of this machine and installation a run will need, and has."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+from packaging.requirements import Requirement
+
+from mipp.activations import Sampling
+from mipp.config import Params, load_params
+from mipp.device import free_bytes, resolve_device
+from mipp.errors import MippError
+from mipp.graph import build_graph
+from mipp.models import build_model
+from mipp.needed_stages import is_needed
+from mipp.pruning.needs import sizes_of, stored_bytes
+from mipp.stages.splits import load_splits, model_spec
+
+DISTRIBUTION = "mipp-pruning"
+PROBE = 2**26  # bytes that are written to time a folder
+SPARE = 2 * 2**30  # bytes beside the store: networks, reports, what a run leaves
+GB = 1e9
+SIGNS = {"good": "ok", "note": "--", "bad": "!!"}
+DESCRIPTION = """\
+Looks at what a run needs before it needs it: Python and packages within their bounds, the device,
+memory, the data set, and speed and space of the work directory beside what the run at hand will
+write. Nothing is changed. Exit code 2 where something would stop the run.
+"""
+EPILOG = """\
+examples:
+  mipp doctor                                      the run of the defaults
+  mipp doctor --config params.yaml --workdir /data/run
+  mipp doctor --set model.name=torchvision/resnet50 --set data.name=image-folder --json
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    `bad` would stop the run; a `note` is worth knowing.
+    """
+
+    what: str
+    state: Literal["good", "note", "bad"]
+    says: str
+
+
+def add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "doctor",
+        help="whether this machine and installation have what a run needs",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workdir", default="work", metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--config", metavar="FILE", help="parameters in YAML")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+
+
+def examined(options: argparse.Namespace) -> tuple[int, str]:
+    """Exit code, and the text of all findings."""
+    findings = examine(load_params(options.config, options.set), Path(options.workdir))
+    code = 2 if any(one.state == "bad" for one in findings) else 0
+    if options.json:
+        return code, json.dumps([asdict(one) for one in findings])
+    wide = max(len(one.what) for one in findings)
+    lines = [f"{SIGNS[one.state]}  {one.what:<{wide}}  {one.says}" for one in findings]
+    return code, "\n".join(lines)
+
+
+def examine(params: Params, workdir: Path) -> list[Finding]:
+    """All findings; where one cannot be made, what hindered it is the finding."""
+    return [
+        *_packages(),
+        _tried("device", lambda: _device(params)),
+        *_data_and_disk(params, workdir),
+    ]
+
+
+def _packages() -> Iterator[Finding]:
+    """Each package that is needed, in a version that fits."""
+    yield Finding("python", "good", f"{platform.python_version()}, {sys.executable}")
+    wanted = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or ()]
+    wrong = [says for one in wanted if (says := _misfit(one))]
+    for says in wrong:
+        yield Finding("package", "bad", says)
+    if not wrong:
+        count = sum(1 for one in wanted if one.marker is None or one.marker.evaluate())
+        yield Finding("packages", "good", f"all {count} in versions that fit")
+    extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    lacking = [extra for extra in extras if extra != "dev" and _lacks(wanted, extra)]
+    if lacking:
+        mend = f"pip install '{DISTRIBUTION}[{lacking[0]}]'"
+        yield Finding("extras", "note", f"without {', '.join(lacking)}; `{mend}` adds one")
+
+
+def _lacks(wanted: Iterable[Requirement], extra: str) -> bool:
+    """Whether a package of an extra is not there."""
+    of = [one for one in wanted if one.marker and one.marker.evaluate({"extra": extra})]
+    return any(_installed(one.name) is None for one in of)
+
+
+def _misfit(one: Requirement) -> str | None:
+    """What is wrong with the installed version of a package; of an extra only where it is there."""
+    needed = one.marker is None or one.marker.evaluate()
+    found = _installed(one.name)
+    if found is None:
+        return f"{one} is not installed; run `pip install '{one}'`" if needed else None
+    if one.specifier.contains(found, prereleases=True):
+        return None
+    return f"{one.name} {found} does not fit {one.specifier}; run `pip install '{one}'`"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device(params: Params) -> Finding:
+    device = resolve_device(params.compute.device)
+    free = free_bytes(device)
+    memory = "unknown" if free is None else f"{free / GB:.1f} GB"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return Finding("device", "good", f"{device}, {name}, {memory} of memory free")
+    threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    return Finding("device", "good", f"cpu, {threads}, {memory} of memory free")
+
+
+def _data_and_disk(params: Params, workdir: Path) -> Iterator[Finding]:
+    """The set and the network, then the folder beside what they will write there."""
+    need: list[int] = []
+
+    def data() -> Finding:
+        splits = load_splits(params)
+        model = build_model(model_spec(params, splits), seed=params.seed)
+        graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
+        sampling = Sampling(params.extract.rows, params.data.calibration, params.seed)
+        if is_needed("extract", params.choose.method):
+            need.append(stored_bytes(sizes_of(model, graph, sampling)))
+        says = (
+            f"{splits.name}: {len(splits.train):,} images to train on, {len(splits.test):,} to "
+            f"test, {splits.classes} classes, {' x '.join(map(str, splits.shape))}; "
+            f"{params.model.name} takes them"
+        )
+        return Finding("data", "good", says)
+
+    yield _tried("data", data)
+    yield _tried("work directory", lambda: _disk(workdir, sum(need)))
+
+
+def _disk(workdir: Path, need: int) -> Finding:
+    place = workdir.resolve()
+    while not place.is_dir():  # it need not be there yet
+        place = place.parent
+    content = os.urandom(PROBE)
+    with tempfile.TemporaryFile(dir=place) as file:
+        started = time.perf_counter()
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        speed = PROBE / (time.perf_counter() - started)
+    free, wanted = shutil.disk_usage(place).free, need + SPARE
+    says = f"{workdir}: {free / GB:.1f} GB free, {speed / GB:.2f} GB a second written"
+    if need:
+        says += f"; activations take {need / GB:.2f} GB, {need / speed:.0f} s of writing"
+    if free < wanted:
+        says += f". Expected {wanted / GB:.1f} GB free; lower extract.rows, or give another folder"
+    return Finding("work directory", "bad" if free < wanted else "good", says)
+
+
+def _tried(what: str, look: Callable[[], Finding]) -> Finding:
+    """The finding, or why there is none."""
+    try:
+        return look()
+    except (MippError, OSError) as error:
+        return Finding(what, "bad", " ".join(str(error).split()))
