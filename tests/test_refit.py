@@ -201,6 +201,18 @@ def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_a
     np.testing.assert_allclose(pruned[5].bias.detach(), offset, rtol=1e-6, atol=1e-8)
 
 
+def test_no_pass_takes_more_images_of_a_batch_than_may_wait(seed, monkeypatch):
+    dense, images = normed_chain(seed), own_images(IMAGES, seed)
+    waiting = images[0].nbytes + sharing.ALIVE * 8 * 360  # at the second convolution, as above
+    monkeypatch.setattr(sharing, "WAITING", 5 * waiting)
+    pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
+    sizes = set()
+    for network in (dense, pruned):
+        network.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    refit(pruned, dense, graph, selection, lambda: [images], EVERY_ROW)
+    assert sizes == {1, 5}  # a look at one image comes first
+
+
 def rows_at_each_fit(monkeypatch, batches):
     """By layer: features and rows it is fitted to, and samples of layers in both networks held."""
     fitted = {}
