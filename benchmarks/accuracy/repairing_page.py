@@ -30,9 +30,9 @@ of its own; no training. Labels are read by criteria of the loss alone. *repaire
 leaves the network; *recalibrated*: after that, with the batch-norm statistics taken anew from the
 calibration images, as our refit takes them too. *MACs %*: what stays of the dense network's.
 
-- Rivals, and criteria with our refit, keep the same share of the hidden channels of every block,
-  and leave residual streams whole, as their papers do. `mipp` prunes streams too, but for the row
-  that says otherwise.
+- Rivals, and criteria with our repair, keep the same share of the hidden channels of every block,
+  and leave residual streams whole. `mipp` prunes streams too, but for the row that says otherwise.
+- Seconds are those of one thread on machines that were busy with other work.
 - GRAIL (arXiv:2602.23795), OSSCAR (2403.12983), CORP (2602.05243v2), variance-based pruning
   (2507.12988), model folding (ICLR 2025) with REPAIR (2211.08403), He 2017 (1707.06168): written
   here from papers and public code, with their ridges where these are printed, and held against
