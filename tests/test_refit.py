@@ -187,7 +187,7 @@ def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_a
     dense, images = normed_chain(seed), own_images(IMAGES, seed)
     let_passes_have(monkeypatch, images, 8)
     # an image has 8 bytes x (4 + 6) x 36 pixels at the second convolution, 8 x 219 at the last
-    waiting = images[0].nbytes + sharing.ALIVE * 8 * 360
+    waiting = sharing.ALIVE * (images[0].nbytes + 8 * 360)
     monkeypatch.setattr(sharing, "WAITING", 16 * waiting)
     pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
     few, old = copy.deepcopy(pruned), pruned[5].weight.detach().numpy().T.copy()
@@ -203,7 +203,7 @@ def test_layers_of_large_maps_are_fitted_to_the_first_images_and_the_others_to_a
 
 def test_no_pass_takes_more_images_of_a_batch_than_may_wait(seed, monkeypatch):
     dense, images = normed_chain(seed), own_images(IMAGES, seed)
-    waiting = images[0].nbytes + sharing.ALIVE * 8 * 360  # at the second convolution, as above
+    waiting = sharing.ALIVE * (images[0].nbytes + 8 * 360)  # at the second convolution, as above
     monkeypatch.setattr(sharing, "WAITING", 5 * waiting)
     pruned, graph, selection = prune_channels(dense, images, _0=[0, 2, 3])
     sizes = set()

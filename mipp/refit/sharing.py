@@ -25,7 +25,7 @@ Batches = Callable[[], Iterable[Inputs]]
 
 WAITING = 3 * 2**28  # bytes of all images that wait at a layer, in both networks, about
 CHUNK = 2**22  # bytes of the inputs of one pass, about
-ALIVE = 5  # times what the dense layer reads and makes, for what else is alive, in both networks
+ALIVE = 5  # times an input and what the dense layer reads and makes: alive in both networks
 AMPLE = 2**28  # bytes of outputs up to which no layer is fitted to fewer rows than it has
 ROWS = 4096  # that every layer is fitted to beyond that, where it has so many
 PER_FEATURE = 64  # such rows for each feature of its inputs; all give ResNet-20 0.1 to 0.5 points
@@ -58,7 +58,7 @@ class Chunks:
         own = max(sum(tensor.nbytes for tensor in tensors_of(one)), 1)
 
         def on_output(name: str, inputs: Tensor, output: Tensor) -> None:
-            size = own + ALIVE * (inputs.nbytes + output.nbytes)
+            size = ALIVE * (own + inputs.nbytes + output.nbytes)
             sizes[name] = max(sizes.pop(name, 0), size)  # after what runs before its last call
             here = layer_at(dense, name).positions(output.shape)
             positions[name] = positions.get(name, 0) + here
