@@ -48,6 +48,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "1 h a network",
     ),
     _row(
+        "accuracy.distilled",
+        "what distillation adds to the refit, by the number of images",
+        "1 h",
+        "docs/distilled.md",
+    ),
+    _row(
         "cost.search",
         "a search beside a forward pass and Torch-Pruning's Taylor pass",
         "1 min",

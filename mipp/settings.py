@@ -327,7 +327,7 @@ class Distill:
     steps : of training, with 64 inputs each.
     seconds : after which training ends at the latest; the schedule is shortened with it.
     lr : its peak, of Adam and one cycle.
-    stages : weight of the inputs of layers that read a stream of channels, beside the outputs.
+    stages : weight, beside the outputs, of what later layers read of a stream of channels.
     views : images are learned from as they are (`none`), moved by a few pixels too (`shift`), or
         mirrored too (`flip-shift`). `auto` takes what changes the dense network's outputs little.
 

@@ -18,20 +18,21 @@ Features = Mapping[str, Tensor | None]  # layer -> those of its input that count
 
 
 def matched_layers(graph: ChannelGraph) -> list[str]:
-    """Layers that read channels which others read too: along residual streams, every block.
+    """The later half of the layers that read channels which others read too, as along streams.
 
-    Of a network without such streams all consumers. Layers that run more than once, or for some
-    inputs only, are left out.
+    Of a network without such streams, of all consumers. Layers that run more than once, or for some
+    inputs only, are left out. The early half binds a network to what the later one may do without.
 
     >>> from mipp.graph import build_graph
     >>> chain = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 9), nn.Linear(9, 3)).eval()
     >>> matched_layers(build_graph(chain, torch.randn(1, 8)))
-    ['2', '3']
+    ['3']
     """
     consumers = {group: [pair.consumer for pair in graph.pairs_of(group)] for group in graph.groups}
     streams = [names for names in consumers.values() if len(names) > 1] or consumers.values()
     once = {name for names in streams for name in names} - graph.repeated - graph.varying
-    return [cost.module for cost in graph.costs if cost.module in once]
+    ordered = [cost.module for cost in graph.costs if cost.module in once]
+    return ordered[len(ordered) // 2 :]
 
 
 def kept_features(dense: nn.Module, graph: ChannelGraph, selection: Selection) -> Features:
