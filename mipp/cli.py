@@ -18,6 +18,7 @@ from mipp.inspect_command import add_inspect, inspected
 from mipp.occupied import occupied
 from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
+from mipp.stages.choose import trade_off
 from mipp.stages.dvc import dvc_pipeline
 from mipp.stages.sharing import share_stages
 from mipp.storage import Workdir
@@ -33,6 +34,7 @@ examples:
   mipp run --workdir w2 --from w --set choose.budget=macs:0.3    shares what does not change
   mipp choose --workdir w --set choose.budget=macs:0.3    one stage, with another budget
   mipp run --set model.name=my_net:Net             a network of yours, in my_net.py
+  mipp budget --workdir w --budgets macs:0.5 macs:0.3     what these would cost
   mipp inspect --model my_net:Net                  what of it can be pruned, and how far
   mipp doctor                                      whether this machine has what a run needs
 
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {
         "doctor": _doctor,
         "inspect": _inspect,
+        "budget": _budget,
         "sweep": _sweep,
         "params": _print_params,
         "dvc": _print_dvc,
@@ -68,6 +71,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     print(inspected(options))
+    return 0
+
+
+def _budget(options: argparse.Namespace) -> int:
+    workdir = Workdir.open(options.workdir)
+    params = load_params(_config(options, workdir), options.set)
+    print(trade_off(workdir, params, options.budgets))
     return 0
 
 
@@ -158,6 +168,14 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(commands)
     add_inspect(commands)
     add_doctor(commands)
+    budget = commands.add_parser("budget", help="what several budgets would cost, before any cut")
+    budget.add_argument(
+        "--budgets",
+        nargs="+",
+        default=["macs:0.7", "macs:0.5", "macs:0.3"],
+        metavar="KIND:VALUE",
+        help="as choose.budget says them (default: macs:0.7 macs:0.5 macs:0.3)",
+    )
     params = commands.add_parser("params", help="print every parameter, for a file of them")
     dvc = commands.add_parser("dvc", help="print dvc.yaml: the stages as a DVC pipeline")
     dvc.add_argument("--workdir", default=DEFAULT_WORKDIR, metavar="DIR", help="(%(default)s)")
@@ -170,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="file or folder with data or weights, on which stages that read data depend",
     )
-    for command in (run, *stages.values()):
+    for command in (run, budget, *stages.values()):
         command.add_argument(
             "--workdir",
             default=DEFAULT_WORKDIR,
@@ -178,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
             help="where stages leave their folders, or a URL such as s3://bucket/run "
             "(default: %(default)s)",
         )
-    for command in (run, params, *stages.values()):
+    for command in (run, budget, params, *stages.values()):
         command.add_argument(
             "--config",
             metavar="FILE",

@@ -9,6 +9,7 @@ from oracles import Net
 from torch import nn
 
 import mipp
+from mipp.pruning import oneshot
 
 DEVICE = "meta"  # every machine has it, and nothing can be computed there
 
@@ -61,12 +62,14 @@ def pruned(device, **how):
     [
         {},
         {"method": "l1", "repair": "recalibrate"},
+        {"method": "l1", "repair": "distill"},
         {"method": "taylor"},
         {"method": "chip", "repair": "none"},
     ],
     ids=str,
 )
-def test_default_device_changes_neither_selection_nor_weights(how):
+def test_default_device_changes_neither_selection_nor_weights(how, monkeypatch):
+    monkeypatch.setitem(oneshot.REPAIRS, "distill", mipp.Distill(steps=4))
     plain, other = pruned("cpu", **how), pruned(DEVICE, **how)
     for group, kept in plain.selection.kept.items():
         assert other.selection.kept[group].tolist() == kept.tolist()

@@ -6,7 +6,8 @@ import torch
 
 import mipp
 from mipp.checkpoint import load_checkpoint
-from mipp.config import load_params
+from mipp.cli import main
+from mipp.config import load_params, write_params
 from mipp.stages import STAGES, run_stage
 from mipp.stages.files import load_selection
 from mipp.stages.sharing import share_stages
@@ -72,3 +73,19 @@ def test_both_doors_give_the_same_units_and_weights(trained, tmp_path, budget, o
     repaired = load_checkpoint(tmp_path / "prune/refit.safetensors").model.state_dict()
     for name, tensor in pruned.model.state_dict().items():
         assert torch.equal(tensor, repaired[name]), name
+
+
+def test_both_doors_foretell_the_same_of_budgets(trained, capsys):
+    budgets = ["macs:0.7", "params:0.4"]
+    params = params_of("macs:0.5", {})
+    dense = load_checkpoint(trained / "train/model.safetensors").model.eval()
+    loader = batches_of(params, params.extract.batch_size)
+    expected = mipp.Pruner(dense, loader, images=IMAGES, seed=params.seed).frontier(budgets)
+    write_params(params, trained / "params.yaml")
+    assert main(["budget", "--workdir", str(trained), "--budgets", *budgets]) == 0
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_budgets_of_a_folder_without_estimates_are_refused(tmp_path, capsys):
+    assert main(["budget", "--workdir", str(tmp_path)]) == 2
+    assert "stage 'train' is missing" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mipp.distill.lessons import BATCH, Lessons, batches_of, held_out, singles
+from mipp.distill.lessons import BATCH, Lessons, batches_of, held_out, shuffled, singles
 from mipp.distill.loss import loss_of, mean_error
 from mipp.distill.matched import kept_features
 from mipp.distill.views import views_for
@@ -85,7 +85,7 @@ def distill(
     if not learned or not weights:
         why = "its parameters are frozen, or it has none" if learned else "it takes two inputs"
         return Distilled(len(learned), len(judged), 0, first.error, first.error, why)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     count = min(MOST, math.ceil(settings.steps * BATCH / (SEEN * len(learned))))
     views = views_for(dense, exam.at(0)[0], settings.views, count, generator)
     layers = kept_features(dense, graph, selection) if settings.stages else {}
@@ -118,7 +118,7 @@ def _train(
     """
     optimizer = torch.optim.Adam(weights, lr=settings.lr)
     schedule = OneCycleLR(optimizer, settings.lr, total_steps=settings.steps)
-    order = _shuffled(len(lessons), generator)
+    order = _forever(len(lessons), generator)
     started, made = time.monotonic(), 0
     for tick in track(range(settings.steps), total=settings.steps, label="distill"):
         spent = (time.monotonic() - started) / (settings.seconds or math.inf)
@@ -141,10 +141,10 @@ def _train(
             yield made
 
 
-def _shuffled(count: int, generator: torch.Generator) -> Iterator[int]:
+def _forever(count: int, generator: torch.Generator) -> Iterator[int]:
     """Places of all batches, in another order each time, without end."""
     while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+        yield from shuffled(count, generator)
 
 
 @contextmanager

@@ -82,6 +82,12 @@ def held_out(inputs: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
     return [x for i, x in enumerate(inputs) if i % HELD_OUT], list(inputs[::HELD_OUT])
 
 
+def shuffled(count: int, generator: torch.Generator) -> list[int]:
+    """Places in a random order."""
+    order: list[int] = torch.randperm(count, generator=generator, device="cpu").tolist()
+    return order
+
+
 def batches_of(
     inputs: Sequence[Inputs],
     views: Sequence[View] = (plain,),
@@ -90,6 +96,6 @@ def batches_of(
     """Every view of every input once, in batches of 64 or a few more; shuffled if asked for."""
     seen = [(one, view) for view in views for one in inputs]
     if generator is not None:
-        seen = [seen[i] for i in torch.randperm(len(seen), generator=generator).tolist()]
+        seen = [seen[i] for i in shuffled(len(seen), generator)]
     count = max(1, len(seen) // BATCH)
     return [Batch(seen[i::count]) for i in range(count)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mipp.checkpoint import Checkpoint
+from mipp.config import Params
 from mipp.device import resolve_device
+from mipp.errors import WorkdirError
 from mipp.pruning.estimates import Estimates
+from mipp.pruning.frontier import Frontier, point_of
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.ranking import InformationRanking, Ranking
@@ -21,6 +25,8 @@ from mipp.stages.files import write_json
 from mipp.stages.networks import load_dense, pixel_pairs_of
 from mipp.stages.splits import SplitCalibration, load_splits
 from mipp.stages.values import limits_of, method_of
+from mipp.storage import Workdir
+from mipp.workdir import read_manifest
 
 
 def choose_units(context: Context) -> None:
@@ -28,14 +34,8 @@ def choose_units(context: Context) -> None:
 
     What is measured for a budget of time, or for its price, is left in `latency.json`.
     """
-    params, device = context.params, resolve_device(context.params.compute.device)
-    dense = load_dense(context.workdir.folder, device)
-    images = SplitCalibration(
-        lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
-    )
-    batch = params.evaluate.latency_batch  # time is measured as `evaluate` will
-    planner = Planner(dense.model, images, seed=params.seed, latency_batch=batch)
-    ranking = _ranking(context, planner, dense)
+    params = context.params
+    dense, planner, ranking = _measured(context.workdir, params)
     plan = planner.plan(params.choose.budget, ranking, limits_of(params.choose))
     (context.out / "selection.json").write_text(plan.selection.to_json())
     pq.write_table(pa.Table.from_pylist(plan.units()), context.out / "nodes.parquet")
@@ -45,16 +45,49 @@ def choose_units(context: Context) -> None:
     write_json(context.out / "summary.json", summary)
 
 
-def _ranking(context: Context, planner: Planner, dense: Checkpoint) -> Ranking:
+def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Frontier:
+    """What several budgets would cost, by what `estimate` left, or by a criterion's scores.
+
+    Raises
+    ------
+    WorkdirError : the stages before `choose` have not run there.
+    BudgetError : one of the budgets cannot be reached.
+    """
+    method = method_of(params)
+    for stage in ("train", "estimate") if isinstance(method, Mipp) else ("train",):
+        if read_manifest(workdir.folder / stage) is None:
+            raise WorkdirError(
+                f"budgets of work directory {workdir.folder} cannot be compared: stage {stage!r} "
+                f"is missing.\nExpected {workdir.folder / stage}/manifest.json, got none; run "
+                f"`mipp run --workdir {workdir.folder}`."
+            )
+    _, planner, ranking = _measured(workdir, params)
+    limits = limits_of(params.choose)
+    plans = (planner.plan(budget, ranking, limits) for budget in budgets)
+    return Frontier(tuple(point_of(plan) for plan in plans))
+
+
+def _measured(workdir: Workdir, params: Params) -> tuple[Checkpoint, Planner, Ranking]:
+    """The dense network with what its method says of the units."""
+    device = resolve_device(params.compute.device)
+    dense = load_dense(workdir.folder, device)
+    images = SplitCalibration(
+        lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
+    )
+    batch = params.evaluate.latency_batch  # time is measured as `evaluate` will
+    planner = Planner(dense.model, images, seed=params.seed, latency_batch=batch)
+    return dense, planner, _ranking(workdir, params, planner, dense)
+
+
+def _ranking(workdir: Workdir, params: Params, planner: Planner, dense: Checkpoint) -> Ranking:
     """By what `estimate` left, or by a criterion's scores."""
-    params = context.params
     method = method_of(params)
     if not isinstance(method, Mipp):
         return planner.rank(method)
     device = resolve_device(params.compute.device)
     asked = params.extract.inputs == "pixels"
     pixels = pixel_pairs_of(dense, planner.graph, device) if asked else ()
-    estimates = Estimates(lambda tested: load_information(context.workdir, params, tested))
+    estimates = Estimates(lambda tested: load_information(workdir, params, tested))
     return InformationRanking(method, estimates, pixels)
 
 
