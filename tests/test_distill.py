@@ -15,6 +15,7 @@ from mipp.distill import lessons
 from mipp.distill.views import flipped, moved, plain, views_for
 from mipp.errors import ConfigError
 from mipp.pruning import oneshot
+from mipp.vision import torchvision
 
 IMAGES = 32
 SHORT = mipp.Distill(steps=6)
@@ -289,6 +290,13 @@ def test_frozen_norm_keeps_its_statistics_and_momentum():
     for name in ("running_mean", "running_var", "weight", "momentum"):
         before, after = getattr(refitted.model.norm, name), getattr(found.model.norm, name)
         assert torch.equal(torch.as_tensor(before), torch.as_tensor(after))
+
+
+def test_norm_without_momentum_has_none_afterwards():
+    model = residual()
+    model.norm = torchvision.ops.FrozenBatchNorm2d(12).double()
+    (found,) = cuts(model, [digits(IMAGES)], SHORT)
+    assert not hasattr(found.model.norm, "momentum")
 
 
 def test_norm_gets_its_momentum_back():

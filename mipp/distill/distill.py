@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mipp.distill.lessons import BATCH, Lessons, batches_of, held_out, shuffled, singles
+from mipp.distill.lessons import BATCH, Lessons, batches_of, shuffled
 from mipp.distill.loss import loss_of, mean_error
 from mipp.distill.matched import kept_features
 from mipp.distill.views import views_for
@@ -62,7 +62,8 @@ def distill(
     dense: nn.Module,
     graph: ChannelGraph,
     selection: Selection,
-    batches: Iterable[Inputs],
+    learned: Sequence[Inputs],
+    judged: Sequence[Inputs],
     settings: Distill,
     seed: int,
 ) -> Distilled:
@@ -70,15 +71,14 @@ def distill(
 
     The loss is the squared error of the outputs, as a share of their variance, with that of what
     some layers read. Batch-norms normalise by their batch meanwhile, everything else evaluates. Of
-    the states that were looked at the best is kept, the first among them, by the outputs on a tenth
-    of the inputs: on these the network is never worse than it was.
+    the states that were looked at the best is kept, the first among them, by the outputs on inputs
+    that are held out: on these the network is never worse than it was.
 
     Parameters
     ----------
-    batches : the calibration inputs.
+    learned, judged : single inputs, shape (1, ...), to train on and to judge by, see `held_out`.
     seed : of the order of the inputs.
     """
-    learned, judged = held_out(singles(batches))
     exam = Lessons(batches_of(judged), dense, {})
     best = first = _State.of(pruned, exam, 0)
     weights = [p for p in pruned.parameters() if p.requires_grad and p.is_floating_point()]
@@ -151,9 +151,10 @@ def _forever(count: int, generator: torch.Generator) -> Iterator[int]:
 def _norms_training(model: nn.Module) -> Iterator[None]:
     """Within the block batch-norms normalise by their batch, but for frozen ones."""
     layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
-    norms = [layer.module for layer in layers if layer.statistics is not None]
-    norms = [norm for norm in norms if all(p.requires_grad for p in norm.parameters())]
-    momenta = [getattr(norm, "momentum", None) for norm in norms]
+    known = [layer.module for layer in layers if layer.statistics is not None]
+    taken = (norm for norm in known if hasattr(norm, "momentum"))  # others never take statistics
+    norms = [norm for norm in taken if all(p.requires_grad for p in norm.parameters())]
+    momenta = [norm.momentum for norm in norms]
     with evaluating(model):
         for norm in norms:
             norm.training, norm.momentum = True, MOMENTUM

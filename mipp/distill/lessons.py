@@ -70,16 +70,17 @@ class Lessons:
         return inputs, right
 
 
-def singles(batches: Iterable[Inputs]) -> list[Inputs]:
-    """Every input by itself, shape (1, ...), without a copy."""
-    return [
+def held_out(batches: Iterable[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
+    """Inputs to learn from, and a tenth to judge by; single ones, shape (1, ...), without a copy.
+
+    >>> learned, judged = held_out([torch.arange(12.0)[:, None]])
+    >>> len(learned), [x.item() for x in judged]
+    (10, [0.0, 10.0])
+    """
+    every = [
         each(batch, itemgetter(slice(i, i + 1))) for batch in batches for i in range(count(batch))
     ]
-
-
-def held_out(inputs: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
-    """Inputs to learn from, and some that are not learned from."""
-    return [x for i, x in enumerate(inputs) if i % HELD_OUT], list(inputs[::HELD_OUT])
+    return [x for i, x in enumerate(every) if i % HELD_OUT], every[::HELD_OUT]
 
 
 def shuffled(count: int, generator: torch.Generator) -> list[int]:

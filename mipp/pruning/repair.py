@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from mipp.activations import Sampling
-from mipp.distill import Distilled, distill
+from mipp.distill import Distilled, distill, held_out
 from mipp.graph import ChannelGraph
-from mipp.inputs import count, each
+from mipp.inputs import Inputs, count, each, joined
 from mipp.pruning.calibration import Calibration
 from mipp.refit import (
     LayerFit,
@@ -57,14 +57,20 @@ def mend(cut: Cut, repair: Repair, calibration: Calibration, seed: int) -> Mende
 
 
 def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> Mended:
+    return _refit_to(calibration.inputs, calibration.count(), cut, repair, seed)
+
+
+def _refit_to(
+    batches: Callable[[], Iterable[Inputs]], images: int, cut: Cut, repair: Refit, seed: int
+) -> Mended:
     """The refit, unless the network's outputs are worse with it than without."""
-    sampling = Sampling(repair.rows, calibration.count(), seed)
+    sampling = Sampling(repair.rows, images, seed)
     settings = RefitSettings(repair.ridge, sampling, norms="own")
-    judged = each(next(iter(calibration.inputs())), lambda tensor: tensor[:JUDGED])
+    judged = each(next(iter(batches())), lambda tensor: tensor[:JUDGED])
     wanted = outputs_of(cut.dense, judged)
     state = {name: tensor.clone() for name, tensor in cut.model.state_dict().items()}
     before = output_error(outputs_of(cut.model, judged), wanted)
-    fits = refit(cut.model, cut.dense, cut.graph, cut.selection, calibration.inputs, settings)
+    fits = refit(cut.model, cut.dense, cut.graph, cut.selection, batches, settings)
     after = output_error(outputs_of(cut.model, judged), wanted)
     if after <= before or not math.isfinite(before):
         return Mended(fits)
@@ -79,9 +85,15 @@ def _refit(cut: Cut, repair: Refit, calibration: Calibration, seed: int) -> Mend
 
 
 def _distill(cut: Cut, repair: Distill, calibration: Calibration, seed: int) -> Mended:
-    mended = _refit(cut, repair.refit, calibration, seed)
-    inputs = calibration.inputs()
-    done = distill(cut.model, cut.dense, cut.graph, cut.selection, inputs, repair, seed)
+    """The refit, then distillation; neither sees the inputs by which it is judged."""
+    learned, judged = held_out(calibration.inputs())
+    seen, size = learned or judged, count(next(iter(calibration.inputs())))
+
+    def batches() -> Iterable[Inputs]:
+        return (joined(seen[i : i + size]) for i in range(0, len(seen), size))
+
+    mended = _refit_to(batches, len(seen), cut, repair.refit, seed)
+    done = distill(cut.model, cut.dense, cut.graph, cut.selection, learned, judged, repair, seed)
     return replace(mended, distilled=done)
 
 

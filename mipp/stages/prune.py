@@ -11,7 +11,6 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
-from mipp.distill import Distilled, distill
 from mipp.pruning.repair import Cut, Mended, mend
 from mipp.settings import Distill, Recalibrate, Refit, Repair
 from mipp.stages.context import Context
@@ -47,16 +46,18 @@ def prune_network(context: Context) -> None:
         model = copy.deepcopy(pruned.model)
         _mend(context, replace(pruned, model=model), dense, Recalibrate(), split)
         _save(context, "recalibrated", replace(pruned, model=model))
+    images, repair = split.first(params.prune.images), Refit(params.prune.ridge, params.prune.rows)
+    if made["distilled"]:
+        learns = Distill(repair, steps=params.prune.steps, views=params.prune.views)
+        model = copy.deepcopy(pruned.model)
+        done = _mend(context, replace(pruned, model=model), dense, learns, images).distilled
+        assert done is not None
+        write_json(context.out / "distilled.json", asdict(done))
+        _save(context, "distilled", replace(pruned, model=model))
     if made["refit"]:
-        repair = Refit(params.prune.ridge, params.prune.rows)
-        images = split.first(params.prune.images)
         fits = _mend(context, pruned, dense, repair, images).fits
         write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
         _save(context, "refit", pruned)
-    if made["distilled"]:
-        done = _distill(context, pruned, dense, images)
-        write_json(context.out / "distilled.json", asdict(done))
-        _save(context, "distilled", pruned)
     write_json(context.out / "networks.json", made)
 
 
@@ -64,28 +65,12 @@ def _mend(
     context: Context, pruned: Checkpoint, dense: Checkpoint, repair: Repair, split: ImageSplit
 ) -> Mended:
     """Repair a network in place on the images of a split."""
-    cut, images = _given(context, pruned, dense, split)
-    return mend(cut, repair, images, context.params.seed)
-
-
-def _distill(
-    context: Context, refitted: Checkpoint, dense: Checkpoint, split: ImageSplit
-) -> Distilled:
-    """Distil into a refitted network, in place."""
-    config, seed = context.params.prune, context.params.seed
-    cut, images = _given(context, refitted, dense, split)
-    settings = Distill(steps=config.steps, views=config.views)
-    return distill(cut.model, cut.dense, cut.graph, cut.selection, images.inputs(), settings, seed)
-
-
-def _given(
-    context: Context, pruned: Checkpoint, dense: Checkpoint, split: ImageSplit
-) -> tuple[Cut, SplitCalibration]:
     params = context.params
     device = resolve_device(params.compute.device)
     assert pruned.selection is not None
     cut = Cut(pruned.model, dense.model, trace(dense, device), pruned.selection)
-    return cut, SplitCalibration(lambda: split, dense.shape, params.prune.batch_size, device)
+    images = SplitCalibration(lambda: split, dense.shape, params.prune.batch_size, device)
+    return mend(cut, repair, images, params.seed)
 
 
 def _save(context: Context, name: str, checkpoint: Checkpoint) -> None:
