@@ -29,6 +29,14 @@ def cuts(model, batches, *repairs, budget="macs:0.3", **options):
     return [pruner.cut(plan, repair) for repair in repairs]
 
 
+def both(model, images, repair, budget="macs:0.3"):
+    """A network refitted to the inputs that are learned from, and the distilled one."""
+    pruner = mipp.Pruner(model, [images])
+    plan = pruner.plan(budget)
+    learned = images[torch.arange(len(images)) % 10 > 0]
+    return mipp.Pruner(model, [learned]).cut(plan), pruner.cut(plan, repair)
+
+
 def error(model, dense, x):
     """Squared error of all outputs as a share of their variance, on inputs (n, ...)."""
     with torch.no_grad():
@@ -55,7 +63,7 @@ def equal(first, second):
 def test_distilled_network_is_nearer_to_the_dense_one_on_inputs_it_has_not_seen():
     model, images = residual(), digits(192)
     before = copy.deepcopy(model.state_dict())
-    refitted, found = cuts(model, [images], mipp.Refit(), LEARNS)
+    refitted, found = both(model, images, LEARNS)
     fresh = digits(1797)[192:]
     assert error(found.model, model, fresh) < 0.9 * error(refitted.model, model, fresh)
     report = found.report.distilled
@@ -69,16 +77,14 @@ def test_distilled_network_is_nearer_to_the_dense_one_on_inputs_it_has_not_seen(
 @pytest.mark.parametrize("name", OWN_NETWORKS)
 def test_distilled_network_is_never_worse_than_the_refitted_one_on_inputs_held_out(name):
     model, images = build_own(name), own_images(IMAGES)
-    refitted, found = cuts(model, [images], mipp.Refit(), SHORT, budget="macs:0.6")
+    refitted, found = both(model, images, SHORT, budget="macs:0.6")
     after, before = (error(made.model, model, held(images)) for made in (found, refitted))
     assert after <= before
     assert equal(found, refitted) == bool(found.report.distilled.left) == (after == before)
 
 
 def test_what_makes_it_worse_is_undone_and_said():
-    refitted, found = cuts(
-        residual(), [digits(IMAGES)], mipp.Refit(), mipp.Distill(steps=6, lr=100)
-    )
+    refitted, found = both(residual(), digits(IMAGES), mipp.Distill(steps=6, lr=100))
     assert equal(found, refitted)
     assert "not distilled: training did not make it better" in str(found.report)
 
@@ -238,18 +244,14 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize("way", WAYS)
 def test_outputs_of_any_kind_are_learned(way):
     model = Wrapped(WAYS[way], residual()).eval()
-    (found,) = cuts(model, [digits(96)], LEARNS)
-    report = found.report.distilled
-    assert report.after < report.before
-    refitted = cuts(model, [digits(96)], mipp.Refit())[0].model.network
-    assert error(found.model.network, model.network, held(digits(96))) < error(
-        refitted, model.network, held(digits(96))
-    )
+    networks = (made.model.network for made in both(model, digits(96), LEARNS))
+    before, after = (error(network, model.network, held(digits(96))) for network in networks)
+    assert after < before
 
 
 def test_transformer_is_distilled():
     model, images = small_vit(), torch.randn(24, 3, 32, 32).double()
-    refitted, found = cuts(model, [images], mipp.Refit(), mipp.Distill(steps=12), budget="macs:0.5")
+    refitted, found = both(model, images, mipp.Distill(steps=12), budget="macs:0.5")
     after, before = (error(made.model, model, held(images)) for made in (found, refitted))
     assert after <= before
 
@@ -277,7 +279,7 @@ def test_answers_that_do_not_fit_are_computed_anew(monkeypatch):
 
 def test_frozen_network_is_left_as_the_refit_made_it():
     model = residual().requires_grad_(False)
-    refitted, found = cuts(model, [digits(IMAGES)], mipp.Refit(), SHORT)
+    refitted, found = both(model, digits(IMAGES), SHORT)
     assert equal(refitted, found)
     assert "not distilled: its parameters are frozen" in str(found.report)
 
@@ -285,7 +287,7 @@ def test_frozen_network_is_left_as_the_refit_made_it():
 def test_frozen_norm_keeps_its_statistics_and_momentum():
     model = residual()
     model.norm.requires_grad_(False).momentum = 0.3
-    refitted, found = cuts(model, [digits(96)], mipp.Refit(), LEARNS)
+    refitted, found = both(model, digits(96), LEARNS)
     assert not equal(refitted, found)
     for name in ("running_mean", "running_var", "weight", "momentum"):
         before, after = getattr(refitted.model.norm, name), getattr(found.model.norm, name)
@@ -313,7 +315,7 @@ class Unlearning(Residual):
 
 
 def test_network_that_cannot_learn_is_left_as_the_refit_made_it():
-    refitted, found = cuts(Unlearning().double().eval(), [digits(IMAGES)], mipp.Refit(), SHORT)
+    refitted, found = both(Unlearning().double().eval(), digits(IMAGES), SHORT)
     assert equal(refitted, found)
     assert "not distilled: training did not make it better" in str(found.report)
 
@@ -330,7 +332,7 @@ class Failing(Residual):
 
 
 def test_network_whose_training_fails_is_left_as_the_refit_made_it():
-    refitted, found = cuts(Failing().double().eval(), [digits(IMAGES)], mipp.Refit(), SHORT)
+    refitted, found = both(Failing().double().eval(), digits(IMAGES), SHORT)
     assert equal(refitted, found)
     assert "not distilled: it cannot be trained: RuntimeError: no way back" in str(found.report)
 
