@@ -320,7 +320,7 @@ class Distill:
     """After a refit the pruned network learns what the dense one computes of the same inputs.
 
     No labels are needed. It goes by the outputs, and by what some layers read, see `stages`. A
-    tenth of the inputs is held out of both, and judges: on these it never ends worse than the refit.
+    tenth of the inputs is held out of both, and judges: on it the refit is never the better one.
 
     Parameters
     ----------
