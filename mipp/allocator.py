@@ -32,3 +32,13 @@ def keep_freed_memory() -> bool:
     if change is None or any(name in os.environ for name in DECIDED):
         return False
     return bool(change(MMAP_THRESHOLD, BLOCK)) and bool(change(TRIM_THRESHOLD, KEPT))
+
+
+def give_back_freed_memory() -> None:
+    """Give what is free in all heaps back to the system; other C libraries do so themselves.
+
+    A thread of glibc's has a heap of its own, and what is freed there no other thread can use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mipp.allocator import give_back_freed_memory
 from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
 from mipp.graph.tied import sharing
@@ -34,6 +35,7 @@ class Seen(NamedTuple):
     sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
 
 
+FREED = 2**31  # bytes of all passes beyond which each gives back at once what it has freed
 Fit = Callable[[str, list[Seen]], LayerFit]  # takes what was seen out of the list
 
 
@@ -72,6 +74,8 @@ def fit_side_by_side(
             for one in passes:
                 if one.held.at == name:
                     one.held.resume()
+                    if len(passes) * dense.chunks.waiting > FREED:
+                        give_back_freed_memory()
     finally:
         for one in passes:
             one.end()
