@@ -17,8 +17,8 @@ Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 Call = str | Callable[[nn.Module, Inputs], Any]  # a method's name, or what calls a network
 Shape = Any  # of one input: (c, h, w), a tuple of such or a mapping to such, as the inputs are
 
-# functions of mipp's between the network and torch, which run what the network asks for
-RUNS = ("call", "forward", "__torch_function__", "__torch_dispatch__")
+FOLLOW = ("mipp.graph.", "mipp.layers.", "mipp.activations.", "mipp.refit.")  # code beside forward
+RUNS = ("forward", "__torch_function__", "__torch_dispatch__")  # there, what forward asks for
 
 
 def call(model: Callable[..., Any], inputs: Inputs) -> Any:
@@ -59,7 +59,8 @@ def _is_of_mipp(error: Exception) -> bool:
     """Whether code that follows forward failed, not forward or what it calls."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("mipp.")]
-    return ours[-1].f_code.co_name not in RUNS
+    deepest = ours[-1]
+    return deepest.f_globals["__name__"].startswith(FOLLOW) and deepest.f_code.co_name not in RUNS
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
