@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mipp import allocator
-from mipp.allocator import DECIDED, keep_freed_memory
+from mipp.allocator import DECIDED, GROWN, FreedMemory, keep_freed_memory
 
 STEPS = 20
 PROGRAM = f"""
@@ -74,3 +74,18 @@ def test_only_who_owns_the_process_changes_it():
         str(file.relative_to(root)) for file in files if "keep_freed_memory()" in file.read_text()
     }
     assert callers - {"mipp/allocator.py"} == OWNERS
+
+
+def test_freed_memory_goes_back_each_time_the_process_has_grown(monkeypatch):
+    sizes, trims = iter([100, 100 + GROWN, 101 + GROWN, 90, 300, 91 + GROWN, 80]), []
+    monkeypatch.setattr(allocator, "_resident", lambda: next(sizes))
+    freed = FreedMemory()
+    monkeypatch.setattr(freed, "_trim", trims.append)
+    freed.give_back()  # grown by what is allowed
+    assert trims == []
+    freed.give_back()  # by more; 90 are left
+    assert trims == [0]
+    freed.give_back()
+    assert trims == [0]
+    freed.give_back()
+    assert trims == [0, 0]

@@ -28,6 +28,7 @@ from mipp.stages.preflight import preflight
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
+pytestmark = pytest.mark.xdist_group("export")  # one process makes what all need
 LACKING = [n for n in KINDS["onnx"].packages if importlib.util.find_spec(n) is None]
 BOTH = ("torch",) if LACKING else ("torch", "onnx")
 needs_onnx = pytest.mark.skipif(bool(LACKING), reason=f"no {', '.join(LACKING)} here")

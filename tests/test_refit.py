@@ -213,12 +213,12 @@ def test_no_pass_takes_more_images_of_a_batch_than_may_wait(seed, monkeypatch):
     assert sizes == {1, 5}  # a look at one image comes first
 
 
-def rows_at_each_fit(monkeypatch, batches):
+def rows_at_each_fit(monkeypatch, batches, *, look=False):
     """By layer: features and rows it is fitted to, and samples of layers in both networks held."""
     fitted = {}
 
     def spy(name, layer, norm, rows, **options):
-        things = gc.get_objects()
+        things = gc.get_objects() if look else []  # takes a third of a second
         held = len({id(thing.x) for thing in things if type(thing) is Seen})
         dense = len({id(thing.output) for thing in things if type(thing) is Wanted})
         count = sum(len(one.x) for one in rows)
@@ -251,7 +251,7 @@ def test_no_layer_of_a_small_network_is_fitted_to_fewer_rows(monkeypatch):
 
 def test_rows_of_a_layer_are_given_up_once_it_is_fitted(monkeypatch):
     let_passes_have(monkeypatch, images_for("resnet20", 1), 8)
-    fitted = rows_at_each_fit(monkeypatch, 8)
+    fitted = rows_at_each_fit(monkeypatch, 8, look=True)
     assert len(fitted) > 10
     assert {held for *_, held in fitted.values()} == {(0, 0)}
 

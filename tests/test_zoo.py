@@ -23,6 +23,7 @@ from mipp.graph import build_graph, with_projections
 from mipp.inputs import each, shape_of
 from mipp.metrics import count_macs, count_params
 
+pytestmark = pytest.mark.xdist_group("zoo")  # one process makes what all need
 ROOT = Path(__file__).parents[1]
 FAST = (
     "written/CSP",

@@ -41,7 +41,6 @@ class Chunks:
     sampling: Sampling  # of the most rows that any layer has
     weights: Mapping[str, torch.Size]  # of layers in the pruned network: outputs, then features
     least: float = 1.0  # share of its rows that a layer is fitted to though its map needs fewer
-    waiting: int = 0  # bytes of one chunk, where most of them wait
 
     @classmethod
     def of(
@@ -71,7 +70,7 @@ class Chunks:
         images = max(min(CHUNK // own, WAITING // most), 1)
         chunks = cls(batches, images, _chunks_at(sizes, images), sampling, weights)
         ample = AMPLE / max(chunks.target_bytes(positions, graph.sums), 1)
-        return replace(chunks, least=min(1.0, ample), waiting=images * most)
+        return replace(chunks, least=min(1.0, ample))
 
     def target_bytes(self, positions: Mapping[str, int], summed: Collection[str]) -> int:
         """Bytes of what all layers should put out, twice that where a sum follows.

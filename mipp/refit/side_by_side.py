@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mipp.allocator import give_back_freed_memory
+from mipp.allocator import FreedMemory
 from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
 from mipp.graph.tied import sharing
@@ -35,7 +35,6 @@ class Seen(NamedTuple):
     sides: tuple[Tensor, Tensor] | None = None  # of a sum's other side, then and now
 
 
-FREED = 2**31  # bytes of all passes beyond which each gives back at once what it has freed
 Fit = Callable[[str, list[Seen]], LayerFit]  # takes what was seen out of the list
 
 
@@ -56,10 +55,12 @@ def fit_side_by_side(
     common = _Common(pruned, graph, dense, norms, sharing(pruned))
     passes: list[_Pass] = []
     inputs = dense.chunks.inputs()
+    freed = FreedMemory()
 
     def begin(chunk: Inputs) -> None:
         passes.append(_Pass(common, len(passes), sum(one.images for one in passes), chunk))
         passes[-1].held.resume()
+        freed.give_back()
 
     try:
         begin(next(inputs))
@@ -74,8 +75,7 @@ def fit_side_by_side(
             for one in passes:
                 if one.held.at == name:
                     one.held.resume()
-                    if len(passes) * dense.chunks.waiting > FREED:
-                        give_back_freed_memory()
+                    freed.give_back()
     finally:
         for one in passes:
             one.end()
