@@ -89,7 +89,8 @@ def _real_size(results: Mapping[str, Any]) -> str:
         "that are drawn anew for every pass. Steps are in forward passes over the same images in "
         "the same process, by seconds of the CPU, since the machine had other work; *wall* is by "
         "the clock. *GB* is the peak of the process above that of the bare forward pass, up to the "
-        "plan and to the end.",
+        "plan and to the end. The search reads all images; a layer is refitted to as many of the "
+        "first as may wait in 768 MiB, at most about 260 with these networks.",
         "",
         *markdown_of(shown, brief),
         "",
