@@ -12,7 +12,7 @@ import pytest
 
 from mipp import occupied as module
 from mipp.cli import main
-from mipp.errors import WorkdirError
+from mipp.errors import StorageError, WorkdirError
 from mipp.occupied import BEAT, DEAD, LOCK, OWNER, occupied
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
@@ -73,6 +73,15 @@ def test_an_error_of_the_run_is_its_own_and_lets_go(tmp_path):
     for _ in range(2):
         with pytest.raises(BlockingIOError, match="of mine"), occupied(Workdir(tmp_path), "first"):
             raise BlockingIOError("of mine")
+
+
+def test_an_address_that_is_gone_at_the_end_fails_no_run(tmp_path, monkeypatch):
+    def gone(self, name):
+        raise StorageError("it cannot be reached")
+
+    monkeypatch.setattr(Workdir, "remove_file", gone)
+    with occupied(Workdir(tmp_path), "mine"):
+        pass
 
 
 def owned_elsewhere(folder, alive):
