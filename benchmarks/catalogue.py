@@ -131,6 +131,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/models.md",
     ),
     _row(
+        "validation.reliability",
+        "promises under faults and hostile input, each by its tests",
+        "1 h",
+        "docs/reliability.md",
+    ),
+    _row(
         "validation.latency",
         "budgets of time beside the time that is measured",
         "15 min",
