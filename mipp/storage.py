@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 import fsspec
 
 from mipp.errors import StorageError
+from mipp.manifest import json_object, parse_manifest
 from mipp.whole_files import locked, write_whole, written_whole
 
 ORIGIN = ".origin.json"
@@ -51,7 +52,8 @@ class Workdir:
 
         Raises
         ------
-        StorageError : the protocol is unknown, or its package is not installed.
+        StorageError : the protocol is unknown, or its package is not installed; a folder that is no
+            mirror says that it is one.
         """
         protocol, separator, rest = str(address).partition("://")
         if not separator or protocol == "file":
@@ -59,7 +61,7 @@ class Workdir:
             return cls(folder, _origin(folder))
         url = str(address).rstrip("/")
         _filesystem(url)
-        mirror = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
+        mirror = _mirror(url)
         mirror.mkdir(parents=True, exist_ok=True)
         if _origin(mirror) is None:
             write_whole(mirror / ORIGIN, json.dumps({"url": url}))
@@ -94,12 +96,14 @@ class Workdir:
         if self.url is None:
             return folder
         with locked(self.folder / ".lock"):
-            manifest = _read(f"{self.url}/{name}/{LAST}")
-            if manifest is not None and manifest != _local(folder / LAST):
+            there = f"{self.url}/{name}"
+            text = _read(f"{there}/{LAST}")
+            manifest = text and parse_manifest(text, f"{there}/{LAST}")
+            if text and manifest and text != _local(folder / LAST):
                 with written_whole(folder) as partial:
                     partial.mkdir()
-                    _download(f"{self.url}/{name}", partial, json.loads(manifest)["outputs"])
-                    (partial / LAST).write_bytes(manifest)
+                    _download(there, partial, manifest.outputs)
+                    (partial / LAST).write_bytes(text)
         return folder
 
     def keep(self, stage: str) -> None:
@@ -177,9 +181,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MIPP_CACHE", Path.home() / ".cache/mipp"))
 
 
-def _origin(workdir: Path) -> str | None:
-    text = _local(workdir / ORIGIN)
-    return None if text is None else str(json.loads(text)["url"])
+def _mirror(url: str) -> Path:
+    return cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _origin(folder: Path) -> str | None:
+    """The address that a mirror mirrors; a folder is none by what lies in it alone."""
+    text = _local(folder / ORIGIN)
+    if text is None:
+        return None
+    url = json_object(text).get("url")
+    if not isinstance(url, str) or folder.resolve() != _mirror(url).resolve():
+        raise StorageError(
+            f"{folder / ORIGIN} names an address that this folder is no mirror of.\nExpected the "
+            f"one of which {folder} is the mirror in {cache_folder()}, got {url!r}; give the "
+            f"address itself to --workdir, or delete {folder / ORIGIN}."
+        )
+    return url
 
 
 def _local(path: Path) -> bytes | None:
@@ -198,7 +216,7 @@ def _read(url: str) -> bytes | None:
         return content
 
 
-def _download(url: str, folder: Path, outputs: dict[str, str]) -> None:
+def _download(url: str, folder: Path, outputs: Mapping[str, str]) -> None:
     """Files of a stage folder, each compared with its digest; what has none may be missing."""
     files = _filesystem(url)
     wanted: dict[str, str | None] = {**outputs, "outputs.json": None, "timing.json": None}

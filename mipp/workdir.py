@@ -9,13 +9,15 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mipp.errors import WorkdirError
+from mipp.inside import leaves
+from mipp.manifest import MadeFrom, Manifest, json_object, parse_manifest
 from mipp.peak_memory import peak_rss_mb
 from mipp.storage import Workdir
 from mipp.whole_files import written_whole
@@ -27,41 +29,6 @@ PACKAGES = (
     *("mipp-pruning", "torch", "torchvision", "numpy", "scipy", "zarr", "pyarrow", "pillow"),
     *("timm", "transformers"),  # where they are installed: networks come from them
 )
-
-
-@dataclass(frozen=True)
-class MadeFrom:
-    """All that the outputs of a stage depend on."""
-
-    stage: str
-    params: Mapping[str, Any]
-    inputs: Mapping[str, str]  # earlier stage -> digest of its outputs
-    code: str  # SHA-256 of the sources that it imports, see `mipp.sources`
-    versions: Mapping[str, str]
-
-    def key(self) -> str:
-        """Fingerprint of it all."""
-        return fingerprint(asdict(self))
-
-
-@dataclass(frozen=True)
-class Manifest(MadeFrom):
-    """What a stage folder was made from and what it holds."""
-
-    outputs: Mapping[str, str]  # file -> sha256
-
-    def digest(self) -> str:
-        """Fingerprint of the outputs alone: equal files give equal digests."""
-        return fingerprint(self.outputs)
-
-    def key(self) -> str:
-        """Fingerprint of what the outputs were made from, without them."""
-        return MadeFrom(self.stage, self.params, self.inputs, self.code, self.versions).key()
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON-able value, hexadecimal."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -94,16 +61,35 @@ def require_writable(workdir: Workdir) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a complete stage folder, None when there is none."""
-    try:
-        return Manifest(**_read_json(folder / MANIFEST))
-    except TypeError:
-        return None
+    """The manifest of a complete stage folder, None when there is none.
+
+    Raises
+    ------
+    WorkdirError : it names files outside of the folder.
+    """
+    file = folder / MANIFEST
+    return parse_manifest(file.read_bytes(), file) if file.is_file() else None
 
 
 def read_timing(folder: Path) -> dict[str, Any]:
-    """Seconds, peak memory and host of a stage's last run; empty when it has not run."""
-    return _read_json(folder / TIMING)
+    """Seconds, peak memory and host of a stage's last run; empty when it has not run.
+
+    Raises
+    ------
+    WorkdirError : the stage is there, its times are not.
+    """
+    if not (folder / MANIFEST).exists():
+        return {}
+    file = folder / TIMING
+    values = json_object(file.read_bytes()) if file.is_file() else {}
+    numbers = [values.get(key) for key in ("seconds", "peak_rss_mb")]
+    if not all(isinstance(one, (int, float)) for one in numbers):
+        raise WorkdirError(
+            f"times of stage {folder.name!r} cannot be read.\nExpected {file} with seconds "
+            f"and peak_rss_mb as the stage wrote them, got {values or 'none'}; delete {folder} "
+            "and run the stage again."
+        )
+    return values
 
 
 def is_current(folder: Path, manifest: Manifest | None, made_from: MadeFrom) -> bool:
@@ -114,9 +100,13 @@ def is_current(folder: Path, manifest: Manifest | None, made_from: MadeFrom) -> 
 
 
 def changed_files(folder: Path, manifest: Manifest) -> list[Path]:
-    """Files of a stage folder that are gone or no longer hold what the stage wrote."""
+    """Files of a stage folder that are gone or no longer hold what the stage wrote.
+
+    Links that lead out of it are among them: no stage makes any.
+    """
     files = {folder / name: digest for name, digest in manifest.outputs.items()}
-    return [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
+    changed = [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
+    return _leaving(folder) + changed
 
 
 @contextlib.contextmanager
@@ -132,13 +122,14 @@ def stage_folder(workdir: Workdir, made_from: MadeFrom) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}
-        elsewhere = _read_json(partial / TIMING).get("seconds", 0.0)
+        noted = partial / TIMING
+        elsewhere = json.loads(noted.read_text())["seconds"] if noted.exists() else 0.0
         timing = {
             "seconds": time.perf_counter() - started + elsewhere,
             "peak_rss_mb": peak_rss_mb(),
             "host": platform.node(),
         }
-        (partial / TIMING).write_text(json.dumps(timing, indent=1))
+        noted.write_text(json.dumps(timing, indent=1))
         (partial / OUTPUTS).write_text(json.dumps(outputs, indent=1, sort_keys=True))
         manifest = Manifest(**asdict(made_from), outputs=outputs)
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
@@ -155,12 +146,10 @@ def _files(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return values
+def _leaving(folder: Path) -> list[Path]:
+    """Links in a folder that lead out of it."""
+    entries = (Path(r, name) for r, folders, files in os.walk(folder) for name in folders + files)
+    return [path for path in entries if path.is_symlink() and leaves(folder, path)]
 
 
 def _hash(path: Path) -> str:

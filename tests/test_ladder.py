@@ -27,6 +27,8 @@ LADDER = (
         "mipp.config",
         "mipp.copies",
         "mipp.surroundings",
+        "mipp.inside",
+        "mipp.manifest",
     },
     {
         "mipp.layers",

@@ -17,14 +17,18 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from mipp.activations.capture import Rows
-from mipp.errors import DamagedStoreError, StoreError, StoreMismatchError
+from mipp.errors import DamagedStoreError, StoreError, StoreMismatchError, reason_of
+from mipp.inside import require_inside
 from mipp.whole_files import written_whole
 
 CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
 HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about
 READ = 64 * 2**20  # bytes of an array that are read at once, about
 AHEAD = 2  # batches that may wait for the disk
+DIMENSIONS = {"x": 3, "y": 2}  # axes of an array
+WRITTEN = ("float32", "bytes+crc32c")  # type and codecs
 LAST = 4  # arrays whose last chunk is written at once, when no batch is left to compute meanwhile
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -175,11 +179,25 @@ class ActivationStore:
                 f"activation store {self.path} has no layer pair {pair!r}.\n"
                 f"Expected one of {', '.join(self.pairs)}; re-run `mipp extract` for this model."
             )
-        array = zarr.open_array(f"{self.path}/{pair}/{side}", mode="r")
+        place = f"{pair}/{side}"
+        try:
+            array = zarr.open_array(f"{self.path}/{place}", mode="r", zarr_format=3)
+        except (*_MALFORMED, FileNotFoundError) as error:
+            raise self._damaged(place, "an array of version 3", reason_of(error)) from error
+        if (got := _kind(array)) != (wanted := (DIMENSIONS[side], *WRITTEN)):
+            raise self._damaged(place, f"{wanted[0]} axes of {wanted[1]} in {wanted[2]}", str(got))
         if array.nchunks_initialized != array.nchunks:
             found = str(array.nchunks_initialized)
-            raise self._damaged(f"{pair}/{side}", f"{array.nchunks} chunks", found)
+            raise self._damaged(place, f"{array.nchunks} chunks", found)
+        if array.nbytes > (held := array.nbytes_stored()):  # before room for them is made
+            raise self._damaged(place, f"at least the {array.nbytes} bytes of its shape", str(held))
         return array
+
+
+def _kind(array: zarr.Array[Any]) -> tuple[int, str, str]:
+    """Axes, type and codecs; others than ours may run code, or grow as they are decoded."""
+    codecs = "+".join(str(codec.to_dict()["name"]) for codec in array.metadata.codecs)
+    return array.ndim, str(array.dtype), codecs
 
 
 def open_store(path: Path | str, expected: Mapping[str, str] | None = None) -> ActivationStore:
@@ -191,23 +209,28 @@ def open_store(path: Path | str, expected: Mapping[str, str] | None = None) -> A
 
     Raises
     ------
-    StoreError : the store is missing or incomplete.
+    StoreError : the store is missing, incomplete, or its attributes are not those of a store.
     StoreMismatchError : it was written for another model, split or sampling; names which.
     """
     try:
-        attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
+        attributes = zarr.open_group(str(path), mode="r", zarr_format=3).attrs.asdict()
     except FileNotFoundError as error:
         raise StoreError(
             f"activation store {path} does not exist.\nExpected a Zarr group written by "
             "`mipp extract`, got no zarr.json; run `mipp extract` first."
         ) from error
+    except _MALFORMED as error:
+        raise _no_store(path, f"a group of version 3, got {reason_of(error)}") from error
     if attributes.get("complete") is not True:
         raise StoreError(
             f"activation store {path} is incomplete.\nExpected the attribute complete=true, "
             "which is written last, got none; delete the folder and re-run `mipp extract`."
         )
-    fingerprint: Any = attributes["fingerprint"]
-    pairs: Any = attributes["pairs"]
+    fingerprint, pairs = attributes.get("fingerprint"), attributes.get("pairs")
+    if not isinstance(fingerprint, dict) or not isinstance(pairs, list):
+        raise _no_store(path, f"attributes fingerprint and pairs, got {sorted(attributes)}")
+    for pair in pairs:
+        require_inside(pair, f"activation store {path}", StoreError)
     for part, value in (expected or {}).items():
         if fingerprint.get(part) != value:
             raise StoreMismatchError(
@@ -216,3 +239,10 @@ def open_store(path: Path | str, expected: Mapping[str, str] | None = None) -> A
                 "`mipp extract` for this model and these parameters."
             )
     return ActivationStore(path, tuple(pairs), fingerprint)
+
+
+def _no_store(path: Path | str, expected_and_got: str) -> StoreError:
+    return StoreError(
+        f"activation store {path} cannot be read.\nExpected {expected_and_got}; delete "
+        "the folder and re-run `mipp extract`."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from mipp.config import DataConfig
+from mipp.errors import DataError
 from mipp.progress import track
 from mipp.storage import cache_folder
 from mipp.whole_files import write_whole
@@ -38,7 +40,7 @@ def content_of(config: DataConfig) -> str:
 
     Raises
     ------
-    DataError : the set is not there.
+    DataError : the set is not there, or a file of it cannot be read.
     """
     name = config.name.removesuffix("-deformed")
     if name in FILES_OF:
@@ -56,26 +58,41 @@ def files_under(place: Path) -> list[Path]:
 
 
 def _digest(files: Sequence[Path]) -> str:
-    top = Path(os.path.commonpath([file.parent for file in files])).resolve()
-    stats = {os.path.relpath(file.resolve(), top): file.stat() for file in sorted(files)}
-    found = {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    top = os.path.realpath(os.path.commonpath([file.parent for file in files]))
+    found = {}
+    for file in sorted(files):
+        with suppress(OSError):  # of links that lead nowhere, which decoding will name
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode):  # a pipe or a device never ends
+                name = os.path.relpath(os.path.realpath(file), top)
+                found[name] = (status.st_size, status.st_mtime_ns)
     if len(found) > READ_WHOLE:
         return _sha256(json.dumps(found))
-    place = cache_folder() / "content" / f"{_sha256(str(top))[:16]}.json"
+    place = cache_folder() / "content" / f"{_sha256(top)[:16]}.json"
     known = _read(place)
     new = {name: found[name] for name in found if known.get(name, ())[:2] != found[name]}
     hashes = {name: known[name][2] for name in found if name not in new}
     for name in track(new, total=len(new), label="files of the data set"):
-        with (top / name).open("rb") as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[name] = _hash(Path(top, name))
     if new:
         _keep(place, known | {name: (*new[name], hashes[name]) for name in new})
     return _sha256(json.dumps(sorted(hashes.items())))
 
 
+def _hash(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"file {file} of the data set cannot be read.\nExpected one that can be opened, got: "
+            f"{error.strerror}; give it back its permissions, or remove it."
+        ) from error
+
+
 def _read(place: Path) -> _Known:
     """Hashes that were kept; none where that file is gone or damaged."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         kept = json.loads(place.read_text())
         return {
             name: (int(size), int(at), str(digest)) for name, (size, at, digest) in kept.items()
@@ -91,4 +108,4 @@ def _keep(place: Path, known: Mapping[str, tuple[int, int, str]]) -> None:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(text)).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from itertools import chain
 from typing import NamedTuple
@@ -28,8 +29,10 @@ _DEEP = (
     "I",
 )  # grey of 16 bits, which Pillow would cut off at 255
 _GREY = ("1", "L", *_DEEP)
-
-_FAULTS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# of pixels alone: others run a program (EPS), or pages of any size
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_FAULTS = (OSError, SyntaxError, ValueError, *_BOMB)
 
 
 class Encoded(NamedTuple):
@@ -113,9 +116,31 @@ def _opened(encoded: Encoded) -> Image.Image:
     try:
         if source is None:
             raise ValueError("it holds no bytes")
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+        if not isinstance(source, bytes) and not os.path.isfile(source):
+            raise ValueError("no file" if os.path.exists(source) else "nothing at that path")
+        content = BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(content, formats=_formats())
+        _require_moderate(image)
+        return image
     except _FAULTS as error:
         raise _unreadable(encoded, error) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _require_moderate(image: Image.Image) -> None:
+    """Refuse an image that would fill the memory; Pillow itself only warns up to twice as many."""
+    most, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
+    if most is not None and pixels > most:
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height} pixels, of which PIL.Image.MAX_IMAGE_PIXELS allows "
+            f"{most}"
+        )
 
 
 def _unreadable(encoded: Encoded, error: Exception) -> DataError:

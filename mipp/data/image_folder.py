@@ -17,6 +17,7 @@ from mipp.data.decode import Encoded, decode_images, own_channels_and_size
 from mipp.data.image_set import ImageSet, Part, default_normalisation
 from mipp.data.locate import find_folder
 from mipp.errors import DataError
+from mipp.inside import leaves
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _TEST_PARTS = ("test", "val")
@@ -36,6 +37,7 @@ def load_image_folder(config: DataConfig) -> ImageSet:
     """
     root = find_folder(config, _holds_set, _LAYOUT)
     names = _subfolders(root / "train")
+    _require_apart(root / "train", names)
     train = _class_samples(root / "train", names)
     test = _test_samples(root, names)
     channels, size = own_channels_and_size(_spread(train), otherwise=_OWN_SIZE)
@@ -80,7 +82,20 @@ def _test_samples(root: Path, names: Sequence[str]) -> list[_Sample]:
 def _subfolders(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
-    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+
+
+def _require_apart(folder: Path, names: Sequence[str]) -> None:
+    """Refuse class folders that hold one another's images, as links can have it."""
+    at: dict[str, str] = {}
+    for name in names:
+        place = os.path.realpath(folder / name)
+        other = at.setdefault(place, name)
+        if other != name or Path(os.path.realpath(folder)).is_relative_to(place):
+            raise DataError(
+                f"class folder {folder / name} is a link to {place}.\nExpected images of its own, "
+                f"got those of {'all classes' if other == name else repr(other)}; remove the link."
+            )
 
 
 def _class_samples(folder: Path, names: Sequence[str]) -> list[_Sample]:
@@ -103,19 +118,22 @@ def _images_under(folder: Path) -> list[str]:
 def _annotated_samples(folder: Path, names: Sequence[str]) -> list[_Sample]:
     label_of = {name: label for label, name in enumerate(names)}
     images = folder / "images"
-    samples = []
+    samples: dict[str, int] = {}
     for number, line in enumerate(_lines(folder / _ANNOTATIONS), 1):
         file, _, rest = line.partition("\t")
         name = rest.partition("\t")[0]
-        if not rest or os.path.basename(file) != file:
+        image = images / file
+        plain = os.path.basename(file) == file and file.isprintable()
+        if not rest or not plain or str(image) in samples or leaves(folder.parent, image):
             raise DataError(
                 f"{folder / _ANNOTATIONS} line {number} names no image.\nExpected the name of a "
-                f"file in {images} and its class, parted by a tab, got {line!r}; correct that line."
+                f"file in {images}, no link to elsewhere and named once, and its class, parted by "
+                f"a tab, got {line!r}; correct that line."
             )
         if name not in label_of:
             raise _unknown_class(folder, name, names)
-        samples.append((str(images / file), label_of[name]))
-    return samples
+        samples[str(image)] = label_of[name]
+    return list(samples.items())
 
 
 def _lines(file: Path) -> list[str]:
@@ -150,7 +168,7 @@ def _part(name: str, root: Path, samples: Sequence[_Sample], channels: int) -> P
         labels=torch.tensor([label for _, label in samples], dtype=torch.int64, device="cpu"),
         read=partial(_read, paths, channels),
         streams=True,
-        identity=hashlib.sha256(relative.encode()).hexdigest(),
+        identity=hashlib.sha256(os.fsencode(relative)).hexdigest(),
     )
 
 

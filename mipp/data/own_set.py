@@ -156,15 +156,15 @@ def _differs(where: str, expected: object, got: Iterable[int], why: str) -> Data
 def _class_names(name: str, train: Any, labels: Tensor, test: Tensor) -> tuple[str, ...]:
     named = getattr(train, "classes", None)
     count = int(labels.max()) + 1
-    classes = tuple(map(str, named)) if named is not None else tuple(map(str, range(count)))
+    below = min(count, len(labels)) if named is None else len(tuple(named))
     most = max(count - 1, int(test.max()))
-    if most >= len(classes):
+    if most >= below:
+        said = "classes" if named is not None else "images or classes in training"
         raise DataError(
-            f"data set {name!r} has the label {most}.\nExpected labels below {len(classes)}, as "
-            f"{'its classes say' if named is not None else 'in training'}, got {most}; number the "
-            "classes from 0 on, in both parts alike."
+            f"data set {name!r} has the label {most}.\nExpected labels below the count of its "
+            f"{said}, {below}, got {most}; number the classes from 0 on, in both parts alike."
         )
-    return classes
+    return tuple(map(str, range(count) if named is None else named))
 
 
 def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

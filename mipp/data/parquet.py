@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,9 @@ from mipp.config import DataConfig
 from mipp.data.decode import Encoded, decode_images, own_channels_and_size
 from mipp.data.image_set import ImageSet, Part, default_normalisation
 from mipp.data.locate import find_folder
+from mipp.device import free_bytes
 from mipp.errors import DataError
+from mipp.manifest import json_object
 
 _FILES = ("train.parquet", "test.parquet")
 _BYTES = "image.bytes"  # column path of the encoded images
@@ -72,12 +75,13 @@ def _read(path: Path, channels: int, indices: Tensor, size: int, progress: str) 
 
 def _encoded(path: Path, indices: NDArray[np.int64]) -> Iterator[Sequence[Encoded]]:
     """Wanted rows, with one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with _opened(path) as file:
         start = 0
         for group in range(file.num_row_groups):
             stop = start + file.metadata.row_group(group).num_rows
             wanted = np.flatnonzero((indices >= start) & (indices < stop))
             if len(wanted):
+                _require_group(path, file, group)
                 images = file.read_row_group(group, columns=[_BYTES])["image"]
                 rows = images.take(pa.array(indices[wanted] - start)).combine_chunks()
                 blobs = rows.field("bytes").to_pylist()
@@ -90,34 +94,60 @@ def _encoded(path: Path, indices: NDArray[np.int64]) -> Iterator[Sequence[Encode
 
 def _sample(path: Path) -> list[Encoded]:
     """The first few images; only their headers will be read."""
-    with pq.ParquetFile(path) as file:
+    with _opened(path) as file:
+        if file.num_row_groups:
+            _require_group(path, file, 0)
         batch = next(file.iter_batches(batch_size=16, columns=[_BYTES]), None)
         blobs = batch["image"].field("bytes").to_pylist() if batch is not None else []
     return [Encoded(row, f"{path} row {row}", blob) for row, blob in enumerate(blobs)]
 
 
 def _labels(path: Path) -> Tensor:
+    with _opened(path) as file:
+        _check_columns(path, file.schema_arrow)
+        _require_room(path, 3 * 8 * file.metadata.num_rows, f"{file.metadata.num_rows} labels")
+        labels = file.read(columns=["label"])["label"].cast(pa.int64())
+    return torch.from_numpy(labels.fill_null(-1).to_numpy().copy())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, for as long as it is read."""
     try:
-        with pq.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow)
-            labels = file.read(columns=["label"])["label"].cast(pa.int64())
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"image set {path} cannot be read.\n"
             f"Expected a Parquet file with labels of 64 bits at most, got: {error}.\n"
             "Copy or write the file again."
         ) from error
-    return torch.from_numpy(labels.fill_null(-1).to_numpy().copy())
+
+
+def _require_group(path: Path, file: pq.ParquetFile, group: int) -> None:
+    size = file.metadata.row_group(group).total_byte_size  # not compressed
+    _require_room(path, size, f"images of row group {group}")
+
+
+def _require_room(path: Path, size: int, what: str) -> None:
+    """Refuse what a few bytes of a file say that they unpack to, before room for it is made."""
+    free = free_bytes(torch.device("cpu"))
+    if free is not None and size > free:
+        raise DataError(
+            f"image set {path} has no room in memory: {what}.\nExpected at most the {free:,} bytes "
+            f"that are free, got {size:,}; write the file in smaller row groups."
+        )
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     types = {field.name: field.type for field in schema}
+    once = len(types) == len(schema)
     image, label = types.get("image"), types.get("label")
-    if not _holds_bytes(image) or label is None or not pa.types.is_integer(label):
-        columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
+    if not once or not _holds_bytes(image) or label is None or not pa.types.is_integer(label):
+        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise DataError(
             f"image set {path} lacks the columns of an image set.\n"
-            f"Expected image: struct<bytes, path> and label: int64, got {columns}.\n"
+            f"Expected image: struct<bytes, path> and label: int64, once each, got {columns}.\n"
             "Rename or convert its columns."
         )
 
@@ -143,13 +173,20 @@ def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
 def _class_names(path: Path) -> tuple[str, ...]:
     """Names from the schema metadata (`class_names`, or the hub's own), if it has any."""
     metadata = pq.read_schema(path).metadata or {}
-    if names := metadata.get(b"class_names"):
-        return tuple(names.decode().split(","))
-    try:
-        hub = json.loads(metadata.get(b"huggingface", b"{}"))
-        names = hub["info"]["features"]["label"]["names"]
-    except (ValueError, TypeError, LookupError):  # none, or of another form
-        return ()
+    own = metadata.get(b"class_names", b"").decode(errors="replace")
+    names = tuple(own.split(",")) if own else _names_of_hub(metadata.get(b"huggingface", b""))
+    if len({*names, ""}) <= len(names):
+        raise DataError(
+            f"image set {path} names its classes {', '.join(map(repr, names[:9]))}.\nExpected "
+            "different names, got the same twice or none; correct them in the schema metadata."
+        )
+    return names
+
+
+def _names_of_hub(text: bytes) -> tuple[str, ...]:
+    names: Any = json_object(text)
+    for key in ("info", "features", "label", "names"):
+        names = names.get(key) if isinstance(names, dict) else None
     plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if plain else ()
 

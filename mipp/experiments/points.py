@@ -14,7 +14,7 @@ from mipp.errors import CheckpointError, ConfigError
 from mipp.experiments.methods import DENSE_BUDGET, settings_of
 from mipp.experiments.point_stages import point_code
 from mipp.experiments.spec import Experiment
-from mipp.workdir import fingerprint
+from mipp.manifest import fingerprint
 
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}
 NOT_RESULTS = ("report", "compute", "tracking")  # sections that change no result

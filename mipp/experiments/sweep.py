@@ -17,13 +17,14 @@ from mipp.experiments.report import write_report
 from mipp.experiments.results import TABLE, read_rows, read_table, write_table
 from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
+from mipp.manifest import fingerprint
 from mipp.progress import track
 from mipp.pruning.ranking import require_plannable
 from mipp.stages import preflight
 from mipp.stages.values import method_of
 from mipp.storage import Workdir
 from mipp.whole_files import write_whole
-from mipp.workdir import fingerprint, require_writable
+from mipp.workdir import require_writable
 
 logger = logging.getLogger(__name__)
 OF_CLUSTERS = ("compute.runner=ray", "compute.address", "compute.cpus_per_", "compute.gpus_per_")

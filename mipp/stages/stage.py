@@ -12,6 +12,7 @@ from typing import Any
 from mipp.config import WRITTEN, Params, dump_params
 from mipp.data.content import content_of
 from mipp.errors import WorkdirError, as_written
+from mipp.manifest import MadeFrom, Manifest, fingerprint
 from mipp.names import Table
 from mipp.needed_stages import is_needed
 from mipp.sources import code_hash
@@ -19,10 +20,7 @@ from mipp.stages.context import Context, OnEpoch
 from mipp.stages.files import given_up_if_damaged
 from mipp.storage import Workdir
 from mipp.workdir import (
-    MadeFrom,
-    Manifest,
     changed_files,
-    fingerprint,
     is_current,
     read_manifest,
     stage_folder,

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from mipp.config import Params, TrackingConfig, dump_params
 from mipp.errors import ConfigError
-from mipp.workdir import fingerprint
+from mipp.manifest import fingerprint
 from tasks.tracking.client import client_of, param, refusal
 from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker

@@ -1,6 +1,7 @@
 """The activation store: what was written comes back, or the store is refused."""
 
 import json
+import pickle
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -213,3 +214,94 @@ def test_store_without_rows_is_refused(path):
     with pytest.raises(StoreError, match=r"would be empty(.|\n)*data\.calibration"):
         write_store(path, [], FINGERPRINT)
     assert not path.exists()
+
+
+def rewritten(file, change):
+    """A file of JSON, changed."""
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+HUGE = 2**45
+ARRAYS = {
+    "a shape that nothing fills": lambda a: a.update(
+        shape=[HUGE, 3, 2],
+        chunk_grid={"name": "regular", "configuration": {"chunk_shape": [HUGE, 3, 2]}},
+    ),
+    "chunks larger than they are": lambda a: a.update(
+        chunk_grid={"name": "regular", "configuration": {"chunk_shape": [HUGE, 3, 2]}}
+    ),
+    "a codec that grows": lambda a: a.update(
+        codecs=[*a["codecs"][:1], {"name": "gzip", "configuration": {"level": 5}}]
+    ),
+    "a type without numbers": lambda a: a.update(data_type="string", fill_value=""),
+    "doubles": lambda a: a.update(data_type="float64"),
+    "a negative shape": lambda a: a.update(shape=[-4, 3, 2]),
+    "words for a shape": lambda a: a.update(shape="many"),
+    "no shape": lambda a: a.pop("shape"),
+    "a group": lambda a: a.update(node_type="group"),
+    "version 2": lambda a: a.update(zarr_format=2),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_array_of_another_kind_is_refused_before_room_is_made(kind, path):
+    write_small(path)
+    rewritten(path / PAIR / "x/zarr.json", ARRAYS[kind])
+    with pytest.raises(DamagedStoreError, match=r"is damaged at .*\nExpected .*, got"):
+        list(open_store(path).rows(PAIR))
+
+
+def test_array_of_version_2_runs_no_pickle(path):
+    """Version 2 may have numcodecs' pickle among its codecs."""
+    write_small(path)
+    folder = path / PAIR / "x"
+    (folder / "zarr.json").unlink()
+    kind = {"zarr_format": 2, "shape": [1, 1, 1], "chunks": [1, 1, 1], "dtype": "|O", "order": "C"}
+    pickled = {"compressor": None, "fill_value": None, "filters": [{"id": "pickle"}]}
+    (folder / ".zarray").write_text(json.dumps(kind | pickled))
+    (folder / "0.0.0").write_bytes(pickle.dumps([[[Trap()]]]))
+    with pytest.raises(DamagedStoreError, match="array of version 3"):
+        list(open_store(path).rows(PAIR))
+    assert not Trap.sprung
+
+
+class Trap:
+    """What runs when it is unpickled."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return (Trap._spring, ())
+
+    @staticmethod
+    def _spring():
+        Trap.sprung = True
+
+
+ATTRIBUTES = {
+    "pairs that climb": (lambda a: a.update(pairs=["../../own"]), "outside of its folder"),
+    "absolute pairs": (lambda a: a.update(pairs=["/etc/own"]), "outside of its folder"),
+    "pairs that are numbers": (lambda a: a.update(pairs=[1]), "outside of its folder"),
+    "no pairs": (lambda a: a.pop("pairs"), "cannot be read"),
+    "one word for pairs": (lambda a: a.update(pairs="fc1"), "cannot be read"),
+    "no fingerprint": (lambda a: a.update(fingerprint=[]), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_attributes_of_no_store_are_refused(kind, path):
+    change, says = ATTRIBUTES[kind]
+    write_small(path)
+    rewritten(path / "zarr.json", lambda group: change(group["attributes"]))
+    with pytest.raises(StoreError, match=says):
+        open_store(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"zarr_format": 3}', "{" * 4000, "\udcff"])
+def test_group_that_is_none_is_refused(text, path):
+    write_small(path)
+    (path / "zarr.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(StoreError, match=r"store .* (cannot be read|does not exist|is incomplete)"):
+        open_store(path)
