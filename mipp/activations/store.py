@@ -196,7 +196,8 @@ class ActivationStore:
 
 def _kind(array: zarr.Array[Any]) -> tuple[int, str, str]:
     """Axes, type and codecs; others than ours may run code, or grow as they are decoded."""
-    codecs = "+".join(str(codec.to_dict()["name"]) for codec in array.metadata.codecs)
+    about: Any = array.metadata.to_dict()
+    codecs = "+".join(codec["name"] for codec in about["codecs"])
     return array.ndim, str(array.dtype), codecs
 
 

@@ -108,7 +108,8 @@ def test_damage_to_a_table_with_checksums_is_refused(codec, at, tmp_path):
         Image.fromarray(pixels).save(file, "PNG")
         images.append({"bytes": file.getvalue(), "path": ""})
     noisy = table(images=pa.array(images, BYTES))
-    write(tmp_path, noisy, compression=codec, write_page_checksum=True)
+    checked = {"write_page_checksum": True, "use_dictionary": False}  # of dictionaries none is
+    write(tmp_path, noisy, compression=codec, **checked)
     file = tmp_path / "train.parquet"
     content = bytearray(file.read_bytes())
     column = pq.read_metadata(file).row_group(0).column(0)  # what follows may be statistics alone
