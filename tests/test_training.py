@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mipp.config import OptimConfig
 from mipp.errors import CheckpointError, ConfigError, DataError, TrainingError
 from mipp.stages.files import write_json
 from mipp.stages.finetune import starting_point
-from mipp.training import EpochRecord, resume, train
+from mipp.training import EpochRecord, loop, resume, train
 from mipp.training.schedule import build_optimizer, lr_at
 from tests.images_in_memory import InMemory
 
@@ -381,9 +382,36 @@ def test_finished_training_removes_its_checkpoint(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+def saved(**changed: object) -> bytes:
+    """What an interrupted training leaves, with other values in it; None takes one out."""
+    state = {"fingerprint": "of this run", "model": {}, "optimizer": {}, "scaler": {}}
+    content = {**state, "history": [], "best": None, **changed}
+    file = BytesIO()
+    torch.save({key: value for key, value in content.items() if value is not None}, file)
+    return file.getvalue()
+
+
+DAMAGED = {
+    "text": b"no checkpoint",
+    "nothing": b"",
+    "cut off": saved()[:-200],
+    "no mapping": saved(fingerprint=None),
+    "no weights": saved(model=None),
+    "weights of another kind": saved(model=[1]),
+    "an optimizer of another kind": saved(optimizer="sgd"),
+    "a history of another kind": saved(history=[{"epoch": 1}]),
+    "a history that is a number": saved(history=3),
+    "a module that would be unpickled": saved(model=nn.Linear(1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_checkpoint_is_refused_by_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "fingerprint", lambda *arguments: "of this run")
     path = tmp_path / "training.pt"
-    path.write_bytes(b"no checkpoint")
+    path.write_bytes(DAMAGED[kind])
     with pytest.raises(CheckpointError, match=r"(?s)training\.pt cannot be read.*delete it"):
         run(OptimConfig(epochs=1), checkpoint=path)
 

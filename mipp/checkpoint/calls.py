@@ -40,6 +40,22 @@ def _written(function: Callable[..., Any]) -> str:
     return address if thing is function else f"({address})"
 
 
+def require_no_standard_library(address: str, path: Path) -> None:
+    """Refuse `os:abort` and the like, which a checkpoint of somebody else's may name.
+
+    Raises
+    ------
+    CheckpointError : the module is one of Python's own.
+    """
+    module = address.lstrip("(").partition(":")[0].partition(".")[0]
+    if ":" in address and module in (sys.stdlib_module_names - {"__main__"}):
+        raise CheckpointError(
+            f"checkpoint {path} names code of Python's own.\nExpected a network or function of "
+            f"yours, as package.module:attribute, got {address!r}; do not use the file, or pass "
+            "build= and calls= of your own."
+        )
+
+
 def read_calls(text: str, path: Path) -> tuple[Call, ...]:
     """The calls of such a text, for the checkpoint of that path.
 
@@ -48,6 +64,8 @@ def read_calls(text: str, path: Path) -> tuple[Call, ...]:
     CheckpointError : a function cannot be found here; names all that are needed.
     """
     names = text.split(", ") if text else []
+    for name in names:
+        require_no_standard_library(name, path)
     missing = [name for name in names if name.startswith("(")]
     if missing:
         raise CheckpointError(

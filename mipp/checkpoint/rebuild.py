@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mipp.checkpoint.calls import KEY, read_calls
+from mipp.checkpoint.calls import KEY, read_calls, require_no_standard_library
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
 from mipp.errors import CheckpointError, CutError, ModelError
 from mipp.inputs import Call, Shape, zeros
+from mipp.manifest import json_object
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
+
+LARGEST = {"classes": 2**20, "channels": 2**12, "size": 2**13}  # of a network that a file names
+MOST_NUMBERS = 2**28  # of one input that a file tells the shape of
 
 
 def load_checkpoint(
@@ -34,13 +39,13 @@ def load_checkpoint(
     ------
     CheckpointError : the file is missing or was not written by `save_checkpoint`, its network
         has no name, or one that is not found here, and no `build` is given, the weights do not
-        fit, or it was pruned with calls that cannot be found here.
+        fit, its recipe is none, or it was pruned with calls that cannot be found here.
     """
     recipe, tensors = _read(path)
-    spec = ModelSpec(**recipe["spec"]) if recipe["spec"] else None
+    spec = _spec(recipe.get("spec"), path)
+    shape = _shape(recipe.get("shape"), path)
+    selection = _selection(recipe.get("selection"), path)
     model = build() if build is not None else _dense(path, spec)
-    shape = _shape(recipe["shape"])
-    selection = Selection.from_json(recipe["selection"]) if recipe["selection"] else None
     try:
         if selection is not None:
             calls = calls or read_calls(selection.provenance.get(KEY, ""), path)
@@ -75,6 +80,7 @@ def _dense(path: Path, spec: ModelSpec | None) -> nn.Module:
             f"checkpoint {path} holds a network of your own.\nExpected build= with a function "
             f"that makes the dense network, got none; {mend}."
         )
+    require_no_standard_library(spec.name, path)
     try:
         return build_model(spec, seed=0)
     except ModelError as error:
@@ -84,11 +90,44 @@ def _dense(path: Path, spec: ModelSpec | None) -> nn.Module:
         ) from error
 
 
-def _shape(found: Any) -> Shape:
-    """JSON's lists as the tuples that they were."""
+def _spec(found: Any, path: Path) -> ModelSpec | None:
+    """The network's name and sizes, none larger than parameters may say."""
+    if found is None:
+        return None
+    keys = {field.name for field in fields(ModelSpec)}
+    if not isinstance(found, dict) or found.keys() != keys or not isinstance(found["name"], str):
+        raise _no_recipe(path, f"a network with {', '.join(sorted(keys))}", found)
+    for key, most in LARGEST.items():
+        if type(found[key]) is not int or not 0 < found[key] <= most:
+            raise _no_recipe(path, f"{key} from 1 to {most}", found[key])
+    return ModelSpec(**found)
+
+
+def _selection(found: Any, path: Path) -> Selection | None:
+    if found is None or isinstance(found, str):
+        return Selection.from_json(found) if found else None
+    raise _no_recipe(path, "a selection's text", found)
+
+
+def _shape(found: Any, path: Path) -> Shape:
+    """JSON's lists as the tuples that they were, and nothing but whole numbers in them."""
+    parts = list(found.values()) if isinstance(found, dict) else found
+    named = isinstance(found, dict) and not all(isinstance(part, list) for part in parts)
+    if named or not isinstance(parts, list):
+        raise _no_recipe(path, "the shape of an input", found)
+    axes = [axis for part in parts for axis in (part if isinstance(part, list) else [part])]
+    if any(type(axis) is not int or axis < 0 for axis in axes) or math.prod(axes) > MOST_NUMBERS:
+        raise _no_recipe(path, f"an input's shape of at most {MOST_NUMBERS:,} numbers", found)
     if isinstance(found, dict):
         return {name: tuple(part) for name, part in found.items()}
-    return tuple(tuple(part) if isinstance(part, list) else part for part in found)
+    return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
+
+
+def _no_recipe(path: Path, expected: str, got: Any) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {path} has a recipe that `save_checkpoint` does not write.\nExpected "
+        f"{expected}, got {str(got)[:80]!r}; take the file from where it was saved again."
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -101,7 +140,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"checkpoint {path} cannot be read: {error}.\nExpected a file written by "
             "`mipp train`, `mipp prune` or `mipp finetune`; run that stage again."
         ) from error
-    recipe: dict[str, Any] = json.loads(metadata.get("mipp", "{}"))
+    recipe = json_object(metadata.get("mipp", "{}").encode(errors="replace"))
     if recipe.get("format") != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} has no recipe.\nExpected safetensors with a {FORMAT} header, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         SafetensorError,
@@ -52,6 +54,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         EOFError,
         OSError,
         LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
     ) as error:
         raise _unreadable(path, str(error).partition("\n")[0] or type(error).__name__) from error
     return _state_dict(content, path)
@@ -62,9 +68,36 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     if not isinstance(inner, Mapping):
         raise _unreadable(path, f"a {type(inner).__name__}")
     for name, value in inner.items():
+        if not isinstance(name, str):
+            raise _unreadable(path, f"the key {name!r}, which is no name")
         if not isinstance(value, Tensor):
             raise _unreadable(path, f"a {type(value).__name__} under {name!r}")
+        if kind := _without_numbers(value):
+            raise _unreadable(path, f"a {kind} tensor under {name!r}")
     return inner
+
+
+def _without_numbers(value: Tensor) -> str:
+    """What a tensor is that does not simply hold its numbers; empty where it does."""
+    if value.is_quantized:
+        return "quantised"
+    if value.layout is not torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    return "meta" if value.is_meta else ""
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; `torch.save` compresses nothing.
+
+    Raises
+    ------
+    RuntimeError : it does.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > path.stat().st_size:
+            raise RuntimeError(f"{path.stat().st_size} bytes that unpack to {size}")
 
 
 def _unreadable(path: Path, got: str) -> CheckpointError:
@@ -84,7 +117,17 @@ def _check_fits(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
         for name in own
         if name in weights and own[name].shape != weights[name].shape
     ]
-    found = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    cast = [
+        f"{name} (expected {own[name].dtype}, got {weights[name].dtype})"
+        for name in own
+        if name in weights and _kind(own[name]) != _kind(weights[name])
+    ]
+    found = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": misshaped,
+        "of another kind of numbers": cast,
+    }
     if any(found.values()):
         lines = "; ".join(f"{kind}: {_first(names)}" for kind, names in found.items() if names)
         raise CheckpointError(
@@ -92,6 +135,11 @@ def _check_fits(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
             f"Expected its {len(own)} tensors, got {len(weights)}; {lines}.\n"
             "Set model.name and data to what these weights were trained for."
         )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Whether numbers are complex, and floating: what no copy from one to the other keeps."""
+    return tensor.is_complex(), tensor.is_floating_point()
 
 
 def _first(names: list[str]) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from mipp.errors import CheckpointError
 from mipp.graph import IntArray
+from mipp.manifest import json_object
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,33 @@ class Selection:
         ------
         CheckpointError : the text is no selection.
         """
-        try:
-            values = json.loads(text)
-            kept = {group: np.asarray(k, np.int64) for group, k in values["kept"].items()}
-            return Selection(kept, values["width"], values["method"], values["provenance"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        values = json_object(text.encode(errors="replace"))
+        kinds = {"kept": dict, "width": dict, "method": str, "provenance": dict}
+        wrong = [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]
+        wrong = wrong or _misfits(values["kept"], values["width"])
+        if wrong or not all(isinstance(said, str) for said in values["provenance"].values()):
             raise CheckpointError(
-                f"selection cannot be read: {type(error).__name__}: {error}.\nExpected JSON with "
-                "kept, width, method and provenance as written by `mipp choose`; re-run it."
-            ) from error
+                f"selection cannot be read.\nExpected JSON with kept, width, method and provenance "
+                "as written by `mipp choose`, channels sorted and below their width, got another "
+                f"{(*wrong, 'provenance')[0]}; re-run it."
+            )
+        kept = {group: np.asarray(k, np.int64) for group, k in values["kept"].items()}
+        return Selection(kept, values["width"], values["method"], values["provenance"])
+
+
+def _misfits(kept: Mapping[str, Any], width: Mapping[str, Any]) -> list[str]:
+    """Groups whose channels are no sorted whole numbers below a width; all, if they differ."""
+    if kept.keys() != width.keys():
+        return ["set of groups"]
+    return [f"group {name!r}" for name in kept if not _is_choice(kept[name], width[name])]
+
+
+def _is_choice(kept: Any, width: Any) -> bool:
+    numbers = [width, *kept] if isinstance(kept, list) else [None]
+    if any(type(number) is not int for number in numbers):
+        return False
+    rising = all(a < b for a, b in pairwise([-1, *kept, width]))
+    return rising and width < 2**31
 
 
 def keep_all(width: Mapping[str, int], method: str = "dense") -> Selection:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.config import OptimConfig
-from mipp.errors import CheckpointError
+from mipp.errors import CheckpointError, reason_of
 from mipp.training.history import EpochRecord
 from mipp.whole_files import written_whole
 
@@ -50,14 +50,16 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return
-        saved = _read(self.path)
-        if saved["fingerprint"] != self.fingerprint:
-            return
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
-        state.history = [EpochRecord(**record) for record in saved["history"]]
-        state.best = saved["best"]
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            if saved["fingerprint"] == self.fingerprint:
+                _take_up(state, saved)
+        except Exception as error:  # torch raises many kinds for a damaged or foreign file
+            raise CheckpointError(
+                f"training checkpoint {self.path} cannot be read: {reason_of(error)}.\nExpected a "
+                "file that an interrupted training left, got a damaged or foreign one; delete it "
+                "to start the training again."
+            ) from error
 
     def save_if_due(self, state: State) -> None:
         """Save, unless so little work is at stake that doing it again is cheaper."""
@@ -99,14 +101,9 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        saved: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        saved["fingerprint"]
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise CheckpointError(
-            f"training checkpoint {path} cannot be read: {error}\n"
-            "Expected a file that an interrupted training left, got a damaged or foreign one; "
-            "delete it to start the training again."
-        ) from error
-    return saved
+def _take_up(state: State, saved: Mapping[str, Any]) -> None:
+    state.model.load_state_dict(saved["model"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.scaler.load_state_dict(saved["scaler"])
+    state.history = [EpochRecord(**record) for record in saved["history"]]
+    state.best = saved["best"]

@@ -1,6 +1,9 @@
 """Weight files: both formats, both wrappings, every refusal."""
 
+import json
 import os
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,74 @@ def test_file_without_a_state_dict_is_refused(content, got, tmp_path):
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match=f"got: {got}"):
         load_weights(build_model(SPEC), tmp_path / "weights.pt")
+
+
+def quantised():
+    return torch.quantize_per_tensor(torch.randn(10, 64), 0.1, 0, torch.qint8)
+
+
+OF_ANOTHER_KIND = {
+    "no name": (lambda: {0: torch.zeros(1)}, "the key 0, which is no name"),
+    "bytes for a name": (lambda: {b"linear.bias": torch.zeros(1)}, "the key b'linear.bias'"),
+    "quantised": (
+        lambda: {"linear.weight": quantised()},
+        "a quantised tensor under 'linear.weight'",
+    ),
+    "sparse": (lambda: {"linear.weight": torch.eye(4).to_sparse()}, "a sparse_coo tensor under"),
+    "sparse rows": (
+        lambda: {"linear.weight": torch.eye(4).to_sparse_csr()},
+        "a sparse_csr tensor under",
+    ),
+    "meta": (lambda: {"linear.weight": torch.zeros(4, device="meta")}, "a meta tensor under"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:(Sparse|torch.quantize_per_tensor|TypedStorage)")
+@pytest.mark.parametrize("kind", OF_ANOTHER_KIND)
+def test_file_of_other_tensors_is_refused(kind, tmp_path):
+    content, got = OF_ANOTHER_KIND[kind]
+    torch.save(content(), tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=rf"Expected .*, got: {re.escape(got)}"):
+        load_weights(build_model(SPEC), tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.bool])
+def test_weights_that_a_cast_would_change_are_refused(dtype, source, tmp_path):
+    source["linear.weight"] = source["linear.weight"].to(dtype)
+    save_file(source, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        CheckpointError, match=rf"linear.weight \(expected torch.float32, got {dtype}"
+    ):
+        load_weights(build_model(SPEC), tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_another_precision_are_taken(dtype, source, tmp_path):
+    rounded = {k: v.to(dtype) if v.is_floating_point() else v for k, v in source.items()}
+    save_file(rounded, tmp_path / "weights.safetensors")
+    assert_loads(
+        tmp_path / "weights.safetensors", {k: rounded[k].to(v.dtype) for k, v in source.items()}
+    )
+
+
+def test_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    torch.save({"linear.weight": torch.zeros(2**20)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in plain.infolist():
+            bomb.writestr(member.filename, plain.read(member))
+    with pytest.raises(CheckpointError, match=r"got: \d+ bytes that unpack to 4\d+"):
+        load_weights(build_model(SPEC), tmp_path / "bomb.pt")
+
+
+def test_shape_that_a_file_does_not_hold_is_refused(tmp_path):
+    header = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(CheckpointError, match=r"cannot be read.\nExpected .*, got: "):
+        load_weights(build_model(SPEC), tmp_path / "w.safetensors")
 
 
 def test_misfit_names_the_tensors_and_changes_nothing(source, tmp_path):
