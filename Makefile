@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
        PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test slow lint repro ratios evidence clean server stop
+.PHONY: run test slow faults lint repro ratios evidence clean server stop
 
 run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
 	$(ENV) python -m flows.pipeline --config params.yaml
@@ -14,6 +14,9 @@ test: .venv/.ready  ## the default tests
 
 slow: .venv/.ready  ## the tests that take longer or need data that is not embedded
 	$(ENV) python -m pytest -q -m slow
+
+faults: .venv/.ready  ## faults at every write, damage to every file, hostile input; 20 minutes
+	$(ENV) OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadgroup -m "not gpu" tests/faults
 
 lint: .venv/.ready  ## style and types
 	$(ENV) ruff check .

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from mipp.disk_faults import disk_faults_told
 from mipp.errors import StorageError, WorkdirError
 from mipp.storage import Workdir
 from mipp.whole_files import locked, write_whole
@@ -51,8 +52,10 @@ def occupied(workdir: Workdir, what: str) -> Iterator[None]:
     Raises
     ------
     WorkdirError : another run is in it; says whose.
+    StorageError : the disk is full, read-only or failing, now or while the run lasts.
     """
     with ExitStack() as stack:
+        stack.enter_context(disk_faults_told(workdir.folder))
         try:
             stack.enter_context(locked(workdir.folder / LOCK, wait=False))
         except BlockingIOError:

@@ -39,6 +39,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(
         f".{path.name}.partial-{os.getpid()}-{threading.get_ident()}-{platform.node()}"
     )
+    _remove(partial)  # of ours, which a disk did not let go, or of a dead process of our number
     try:
         yield partial
         if partial.is_dir():

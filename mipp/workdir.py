@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,16 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Versions that a stage's outputs may depend on."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return found | {package: one for package in PACKAGES if (one := _version(package))}
+
+
+@cache
+def _version(package: str) -> str:
+    """Installed version, "" without; read once, as it takes milliseconds."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def require_writable(workdir: Workdir) -> None:
@@ -106,6 +113,9 @@ def changed_files(folder: Path, manifest: Manifest) -> list[Path]:
     """
     files = {folder / name: digest for name, digest in manifest.outputs.items()}
     changed = [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
+    told = folder / OUTPUTS
+    if not told.is_file() or json_object(told.read_bytes()) != manifest.outputs:
+        changed.append(told)
     return _leaving(folder) + changed
 
 

@@ -16,6 +16,7 @@ LADDER = (
         "mipp.exit_codes",
         "mipp.yaml_values",
         "mipp.budget",
+        "mipp.disk_faults",
         "mipp.whole_files",
         "mipp.names",
         "mipp.needed_stages",

@@ -34,6 +34,12 @@ FAULTS = Section(
             ("tests/test_whole_files.py",),
         ),
         Promise(
+            "every write",
+            "A fault at any write of any stage (an error, a full or read-only disk, a kill, a kill "
+            "that loses half of a file) leaves the next run the bytes of an undisturbed one.",
+            ("tests/faults/test_writes.py",),
+        ),
+        Promise(
             "killed runs",
             "A run killed in any stage goes on where it stopped; training goes on at its epoch.",
             (
@@ -81,6 +87,12 @@ CHANGES = Section(
             "images replaced in place",
             "Stages that read images run anew when these were replaced, at the same size too.",
             ("tests/test_changed_data.py", "tests/data/test_content.py"),
+        ),
+        Promise(
+            "damaged files",
+            "Any file of a finished run that is cut short, zeroed, flipped, emptied, replaced or "
+            "removed is made anew as it was, or refused in words.",
+            ("tests/faults/test_damage.py",),
         ),
         Promise(
             "damaged chunks",
