@@ -51,6 +51,25 @@ def from_tensors(tensors: dict[str, Tensor]) -> Moments:
     return Moments(int(tensors["n"]), xx=xx, **others)
 
 
+class Scratch:
+    """Memory of a product for the next one too: fresh memory costs more than the product.
+
+    >>> Scratch().like(torch.zeros(2, 3), torch.float32).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+        """Of a matrix's shape and device, filled with anything."""
+        size, kind = matrix.numel(), (dtype, matrix.device)
+        held = self._held.get(kind)
+        if held is None or held.numel() < size:
+            held = self._held[kind] = matrix.new_empty(size, dtype=dtype)
+        return held[:size].view(matrix.shape)
+
+
 class MomentSums:
     """Sums over chunks of rows, added up in place: no chunk costs more than its products.
 
@@ -63,10 +82,11 @@ class MomentSums:
         takes that of the rows, but no less than float32: there a sum is off by about 1e-7 of its
         diagonal, for half of the time. Where hundreds of units can stand in for one another that
         decides which of them stay, but not how many.
+    scratch : shared with other sums of the same thread.
     """
 
-    def __init__(self, products: Products = "float64") -> None:
-        self._n, self._asked = 0, products
+    def __init__(self, products: Products = "float64", scratch: Scratch | None = None) -> None:
+        self._n, self._asked, self._scratch = 0, products, scratch or Scratch()
         self._products: _Products
         self._x_shift: Tensor | None
 
@@ -95,7 +115,7 @@ class MomentSums:
         if mostly_border(x) and not _far_from_zero(x.flatten(1), x_mean):
             self._x_shift, self._products = None, PatchSums(x.shape[1], x.shape[2], m)
         else:
-            self._x_shift, self._products = x_mean, _DenseSums(d, m, wide)
+            self._x_shift, self._products = x_mean, _DenseSums(d, m, wide, self._scratch)
 
     def moments(self) -> Moments:
         """Moments of all chunks; the sums are handed over, nothing can be added any more.
@@ -144,9 +164,9 @@ class _Products(Protocol):
 class _DenseSums:
     """x'x, of which half is computed, and x'y."""
 
-    def __init__(self, d: int, m: int, wide: dict[str, Any]) -> None:
+    def __init__(self, d: int, m: int, wide: dict[str, Any], scratch: Scratch) -> None:
         self._xx, self._xy = torch.zeros(d, d, **wide), torch.zeros(d, m, **wide)
-        self._scratch: Tensor | None = None
+        self._scratch = scratch
 
     def add(self, x: Tensor, y: Tensor) -> None:
         for strip, rest in _strips(x.shape[1]):
@@ -157,11 +177,7 @@ class _DenseSums:
         if left.dtype == total.dtype:
             total.addmm_(left, right)
             return
-        shape = (left.shape[0], right.shape[1])
-        size = shape[0] * shape[1]
-        if self._scratch is None or self._scratch.numel() < size:
-            self._scratch = left.new_empty(size)  # fresh memory costs more than the product
-        total += torch.mm(left, right, out=self._scratch[:size].view(shape))
+        total += torch.mm(left, right, out=self._scratch.like(total, left.dtype))
 
     def take(self) -> tuple[Tensor, Tensor, None]:
         return self._xx, self._xy, None

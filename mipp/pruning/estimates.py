@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mipp.activations import Sampling, stream_rows
 from mipp.activations.capture import OnRows
+from mipp.allocator import FreedMemory
 from mipp.errors import ActivationError
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
 from mipp.information.estimators import PairData, estimator_of
-from mipp.information.moments import Moments, MomentSums
+from mipp.information.moments import Moments, MomentSums, Scratch
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.inputs import Inputs, count
 from mipp.progress import track
@@ -106,6 +107,7 @@ def _from_moments(
 ) -> dict[str, PairInformation]:
     """The closed form of every pair; rows are held only where they are much fewer than features."""
     sums: dict[str, MomentSums] = {}
+    scratch, freed = Scratch(), FreedMemory()
     few: dict[str, list[tuple[Tensor, Tensor]]] = {}
     counts = {p.name: sampling.images * sampling.per_image(p.positions) for p in graph.pairs}
 
@@ -113,15 +115,18 @@ def _from_moments(
         if gaussian.prefers_dual(counts[name], x[0].numel()):
             few.setdefault(name, []).append((x, y))
         else:
-            sums.setdefault(name, MomentSums("rows")).add(x, y)
+            sums.setdefault(name, MomentSums("rows", scratch)).add(x, y)
 
     _run(stream(add))
+    freed.give_back()
     shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}
-    found: dict[str, PairInformation] = {
-        name: gaussian.prepare(_moments(name, sums), channels[name], overwrite=True, **shared)
-        for name in track(list(sums), total=len(sums), label="estimate")
-    }
+    found: dict[str, PairInformation] = {}
+    for name in track(list(sums), total=len(sums), label="estimate"):
+        moments = _moments(name, sums)
+        found[name] = gaussian.prepare(moments, channels[name], overwrite=True, **shared)
+        del moments
+        freed.give_back()
     for name, chunks in few.items():
         x, y = _pair_data(name, chunks).whole()
         found[name] = gaussian.prepare_dual(x, y, channels[name], **shared)

@@ -52,9 +52,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Size:
-    """Of one pair: sampled rows, features (input channels x kernel), targets."""
+    """Of one pair: sampled rows, channels, features (input channels x kernel), targets."""
 
     rows: int
+    channels: int
     features: int
     targets: int
 
@@ -66,7 +67,8 @@ def sizes_of(model: nn.Module, graph: ChannelGraph, sampling: Sampling) -> dict[
         window = layer_at(model, pair.consumer).window
         taps = math.prod(window.kernel) if window is not None else 1
         rows = sampling.images * sampling.per_image(pair.positions)
-        found[pair.name] = Size(rows, int(pair.features.size) * taps, pair.targets)
+        channels, features = len(pair.features), int(pair.features.size) * taps
+        found[pair.name] = Size(rows, channels, features, pair.targets)
     return found
 
 
@@ -91,7 +93,7 @@ def needs_of_search(
     >>> graph = build_graph(model, torch.randn(1, 8))
     >>> sizes = sizes_of(model, graph, Sampling(64, 64, 0))
     >>> needs_of_search(graph, sizes, 64, closed=True).bytes["estimates"]
-    2432
+    2816
     """
     walks = (
         sum(cost.walk_bytes(s.features, s.targets) for s in (sizes[p.name] for p in pairs))
@@ -101,7 +103,7 @@ def needs_of_search(
     return Needs(
         {
             "estimates": sum(
-                cost.state_bytes(s.rows, s.features, s.targets)
+                cost.state_bytes(s.rows, s.channels, s.features, s.targets)
                 if closed
                 else HELD * s.rows * (s.features + s.targets)
                 for s in sizes.values()

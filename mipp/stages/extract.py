@@ -12,7 +12,7 @@ from mipp.activations import write_store
 from mipp.activations.capture import Rows
 from mipp.config import ExtractConfig
 from mipp.data import DataSplits
-from mipp.information.moments import MomentSums
+from mipp.information.moments import MomentSums, Scratch
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import Parts
@@ -69,10 +69,11 @@ def add_up(
     sums : filled for pairs whose sums, half of (d, d) in float64, take no more room than their
         rows, (n, d) in float32.
     """
+    scratch = Scratch()
     for batch in rows:
         for name, (x, y) in batch.items():
             if x[0].numel() <= counts[name]:
-                sums.setdefault(name, MomentSums("rows")).add(x, y)
+                sums.setdefault(name, MomentSums("rows", scratch)).add(x, y)
         yield batch
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mipp.activations import Sampling, capture_rows
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.information.moments import Moments, MomentSums
+from mipp.information.moments import Moments, MomentSums, Scratch
 from mipp.inputs import count
 from mipp.settings import Mipp
 
@@ -25,7 +25,8 @@ def sum_pairs(
     images = sum(count(x) for x in given.inputs())
     sampling = Sampling(ROWS, images, given.seed)
     sums: dict[str, MomentSums] = {}
+    scratch = Scratch()
     for batch in capture_rows(given.model, given.graph.pairs, given.inputs(), sampling):
         for name, (x, y) in batch.items():
-            sums.setdefault(name, MomentSums("rows")).add(*sides(x, y))
+            sums.setdefault(name, MomentSums("rows", scratch)).add(*sides(x, y))
     return {name: one.moments() for name, one in sums.items()}

@@ -54,10 +54,10 @@ def prefers_dual(rows: int, features: int) -> bool:
     return few_rows_operations(rows, features, 0) < whole_operations(rows, features, 0)
 
 
-def state_bytes(rows: int, features: int, targets: int) -> int:
-    """Of what is prepared of a pair, and its sums or rows before."""
+def state_bytes(rows: int, channels: int, features: int, targets: int) -> int:
+    """Of what is prepared of a pair; its sums or rows before take no more."""
     matrix = min(rows, features) if prefers_dual(rows, features) else features
-    return int(BYTES * features * (matrix + targets))
+    return int(BYTES * (features * (matrix + targets) + channels * targets))
 
 
 def drops_bytes(rows: int, features: int) -> int:
