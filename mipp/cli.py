@@ -39,7 +39,7 @@ examples:
   mipp doctor                                      whether this machine has what a run needs
 
 A stage whose parameters, inputs and code have not changed is not run again, so a killed run goes
-on where it stopped. exit codes: 0 done, 2 bad input, 1 anything else.
+on where it stopped. exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C, 1 anything else.
 """
 
 

@@ -47,9 +47,9 @@ def disk_faults_told(folder: Path) -> Iterator[None]:
         place = next(filter(None, named), folder)
         raise StorageError(
             f"{place} cannot be written: {os.strerror(number)}.\nExpected a place for the results "
-            f"of a run in {folder}, got an error of its disk, which has {_free(folder):,} bytes "
-            f"free; {FAULTS[number]}, and run the same command again: it goes on where this one "
-            "stopped."
+            f"of a run in {folder}, got an error of its disk, which has {free_space(folder):,} "
+            f"bytes free; {FAULTS[number]}, and run the same command again: it goes on where this "
+            "one stopped."
         ) from error
 
 
@@ -63,7 +63,7 @@ def _answer(error: BaseException, folder: Path) -> int | None:
             if f"os error {number})" in str(one):
                 return number
     torch_writes = "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
-    return errno.ENOSPC if torch_writes and not _free(folder) else None
+    return errno.ENOSPC if torch_writes and not free_space(folder) else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -72,7 +72,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _free(folder: Path) -> int:
+def free_space(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    folder = folder.resolve()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

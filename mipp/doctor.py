@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from packaging.requirements import Requirement
 from mipp.activations import Sampling
 from mipp.config import Params, load_params
 from mipp.device import free_bytes, resolve_device
+from mipp.disk_faults import free_space
 from mipp.errors import MippError
 from mipp.graph import build_graph
 from mipp.models import build_model
@@ -180,7 +180,7 @@ def _disk(workdir: Path, need: int) -> Finding:
         file.flush()
         os.fsync(file.fileno())
         speed = PROBE / (time.perf_counter() - started)
-    free, wanted = shutil.disk_usage(place).free, need + SPARE
+    free, wanted = free_space(place), need + SPARE
     says = f"{workdir}: {free / GB:.1f} GB free, {speed / GB:.2f} GB a second written"
     if need:
         says += f"; activations take {need / GB:.2f} GB, {need / speed:.0f} s of writing"

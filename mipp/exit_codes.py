@@ -1,15 +1,23 @@
-"""What a command ends with: 0 done, 2 bad input, 1 anything else."""
+"""What a command ends with: 0 done, 2 bad input, 130 stopped by Ctrl-C, 1 anything else."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mipp.errors import InputError, MippError
+
+STOPPED = 128 + signal.SIGINT
+OTHERS = 0o007  # all that people may do who are neither the owner nor of the group
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
     """The command's own code, 0 for None; of an error of mipp its kind's, with the text on stderr.
+
+    What the command makes, others than its user and their group cannot read.
 
     Example
     -------
@@ -18,7 +26,23 @@ def exit_code(command: Callable[[], int | None]) -> int:
     0
     """
     try:
-        return command() or 0
+        with _closed_to_others():
+            return command() or 0
     except MippError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
+        )
+        return STOPPED
+
+
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    before = os.umask(OTHERS)
+    os.umask(before | OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)

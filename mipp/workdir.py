@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mipp.disk_faults import free_space
 from mipp.errors import WorkdirError
 from mipp.inside import leaves
 from mipp.manifest import MadeFrom, Manifest, json_object, parse_manifest
@@ -65,6 +66,22 @@ def require_writable(workdir: Workdir) -> None:
             "--workdir or change its permissions."
         ) from error
     workdir.require_reachable()
+
+
+def require_room(folder: Path, size: int, what: str) -> None:
+    """Refuse to begin what the disk of a folder, which need not be there yet, has no room for.
+
+    Raises
+    ------
+    WorkdirError : it has none; says how many bytes are wanted, and free.
+    """
+    free = free_space(folder)
+    if size > free:
+        raise WorkdirError(
+            f"work directory {folder} has no room for {what}.\nExpected at least {size:,} bytes "
+            f"free, got {free:,}; make room, lower extract.rows or data.calibration, or choose "
+            "another --workdir."
+        )
 
 
 def read_manifest(folder: Path) -> Manifest | None:

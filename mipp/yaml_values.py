@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import yaml
 
 from mipp.errors import ConfigError
+from mipp.whole_files import write_whole
 
 _WORDS = {  # core schema of YAML 1.2.2, chapter 10.3: kind -> what it looks like, how it begins
     "null": (r"~|null|Null|NULL|", "~nN"),
@@ -84,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(values: Mapping[str, Any], path: Path) -> None:
     """Write a mapping in its order, for `read_yaml` to read back equal."""
-    path.write_text(yaml_text(values))
+    write_whole(path, yaml_text(values))
 
 
 def yaml_text(values: Mapping[str, Any]) -> str:

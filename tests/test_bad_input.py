@@ -216,6 +216,18 @@ def test_missing_gpu_is_refused(tmp_path, capsys):
     assert left_behind(tmp_path / "work") == []
 
 
+def test_disk_without_room_for_the_activations_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mipp.workdir.free_space", lambda folder: 1000)
+    assert mipp("run", tmp_path / "work") == 2
+    message = capsys.readouterr().err
+    # 256 rows over 128 images: one of each, of 300 and 100 channels and of 100 and 10 targets
+    wanted = 4 * 128 * (300 + 100 + 100 + 10)
+    for part in (str(tmp_path / "work"), f"at least {wanted:,} bytes free, got 1,000", "--workdir"):
+        assert part in message
+    assert left_behind(tmp_path / "work") == []
+    assert mipp("run", tmp_path / "work", "choose.method=l1", "choose.budget=ratio:0.5") == 0
+
+
 def test_work_directory_below_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert mipp("run", tmp_path / "file/work") == 2

@@ -1,9 +1,18 @@
 """What a command ends with, and what it says on the way."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+
 import pytest
 
+from mipp.cli import main
 from mipp.errors import BudgetError, ExportError
 from mipp.exit_codes import exit_code
+from mipp.stages import STAGES
+from tests.smallest_run import SMALLEST
 
 
 @pytest.mark.parametrize(
@@ -20,6 +29,68 @@ def test_bad_input_is_2_and_every_other_error_of_ours_1(error, code, capsys):
 @pytest.mark.parametrize(("answer", "code"), [(None, 0), (0, 0), (1, 1)])
 def test_a_command_that_ends_well_has_its_own_code(answer, code):
     assert exit_code(lambda: answer) == code
+
+
+def test_stopped_by_the_keyboard_is_130_and_one_line(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    assert exit_code(command) == 130
+    assert capsys.readouterr().err.startswith("stopped by Ctrl-C; the same command goes on")
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0o022, 0o750), (0o002, 0o770), (0o077, 0o700)])
+def test_what_a_command_makes_is_closed_to_others(asked, given, tmp_path):
+    before = os.umask(asked)
+    try:
+        exit_code(lambda: (tmp_path / "made").mkdir())
+        assert os.umask(asked) == asked
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == given
+
+
+def mipp_run(workdir, stop_at=None):
+    """Exit code and lines of a run, which gets a Ctrl-C when a stage begins."""
+    command = [sys.executable, "-m", "mipp", "run", "--workdir", str(workdir)]
+    options = [part for override in SMALLEST for part in ("--set", override)]
+    lines = []
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        overdue = threading.Timer(120, process.kill)
+        overdue.start()
+        for line in process.stderr:
+            lines.append(line)
+            if stop_at and line.startswith(f"{stop_at}: running"):
+                process.send_signal(signal.SIGINT)
+        code = process.wait()
+        overdue.cancel()
+    return code, lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "estimate", "choose", "finetune"])
+def test_run_that_is_stopped_in_a_stage_goes_on_from_there(stage, tmp_path):
+    code, lines = mipp_run(tmp_path / "work", stop_at=stage)
+    assert code == 130
+    assert "Traceback" not in "".join(lines)
+    assert lines[-1].startswith("stopped by Ctrl-C")
+    code, lines = mipp_run(tmp_path / "work")
+    assert code == 0
+    before = list(STAGES)[: list(STAGES).index(stage)]
+    assert {f"{name}: up to date\n" for name in before} <= set(lines)
+
+
+def test_what_a_run_makes_is_closed_to_others(tmp_path):
+    before = os.umask(0o022)
+    try:
+        options = [f"--set={override}" for override in SMALLEST]
+        assert main(["run", "--quiet", "--workdir", str(tmp_path / "work"), *options]) == 0
+    finally:
+        os.umask(before)
+    made = [tmp_path / "work", *(tmp_path / "work").rglob("*")]
+    assert [path for path in made if path.stat().st_mode & 0o007] == []
 
 
 def test_what_is_no_error_of_ours_stays_an_error():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
@@ -27,6 +28,7 @@ def start_workers(count: int) -> ProcessPoolExecutor:
 
 
 def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, with which they end
     torch.set_num_threads(threads)
     keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
-from mipp.pruning.needs import needs_of_search, require_memory, sizes_of
+from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
@@ -28,7 +29,7 @@ from mipp.stages.splits import load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
 from mipp.storage import Workdir
 from mipp.training import require_trainable
-from mipp.workdir import read_manifest, require_writable
+from mipp.workdir import read_manifest, require_room, require_writable
 
 
 @as_written(WRITTEN)
@@ -53,7 +54,9 @@ def preflight(workdir: Workdir, params: Params) -> None:
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
     _require_rows(params, graph)
-    _require_memory(params, model, graph, device)
+    sizes = _require_memory(params, model, graph, device)
+    if read_manifest(workdir.folder / "extract") is None:
+        require_room(workdir.folder, stored_bytes(sizes), "the activation store")
     require_shards(params.extract, len(splits.calibration))
     floors = floors_of(graph, limits_of(params.choose))
     check_reachable(graph, params.choose.budget, floors)
@@ -82,16 +85,20 @@ def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Flo
 
 def _require_memory(
     params: Params, model: nn.Module, graph: ChannelGraph, device: torch.device
-) -> None:
-    """Refuse estimates that `choose`, which holds all of them, has no memory for."""
+) -> Mapping[str, Size]:
+    """Refuse estimates that `choose`, which holds all of them, has no memory for.
+
+    Sizes of the pairs come back, none where the method reads no activations.
+    """
     method, images = method_of(params), params.data.calibration
     if not isinstance(method, Mipp):
-        return
+        return {}
     closed = type(method.estimator) is Gaussian and not params.choose.budget.is_tested
     sizes = sizes_of(model, graph, Sampling(params.extract.rows, images, params.seed))
     batch = min(params.extract.batch_size, images)
     needs = needs_of_search(graph, sizes, batch, closed=closed)
     require_memory(needs, sizes, images, device)
+    return sizes
 
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:
