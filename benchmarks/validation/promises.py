@@ -116,6 +116,12 @@ INPUT = Section(
             ("tests/test_bad_input.py",),
         ),
         Promise(
+            "generated input",
+            "Generated parameters, command lines, stores, checkpoints, selections, rows and calls "
+            "of mipp.prune end rightly or in words, none in a traceback or a hang.",
+            ("tests/faults/test_fuzz.py",),
+        ),
+        Promise(
             "hostile calls",
             "mipp.prune with hostile networks, batches and arguments works or says why not.",
             ("tests/pruning/test_hostile.py",),

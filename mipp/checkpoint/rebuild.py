@@ -58,9 +58,9 @@ def load_checkpoint(
         model.load_state_dict(state)
     except (RuntimeError, CutError) as error:
         raise CheckpointError(
-            f"checkpoint {path} does not fit the network that its recipe rebuilds.\n{error}\n"
-            "Use the build function of the network that was saved, and the calls= that it was "
-            "pruned with."
+            f"checkpoint {path} does not fit the network that its recipe rebuilds.\nExpected the "
+            f"weights of that network, got: {error}\nUse the build function of the network that "
+            "was saved, and the calls= that it was pruned with."
         ) from error
     return Checkpoint(model, spec, selection, shape)
 
