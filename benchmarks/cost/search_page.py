@@ -22,7 +22,9 @@ Written by `python -m benchmarks.cost.search --write`, `python -m benchmarks.cos
 `python -m benchmarks.cost.real_size --write` and `python -m benchmarks.cost.scaling --write`; on a
 GPU see [RESULTS.md](../benchmarks/RESULTS.md).
 
-*search* is extract (a forward pass, its rows in the store and their moments), estimate and choose;
+*search* is extract (a forward pass, its rows in the store and their moments), estimate and choose,
+as in the pipeline; *search, no store* is measure (a forward pass, the moments of its rows and their
+estimates) and choose, as in `mipp.prune`;
 *taylor* is Torch-Pruning's Taylor criterion on the same images, its backward passes and its scores.
 Tracing is in neither. The rival's pass is that of the fastest of its criteria that look at images;
 those that look at weights alone take no time to speak of. All steps are timed in one process, one

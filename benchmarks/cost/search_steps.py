@@ -29,15 +29,18 @@ from mipp.graph import ChannelGraph
 from mipp.information.gaussian.estimator import prepare_gaussian
 from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
+from mipp.information.protocols import Information
 from mipp.peak_memory import peak_rss_mb
+from mipp.pruning.estimates import measure_information
 from mipp.selection.by_information import Choice, select_by_information
 from mipp.settings import Gaussian, Mipp
 from mipp.stages.estimate import pair_data
 from mipp.stages.extract import add_up
-from mipp.stages.splits import images_of
+from mipp.stages.splits import SplitCalibration, images_of
 
 SUMS = {
     "search": ("extract", "estimate", "choose"),
+    "search, no store": ("measure", "choose"),
     "taylor": ("taylor backward", "taylor importance"),
 }
 CPU = torch.device("cpu")
@@ -89,6 +92,13 @@ class Search:
         write_store(self.store, add_up(rows, counts, sums), {})
         return sums
 
+    def measure(self) -> Information:
+        """Estimates without a store, as `mipp.prune` makes them."""
+        shape = tuple(example_of(self.split).shape[1:])
+        images = SplitCalibration(lambda: self.split, shape, self.batch_size, self.device)
+        method = Mipp(rows=self.rows)
+        return measure_information(self.model, self.graph, images, method, 0, tested=False)
+
     def estimate(self, sums: dict[str, MomentSums]) -> dict[str, PairState]:
         store = open_store(self.store)
         return {name: self._prepare(store, name, sums.pop(name, None)) for name in store.pairs}
@@ -121,6 +131,7 @@ def repetition(search: Search) -> dict[str, Cost]:
     costs["estimate"], states = cost_of(lambda: search.estimate(sums), device)
     costs["choose"] = cost_of(lambda: search.choose(states), device)[0]
     states.clear()
+    costs["measure"] = cost_of(search.measure, device)[0]
     shutil.rmtree(search.store)
     dependencies, rival = trace_dependencies(search.model, example_of(search.split).to(device))
     labelled = search.split.batches(search.batch_size, device=device)

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 TINY = ["--models", "resnet20", "--size", "32", "--images", "8", "--batch-size", "4"]
 TINY += ["--rows", "256", "--repetitions", "1", "--threads", "1"]
 STEPS = {"forward", "extract", "estimate", "choose", "search"}
-STEPS |= {"taylor backward", "taylor importance", "taylor"}
+STEPS |= {"measure", "search, no store", "taylor backward", "taylor importance", "taylor"}
 
 
 def tiny(*more):
