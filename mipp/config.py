@@ -192,11 +192,18 @@ class PruneConfig(Section):
 
 
 class FinetuneConfig(OptimConfig):
-    """Fine-tuning of the pruned network."""
+    """Fine-tuning of the pruned network, by labels alone or with the dense one as a teacher.
+
+    `distill` is the weight of its answers, at a `temperature`, beside the labels; `features`
+    that of what later layers read.
+    """
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] = 10
     lr: Rate = 0.02
-    start: Literal["refit", "pruned"] = "refit"
+    start: Literal["refit", "pruned", "best"] = "refit"
+    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 4.0
+    features: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 
 class EvaluateConfig(Section):

@@ -43,6 +43,12 @@ def _late(params: Any) -> bool:
     return bool(params.train.when == "after-pruning")
 
 
+def _one_start(params: Any) -> bool:
+    """Whether there is nothing to choose from."""
+    both = params.finetune.start == "best" and params.prune.recalibrate
+    return not (params.prune.refit or both)
+
+
 _TRAINS = "set train.epochs or finetune.epochs above 0"
 _REFITS = "set prune.refit=true"
 _BEFORE = "set train.when=before-pruning"
@@ -141,13 +147,19 @@ _ROWS: tuple[_Row, ...] = (
         _REFITS + " or prune.recalibrate=true",
     ),
     _Row("finetune.*", "train.when", _late, _BEFORE),
-    _Row("finetune.start", "prune.refit", lambda p: not p.prune.refit, _REFITS),
+    _Row("finetune.start", "prune.refit", _one_start, _REFITS),
     _Row(
         "finetune.batch_size optimizer lr momentum weight_decay schedule milestones "
-        "label_smoothing patience precision",
+        "label_smoothing patience precision distill features",
         "finetune.epochs",
         lambda p: p.finetune.epochs == 0,
         "set finetune.epochs=10",
+    ),
+    _Row(
+        "finetune.temperature",
+        "finetune.distill",
+        lambda p: not p.finetune.distill,
+        "set finetune.distill=0.5",
     ),
     _Row(
         "train.milestones",

@@ -200,6 +200,7 @@ DISTILLS = ("prune.repair=distill", "prune.ridge=100")
 L1 = ("choose.method=l1",)
 TAYLOR = ("choose.method=taylor",)
 STEPS = ("train.schedule=step", "train.epochs=2")
+TAUGHT = ("finetune.epochs=1", "finetune.distill=0.5")
 ROWS = [
     Row("seed", 0, 1, made("train")),
     Row("data.name", "digits", "digits-deformed", made("train")),
@@ -285,6 +286,9 @@ ROWS = [
                   Row("train.precision", "float32", "bfloat16", None)]
     ),
     Row("finetune.start", "refit", "pruned", made("finetune")),
+    Row("finetune.distill", 0, 0.5, made("finetune"), TAUGHT[:1]),
+    Row("finetune.temperature", 4, 1, made("finetune"), TAUGHT),
+    Row("finetune.features", 0, 1, made("finetune"), TAUGHT[:1]),
     Row("evaluate.batch_size", 120, 90, images_at_once("evaluate")),
     Row("evaluate.latency_batch", 4, 8, images_at_once("evaluate")),
     Row("evaluate.latency_repeats", 1, 2, images_at_once("evaluate")),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mipp.config import OptimConfig
+from mipp.config import OptimConfig, load_params
 from mipp.errors import CheckpointError, ConfigError, DataError, TrainingError
+from mipp.stages import finetune
 from mipp.stages.files import write_json
-from mipp.stages.finetune import starting_point
-from mipp.training import EpochRecord, loop, resume, train
+from mipp.stages.finetune import require_start, starting_point
+from mipp.training import EpochRecord, Teacher, loop, resume, train
 from mipp.training.schedule import build_optimizer, lr_at
 from tests.images_in_memory import InMemory
 
@@ -519,3 +523,133 @@ def test_fine_tuning_starts_from_the_best_repair_unless_told(start, made, taken,
     names = ("recalibrated", "refit", "distilled")
     write_json(tmp_path / "prune/networks.json", {name: name in made for name in names})
     assert starting_point(tmp_path, start) == taken
+
+
+# A teacher beside the labels
+
+
+def taught(
+    teacher: Teacher, *, labels: int = 0, checkpoint: Path | None = None, kill: int = 0
+) -> dict[str, Tensor]:
+    """Weights after three epochs, of labels rotated by so many classes."""
+    images = blobs(50)
+    split = InMemory(images.images, (images.labels + labels) % 3)
+    model = network()
+    train(
+        model, split, blobs(20, seed=1), OptimConfig(epochs=3),
+        seed=0, device=CPU, checkpoint=checkpoint, teacher=teacher,
+        on_epoch=kill_after(kill) if kill else None,
+    )  # fmt: skip
+    return model.state_dict()
+
+
+def opinion(seed: int = 1) -> nn.Module:
+    """A dense network of the same inputs and classes, in train mode: it evaluates as a teacher."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3)
+        )
+
+
+@pytest.mark.parametrize(("weight", "temperature"), [(0.0, 4.0), (0.3, 1.0), (1.0, 5.0)])
+def test_loss_of_answers_is_that_of_hinton(weight: float, temperature: float) -> None:
+    student, teacher, x = network().eval(), opinion(), blobs(6).images
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    logits, loss = Teacher(teacher, weight, temperature).taught(student, x, labels, 0.0)
+
+    def softened(model: nn.Module) -> npt.NDArray[np.float64]:
+        made = model.eval()(x).detach().double().numpy() / temperature
+        made = np.exp(made - made.max(1, keepdims=True))
+        return made / made.sum(1, keepdims=True)
+
+    told, said = softened(teacher), softened(student)
+    apart = (told * np.log(told / said)).sum(1).mean() * temperature**2
+    temperature = 1.0
+    by_labels = -np.log(softened(student)[np.arange(6), labels]).mean()
+    assert torch.equal(logits, student(x))
+    assert loss.item() == pytest.approx((1 - weight) * by_labels + weight * apart, rel=1e-5)
+
+
+def test_features_count_by_their_share_of_variance() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        teacher = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    student = copy.deepcopy(teacher)
+    student[1] = nn.Linear(16, 2)
+    student[3] = nn.Linear(2, 3)
+    x, labels = blobs(8).images, torch.zeros(8, dtype=torch.int64)
+    kept = {"3": torch.tensor([1, 3])}
+    plain = Teacher(teacher, 0.0, 1.0).taught(student, x, labels, 0.0)[1]
+    with_features = Teacher(teacher, 0.0, 1.0, 2.0, kept).taught(student, x, labels, 0.0)[1]
+    wanted = teacher[:3](x)[:, [1, 3]].numpy(force=True)
+    made = student[:3](x).numpy(force=True)
+    share = np.square(made - wanted).mean() / wanted.var()
+    assert (with_features - plain).item() == pytest.approx(2 * share, rel=1e-5)
+
+
+def test_answers_alone_need_no_right_labels() -> None:
+    assert equal(
+        taught(Teacher(opinion(), 1.0, 4.0)), taught(Teacher(opinion(), 1.0, 4.0), labels=1)
+    )
+    assert not equal(
+        taught(Teacher(opinion(), 0.9, 4.0)), taught(Teacher(opinion(), 0.9, 4.0), labels=1)
+    )
+
+
+def test_a_taught_network_comes_to_agree_with_its_teacher() -> None:
+    teacher, student, images = opinion().eval(), network(), blobs(200)
+    apart = Teacher(teacher, 1.0, 1.0)
+    before = apart.taught(student.eval(), images.images, images.labels, 0.0)[1].item()
+    train(student, images, blobs(20), OptimConfig(epochs=20), seed=0, device=CPU, teacher=apart)
+    assert apart.taught(student, images.images, images.labels, 0.0)[1].item() < before / 3
+
+
+def test_teacher_is_left_as_it_is() -> None:
+    teacher = opinion()
+    before, mode = copy.deepcopy(teacher.state_dict()), teacher.training
+    taught(Teacher(teacher, 0.5, 4.0))
+    assert equal(teacher.state_dict(), before)
+    assert teacher.training == mode
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+@pytest.mark.usefixtures("save_every_epoch")
+def test_killed_run_with_a_teacher_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    teacher, file = Teacher(opinion(), 0.5, 4.0), tmp_path / ".finetune.resume"
+    with pytest.raises(Kill):
+        taught(teacher, checkpoint=file, kill=2)
+    assert equal(taught(teacher, checkpoint=file), taught(teacher))
+
+
+@pytest.mark.usefixtures("save_every_epoch")
+def test_another_teacher_takes_up_nothing(tmp_path: Path) -> None:
+    file = tmp_path / ".finetune.resume"
+    with pytest.raises(Kill):
+        taught(Teacher(opinion(1), 0.5, 4.0), checkpoint=file, kill=2)
+    other = Teacher(opinion(2), 0.5, 4.0)
+    assert equal(taught(other, checkpoint=file), taught(other))
+
+
+def test_best_start_is_that_of_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "prune"
+    folder.mkdir()
+    write_json(folder / "networks.json", {"refit": True, "recalibrated": False, "distilled": True})
+    found = {"distilled": 0.7, "refit": 0.8, "pruned": 0.2}
+    monkeypatch.setattr(
+        finetune, "_made", lambda context, name, device: SimpleNamespace(model=name)
+    )
+    monkeypatch.setattr(finetune, "accuracy", lambda model, split, **options: found[model])
+    context = SimpleNamespace(
+        workdir=SimpleNamespace(folder=tmp_path),
+        params=load_params(overrides=["finetune.start=best"]),
+    )
+    splits = SimpleNamespace(validation=blobs(6))
+    start, told = finetune._start(context, splits, CPU)  # type: ignore[arg-type]
+    assert (start, told) == ("refit", {"validation_accuracy": found})
+
+
+def test_best_start_without_validation_is_refused() -> None:
+    params = load_params(overrides=["finetune.start=best"])
+    with pytest.raises(ConfigError, match=r"(?s)finetune.start=best needs .* got 0; raise"):
+        require_start(params, SimpleNamespace(validation=blobs(0)))  # type: ignore[arg-type]

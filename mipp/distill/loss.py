@@ -19,13 +19,13 @@ def loss_of(model: nn.Module, inputs: Inputs, right: Answer, stages: float) -> T
     stages : weight of the second mean.
     """
     made = answer(model, inputs, dict.fromkeys(right.read))
-    outputs = [_share(*pair) for pair in zip(made.outputs, right.outputs, strict=True)]
-    read = [_share(made.read[name], wanted) for name, wanted in right.read.items()]
+    outputs = [share_of_variance(*pair) for pair in zip(made.outputs, right.outputs, strict=True)]
+    read = [share_of_variance(made.read[name], wanted) for name, wanted in right.read.items()]
     loss = torch.stack(outputs).mean()
     return loss + stages * torch.stack(read).mean() if read else loss
 
 
-def _share(made: Tensor, right: Tensor) -> Tensor:
+def share_of_variance(made: Tensor, right: Tensor) -> Tensor:
     """Mean squared error by the variance of what is right; nothing of what does not vary."""
     spread = right.float().var(correction=0)
     return (made.float() - right.float()).square().mean() / spread.where(spread > 0, torch.inf)

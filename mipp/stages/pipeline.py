@@ -95,7 +95,7 @@ STAGES: Mapping[str, Stage] = {
             "finetune",
             finetune_pruned,
             params=("seed", "data", "train", "finetune"),
-            reads=("prune",),
+            reads=("train", "choose", "prune"),
             names={**_IMAGES, **_NETWORK},
         ),
         Stage(

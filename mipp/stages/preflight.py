@@ -23,7 +23,7 @@ from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
-from mipp.stages.finetune import config_after_pruning
+from mipp.stages.finetune import config_after_pruning, require_start
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
@@ -53,6 +53,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
+    require_start(params, splits)
     _require_rows(params, graph)
     sizes = _require_memory(params, model, graph, device)
     if read_manifest(workdir.folder / "extract") is None:

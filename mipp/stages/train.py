@@ -16,7 +16,7 @@ from mipp.models import build_model, load_weights
 from mipp.stages.context import Context
 from mipp.stages.files import write_json
 from mipp.stages.splits import load_splits, model_spec
-from mipp.training import EpochRecord, train
+from mipp.training import EpochRecord, Teacher, train
 
 
 def train_dense(context: Context) -> None:
@@ -34,7 +34,12 @@ def train_dense(context: Context) -> None:
 
 
 def train_network(
-    context: Context, stage: str, model: nn.Module, splits: DataSplits, config: OptimConfig
+    context: Context,
+    stage: str,
+    model: nn.Module,
+    splits: DataSplits,
+    config: OptimConfig,
+    teacher: Teacher | None = None,
 ) -> Sequence[EpochRecord]:
     """Train a stage's network; goes on where a killed stage stopped."""
     on_epoch = context.on_epoch
@@ -47,6 +52,7 @@ def train_network(
         device=resolve_device(context.params.compute.device),
         checkpoint=context.workdir.folder / f".{stage}.resume",
         on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
+        teacher=teacher,
     )
 
 

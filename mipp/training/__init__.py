@@ -2,5 +2,6 @@
 
 from mipp.training.history import EpochRecord
 from mipp.training.loop import require_trainable, train
+from mipp.training.teacher import Teacher
 
-__all__ = ["EpochRecord", "require_trainable", "train"]
+__all__ = ["EpochRecord", "Teacher", "require_trainable", "train"]

@@ -20,6 +20,7 @@ from mipp.progress import track
 from mipp.training.history import EpochRecord, best_epoch, has_stalled
 from mipp.training.resume import Checkpoint, State, fingerprint
 from mipp.training.schedule import build_optimizer, lr_at
+from mipp.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class _Plan:
     seed: int
     device: torch.device
     batches: int  # per epoch
+    teacher: Teacher | None
 
 
 def train(
@@ -40,6 +42,7 @@ def train(
     device: torch.device,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[EpochRecord, ...]:
     """The epochs' records; the model is trained in place and left on `device`, in eval mode.
 
@@ -53,6 +56,7 @@ def train(
     checkpoint : file from which a killed run goes on; written after the first epoch and then as
         often as it is worth, ignored if other arguments wrote it, removed at the end.
     on_epoch : called with each epoch that this run computed, once a checkpoint due is written.
+    teacher : whose answers count beside the labels, if given.
 
     Raises
     ------
@@ -64,11 +68,14 @@ def train(
     if config.epochs == 0:
         return ()
     require_trainable(config, train_split, validation_split, device)
-    digest = fingerprint(model, config, seed, device, train_split.labels, validation_split.labels)
+    labels = {"train": train_split.labels, "validation": validation_split.labels}
+    others = {**labels, **(teacher.tensors() if teacher is not None else {})}
+    digest = fingerprint(model, config, seed, device, others)
     file = Checkpoint(checkpoint, digest)
     state = _begin(model, config, device)
     file.restore(state)
-    plan = _Plan(config, seed, device, _count_batches(len(train_split), config.batch_size))
+    batches = _count_batches(len(train_split), config.batch_size)
+    plan = _Plan(config, seed, device, batches, teacher)
     with _random_state_kept(device):
         for record in _epochs(state, plan, train_split, validation_split):
             file.save_if_due(state)
@@ -170,7 +177,7 @@ def _fit(state: State, plan: _Plan, train_split: Split, bar: Iterator[int]) -> t
     for step, ((inputs, labels), _) in enumerate(ticking, first):
         for group in state.optimizer.param_groups:
             group["lr"] = lr_at(config, step, total)
-        loss, hit = _step(state, config, inputs, labels)
+        loss, hit = _step(state, plan, inputs, labels)
         losses.append(loss * len(labels))
         hits.append(hit)
         images += len(labels)
@@ -180,12 +187,14 @@ def _fit(state: State, plan: _Plan, train_split: Split, bar: Iterator[int]) -> t
     return sums.sum(dtype=torch.float64).item() / images, torch.stack(hits).sum().item() / images
 
 
-def _step(
-    state: State, config: OptimConfig, inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    with _autocast(config, inputs.device):
-        logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+def _step(state: State, plan: _Plan, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    smoothing = plan.config.label_smoothing
+    with _autocast(plan.config, inputs.device):
+        if plan.teacher is not None:
+            logits, loss = plan.teacher.taught(state.model, inputs, labels, smoothing)
+        else:
+            logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     state.optimizer.zero_grad()
     torch.autograd.backward(state.scaler.scale(loss))
     state.scaler.step(state.optimizer)

@@ -86,14 +86,20 @@ class Checkpoint:
 
 
 def fingerprint(
-    model: nn.Module, config: OptimConfig, seed: int, device: torch.device, *labels: Tensor
+    model: nn.Module,
+    config: OptimConfig,
+    seed: int,
+    device: torch.device,
+    others: Mapping[str, Tensor],
 ) -> str:
-    """Digest of a training's arguments: parameters, seed, kind of device, weights and labels.
+    """Digest of a training's arguments: parameters, seed, kind of device, weights and others.
 
-    The labels stand for the images, which would take too long to read.
+    Parameters
+    ----------
+    others : labels, which stand for the images that would take too long to read, and a teacher.
     """
     digest = hashlib.sha256(f"{config.model_dump_json()} {seed} {device.type}".encode())
-    tensors = {**model.state_dict(), **{f"labels {i}": split for i, split in enumerate(labels)}}
+    tensors = {**model.state_dict(), **{f"other {name}": part for name, part in others.items()}}
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
