@@ -20,12 +20,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.cost.sizing import PAGE, PIPELINE, stored_bytes, write_page
+from benchmarks.cost.sizing import PAGE, PIPELINE, write_page
 from benchmarks.shared.command import circumstances, parse, parser
 from benchmarks.shared.kept import write_json
 from benchmarks.shared.tables import print_table
+from mipp.activations import Sampling
+from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
 from mipp.progress import track
+from mipp.pruning.needs import sizes_of, stored_bytes
 from mipp.settings import Mipp
 from mipp.stages import STAGES
 
@@ -103,11 +106,11 @@ def bytes_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def foretold(network: str, images: int) -> float:
-    """Bytes of the store, by the model of docs/sizing.md."""
-    with torch.device("meta"):
-        model = build_model(ModelSpec(network, CLASSES, 3, SIZE), seed=0)
-        return stored_bytes(model, torch.zeros(1, 3, SIZE, SIZE), images, Mipp.rows)
+def foretold(network: str, images: int) -> int:
+    """Bytes of the store, by the model of docs/sizing.md, as `mipp doctor` says them."""
+    model = build_model(ModelSpec(network, CLASSES, 3, SIZE), seed=0)
+    graph = build_graph(model, torch.zeros(1, 3, SIZE, SIZE))
+    return stored_bytes(sizes_of(model, graph, Sampling(Mipp.rows, images, 0)))
 
 
 def main(given: Sequence[str] | None = None) -> None:

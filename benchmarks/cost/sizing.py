@@ -119,13 +119,6 @@ def layers_of(model: nn.Module, example: torch.Tensor) -> list[Layer]:
     return found
 
 
-def stored_bytes(model: nn.Module, example: torch.Tensor, images: int, rows: int) -> float:
-    """Predicted bytes of the store; the first layer's inputs, the pixels, are not in it."""
-    layers = layers_of(model, example)[1:]
-    rates = Rates(1.0, 1.0, 1.0, 1.0)  # bytes depend on none
-    return sum(cost_of_layer(layer, images, rows, rates).store for layer in layers)
-
-
 def measured_rates(channels: int, rows: int) -> Rates:
     """Rates of this machine: of one pair with 3x3 kernels, and of one network's forward pass."""
     found, layer = measure(channels, rows), _of_width(channels)
