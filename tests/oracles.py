@@ -9,6 +9,7 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -22,7 +23,7 @@ from mipp.graph.record import Reduction
 from mipp.information import gaussian, moments
 from mipp.information.patches import CHANNELS as PATCH_CHANNELS
 from mipp.inputs import tensors_in
-from mipp.models import ModelSpec, build_model, preferred_input
+from mipp.models import MODELS, ModelSpec, build_model, preferred_input
 from mipp.models.resnet_cifar import CifarResNet
 from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.selection import Selection
@@ -222,6 +223,14 @@ def ridge_twin(x, y, old, ridge, *, offset):
 
 
 # Networks by name
+
+
+# One of each kind of network that `mipp.models` builds; the deeper ones of a kind are slow.
+EACH_KIND = (
+    *("lenet-300-100", "lenet5", "lenet5-caffe"),
+    *("resnet20", "resnet18", "resnet50", "vgg11"),
+)
+BUILT = [n if n in EACH_KIND else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
 
 
 def build_small(name, *, seed=0, classes=10):

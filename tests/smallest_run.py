@@ -8,5 +8,6 @@ SMALLEST = (
     "extract.rows=512",
     "finetune.epochs=1",
     "evaluate.latency_repeats=3",
+    "evaluate.export=[]",
     "compute.device=cpu",
 )

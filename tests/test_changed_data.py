@@ -14,6 +14,7 @@ from mipp.stages.stage import needs_run
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 OF_IMAGES = [name for name, stage in STAGES.items() if "data" in stage.params]
 
 

@@ -14,8 +14,8 @@ from mipp.errors import CheckpointError
 from mipp.models import MODELS, build_model
 from mipp.selection.selection import Selection
 
-DEEP = ("resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet50")
-BUILT = [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in MODELS]
+FAST = ("lenet-300-100", "lenet5", "lenet5-caffe", "resnet20", "vgg11")
+BUILT = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
 OWN_SELECTION = Selection({"0": np.array([1, 2, 5])}, {"0": 8}, "test")
 
 

@@ -26,17 +26,18 @@ from mipp.stages import STAGES
 from mipp.stages.stage import needs_run
 from mipp.storage import Workdir
 
-workdir, names, *overrides = sys.argv[1:]
-params = load_params(overrides=overrides)
-for name in json.loads(names):  # each in a process of its own: sources are read once
-    text = Path(name).read_text()
-    Path(name).write_text(text + "# one more comment\\n")
-    if os.fork() == 0:
-        stages = [s.name for s in STAGES.values() if needs_run(s, Workdir.open(workdir), params)]
-        print(json.dumps(stages), flush=True)
-        os._exit(0)
-    os.wait()
-    Path(name).write_text(text)
+for workdir, names, overrides in json.loads(sys.argv[1]):
+    params = load_params(overrides=overrides)
+    for name in names:  # each in a process of its own: sources are read once
+        text = Path(name).read_text()
+        Path(name).write_text(text + "# one more comment\\n")
+        if os.fork() == 0:
+            work = Workdir.open(workdir)
+            stages = [s.name for s in STAGES.values() if needs_run(s, work, params)]
+            print(json.dumps(stages), flush=True)
+            os._exit(0)
+        os.wait()
+        Path(name).write_text(text)
 """
 SWEEP = """
 title: edits
@@ -104,11 +105,11 @@ class Sources:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def out_of_date(self, workdir, names, *overrides):
-        """Stages that a comment more in a file makes run again, for each file."""
-        asked = (workdir, json.dumps(names), *TINY, *overrides)
-        lines = self.python("-c", WOULD_RUN, *asked).splitlines()
-        return dict(zip(names, map(json.loads, lines), strict=True))
+    def out_of_date(self, *asked):
+        """Stages that a comment more makes run again, by file, for each run and its files."""
+        runs = [(run, list(names), [*TINY, *overrides]) for run, names, overrides in asked]
+        lines = iter(self.python("-c", WOULD_RUN, json.dumps(runs)).splitlines())
+        return [{name: json.loads(next(lines)) for name in names} for _, names, _ in asked]
 
     def run(self, *overrides, door=("-m", "mipp", "run"), workdir="work"):
         """Stages that the door runs: their manifests are written anew."""
@@ -167,8 +168,8 @@ EDITS_OF_MIPP = {
 
 
 def test_edit_makes_just_the_stages_out_of_date_that_import_it(finished):
-    assert finished.out_of_date("work", list(EDITS), "choose.method=l1") == EDITS
-    assert finished.out_of_date("ours", list(EDITS_OF_MIPP)) == EDITS_OF_MIPP
+    asked = ("work", EDITS, ["choose.method=l1"]), ("ours", EDITS_OF_MIPP, [])
+    assert finished.out_of_date(*asked) == [EDITS, EDITS_OF_MIPP]
 
 
 @pytest.mark.slow

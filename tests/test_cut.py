@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import (
+    BUILT,
     OWN_NETWORKS,
     assert_zeroing,
     build_own,
@@ -19,7 +20,7 @@ from torch import nn
 from mipp.cut import apply_selection
 from mipp.errors import CutError
 from mipp.graph import build_graph
-from mipp.models import MODELS, ModelSpec, build_model
+from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection, keep_all
 
 LENET = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
@@ -36,7 +37,7 @@ def cut(model, **kept):
     return apply_selection(model, select(**kept), images_for("lenet5", 1))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_pruned_network_is_the_dense_one_with_channels_zeroed(name, seed):
     model = build_small(name, seed=seed)
     graph, images = graph_of(name), images_for(name, 2, seed)

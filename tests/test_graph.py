@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import (
+    BUILT,
     MIXERS,
     OWN_INPUT,
     OWN_NETWORKS,
@@ -23,7 +24,6 @@ from mipp.cut import apply_selection
 from mipp.errors import ModelError
 from mipp.graph import build_graph
 from mipp.metrics import count_macs, count_params
-from mipp.models import MODELS
 from mipp.selection.selection import Selection
 
 
@@ -37,13 +37,13 @@ def graph_of_own(name):
     return build_graph(build_own(name), own_images(1))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_graph_counts_what_the_network_costs(name):
     graph = graph_of(name)
     assert_costs_match(graph, graph.widths, build_small(name), images_for(name, 1).shape[1:])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_graph_predicts_what_the_pruned_network_costs(name, seed):
     graph, images = graph_of(name), images_for(name, 1)
     selection = random_selection(graph, seed)

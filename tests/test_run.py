@@ -26,6 +26,7 @@ from mipp.stages.stage import needs_run
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 TINY = (*SMALLEST, "evaluate.latency_batch=8")
 LATE = ("train.when=after-pruning", "train.epochs=2", "finetune.epochs=10")
 SHARES = (
@@ -564,7 +565,7 @@ def test_a_damaged_store_is_written_anew(work, finished, tmp_path):
 
 def test_reconstruction_runs_under_budget_and_confidence(work):
     quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
-    quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128")
+    quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128", "estimate.repeats=2")
     assert mipp_run(work, *quick, "choose.budget=ratio:0.5")["units_removed"] >= 0.5
     assert (
         Selection.from_json(selection_in(work).decode()).provenance["estimator"] == "reconstruction"

@@ -9,18 +9,22 @@ from mipp.errors import BudgetError, ConfigError
 from mipp.experiments.results import TABLE, read_table, untimed
 from mipp.experiments.sweep import command, plan_sweep, run_sweep
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 SPEC = """
 title: small
 set:
   data.name: digits
   data.limit: 256
+  data.size: 8
   data.calibration: 64
   data.validation: 0.0
   extract.rows: 512
+  model.name: lenet-300-100
   train.epochs: 1
   finetune.epochs: 1
   prune.images: 64
   evaluate.latency_batch: 1
+  evaluate.export: []
 methods: [{methods}]
 budgets: ["ratio:0.5"]
 seeds: [0]

@@ -11,9 +11,9 @@ os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect():
-    """A server with an empty database, for all flows of this session."""
+    """A server with an empty database, for all flows of a file."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 

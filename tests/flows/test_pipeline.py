@@ -27,6 +27,7 @@ from tests.smallest_run import SMALLEST
 # MLflow, and Prefect beside it, use what SQLAlchemy has deprecated.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.usefixtures("few_figures"),
     pytest.mark.xdist_group("prefect"),  # with --dist loadgroup one process starts one server
 ]
 
@@ -90,7 +91,7 @@ def task_runs(workdir):
     return [(run.name, run.state_name) for run in found]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def once(prefect, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flow")
     with contextlib.chdir(folder):  # MLflow puts artifacts into the current folder

@@ -27,9 +27,12 @@ from tasks.tracking.registry import register_best
 from tests.smallest_run import SMALLEST
 
 # MLflow uses what SQLAlchemy has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.usefixtures("few_figures"),
+]
 
-TINY = (*SMALLEST, "train.epochs=3", "extract.rows=256", "evaluate.latency_repeats=1")
+TINY = (*SMALLEST, "train.epochs=3", "extract.rows=256", "evaluate.export=[torch]")
 
 
 class Kill(Exception):
