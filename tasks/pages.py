@@ -75,5 +75,6 @@ def follow(futures: Iterable[Future], what: str, key: str) -> None:
 
 def show_failure(flow_run_id: UUID, state: str, reason: str) -> None:
     """Why a flow run did not complete."""
-    text = f"# {state}\n\n```\n{reason}\n```\n\nRun it again: stages that are complete are kept."
+    said = reason.replace("```", "'''")  # which would end the block of code
+    text = f"# {state}\n\n```\n{said}\n```\n\nRun it again: stages that are complete are kept."
     Artifact(type="markdown", key="mipp-failure", data=text, flow_run_id=flow_run_id).create()

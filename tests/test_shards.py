@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest import mock
 
 import fsspec
 import numpy as np
@@ -178,6 +179,17 @@ def test_one_shard_is_left_to_the_stage(trained):
     workdir, params = trained
     one = params.extract.model_copy(update={"shards": 1})
     assert pending_shards(Workdir(workdir), params.model_copy(update={"extract": one})) == []
+
+
+def test_many_shards_of_one_batch_load_the_network_once(tmp_path):
+    """Each loaded its own: with 128 shards of one image a run stood still for minutes."""
+    params = params_of("pixels", 128, "data.calibration=128", "extract.batch_size=1")
+    with (
+        mock.patch("mipp.stages.extract.load_calibration", wraps=shards.load_calibration) as whole,
+        mock.patch("mipp.stages.shards.load_calibration") as of_a_shard,
+    ):
+        run_extract(tmp_path, params)
+    assert (whole.call_count, of_a_shard.call_count) == (1, 0)
 
 
 def test_other_number_of_shards_keeps_the_stage(trained):

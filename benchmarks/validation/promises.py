@@ -129,6 +129,96 @@ INPUT = Section(
     ),
 )
 
+TRUST = Section(
+    "Whom mipp trusts",
+    """**Trusted**: the code of mipp and of what it imports; the operator's parameters, those in \
+`params.yaml` of a work directory too (single stages and `mipp budget` take them from there: give \
+`--config` where the directory is somebody else's); modules that these name; the addresses of \
+MLflow, Prefect, Ray and buckets, and whoever may write there.
+
+**Not trusted**: checkpoints and weight files, images and their tables, activation stores, \
+manifests and everything else in a work directory. No pickle in them runs code, no name in them \
+leads out of its folder, and what they say of sizes is held against what they hold, or against the \
+memory, before room is made.
+
+**What is left**: a checkpoint may name the function that makes its network, which is imported and \
+called as an `import` of yours would be, from where Python looks for modules and never from the \
+checkpoint's folder (`build=` names it instead; the standard library is refused). Digests in a \
+manifest tell damage, not forgery: who can write to a work directory can make up its results. A \
+network or a table may be as large as the memory. Class folders and images may be links, as data \
+sets are kept; only names in annotations may not lead out by one.""",
+    (
+        Promise(
+            "names in files",
+            "A name in a manifest, a store or annotations that is absolute, climbs by '..' or "
+            "leads out by a link is refused; a folder does not say itself what it mirrors.",
+            (
+                "tests/test_manifest.py",
+                "tests/activations/test_store.py::test_attributes_of_no_store_are_refused",
+                "tests/data/test_hostile_folders.py",
+            ),
+        ),
+        Promise(
+            "no code of files",
+            "No pickle in weights, checkpoints, unfinished trainings or stores runs, no image runs "
+            "a program, and a checkpoint names no code of the standard library.",
+            (
+                "tests/test_hostile_checkpoints.py",
+                "tests/models/test_weights.py::test_pickled_module_is_never_loaded",
+                "tests/activations/test_store.py::test_array_of_version_2_runs_no_pickle",
+                "tests/data/test_hostile_folders.py::test_image_that_is_none_is_refused",
+            ),
+        ),
+        Promise(
+            "sizes in files",
+            "Shapes, rows, classes and pixels that a file declares but does not hold, or the "
+            "memory does not, are refused before room is made for them.",
+            (
+                "tests/data/test_hostile_tables.py",
+                "tests/activations/test_store.py::"
+                "test_array_of_another_kind_is_refused_before_room_is_made",
+                "tests/models/test_weights.py::test_archive_that_unpacks_to_more_than_it_is_is_refused",
+                "tests/models/test_weights.py::test_shape_that_a_file_does_not_hold_is_refused",
+            ),
+        ),
+        Promise(
+            "values in files",
+            "Manifests, times, weights, unfinished trainings and selections of another type are "
+            "refused, or count as none and are made anew.",
+            (
+                "tests/test_manifest.py::test_manifest_of_another_type_counts_as_none",
+                "tests/models/test_weights.py::test_file_of_other_tensors_is_refused",
+                "tests/models/test_weights.py::test_weights_that_a_cast_would_change_are_refused",
+                "tests/test_training.py::test_damaged_checkpoint_is_refused_by_name",
+            ),
+        ),
+        Promise(
+            "Ctrl-C",
+            "Ctrl-C ends a command with one line and exit code 130; the next goes on from there.",
+            ("tests/test_exit_codes.py",),
+        ),
+        Promise(
+            "closed to others",
+            "What a command makes, others than its user and their group cannot read.",
+            ("tests/test_exit_codes.py::test_what_a_run_makes_is_closed_to_others",),
+        ),
+        Promise(
+            "no telemetry",
+            "A run opens no connection, a flow none but to loopback (watched in a network "
+            "namespace without a way out); servers listen on loopback alone.",
+            ("tests/system/test_network.py",),
+        ),
+        Promise(
+            "markup in names",
+            "Names and titles with markup in them are shown as text in both reports.",
+            (
+                "tests/report/test_page.py::"
+                "test_names_are_escaped_in_the_page_and_inert_in_markdown",
+            ),
+        ),
+    ),
+)
+
 SAME = Section(
     "Same bytes",
     "The same seed, parameters and versions, on the same kind of processor, give the same bytes of "
@@ -155,5 +245,5 @@ SAME = Section(
     ),
 )
 
-SECTIONS = (FAULTS, CHANGES, INPUT, SAME)
+SECTIONS = (FAULTS, CHANGES, INPUT, TRUST, SAME)
 PROMISES = tuple(promise for section in SECTIONS for promise in section.promises)

@@ -102,7 +102,7 @@ def read_run(workdir: Path) -> Run:
         summary=summary,
         units=_units(workdir / "choose/nodes.parquet"),
         fits=_json(fits) if fits.exists() else (),
-        history={s: _json(workdir / s / "history.json") for s in ("train", "finetune")},
+        history={s: _history(workdir / s / "history.json") for s in ("train", "finetune")},
         timings={stage: t for stage in ran if (t := read_timing(workdir / stage))},
         manifests=manifests,
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
@@ -111,6 +111,30 @@ def read_run(workdir: Path) -> Run:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def _history(path: Path) -> History:
+    """Epochs as training wrote them: counted from 1, and numbers for all that is drawn."""
+    epochs = _json(path)
+    fits = isinstance(epochs, list) and all(map(_is_epoch, epochs))
+    if not fits or [one["epoch"] for one in epochs] != list(range(1, len(epochs) + 1)):
+        raise WorkdirError(
+            f"history {path} cannot be read.\nExpected epochs from 1 on with their losses and "
+            f"accuracies, got {str(epochs)[:80]}; delete {path.parent} and run the stage again."
+        )
+    drawn: History = epochs
+    return drawn
+
+
+def _is_epoch(one: Any) -> bool:
+    if not isinstance(one, dict) or type(one.get("epoch")) is not int:
+        return False
+    trained = [one.get(f"train_{key}") for key in ("loss", "accuracy")]
+    held_out = [one.get(f"validation_{key}", "") for key in ("loss", "accuracy")]
+    return all(
+        isinstance(value, (int, float))
+        for value in (*trained, *(v for v in held_out if v is not None))
+    )
 
 
 def _sections(manifests: Mapping[str, Manifest]) -> dict[str, Any]:

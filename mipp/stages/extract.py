@@ -34,7 +34,7 @@ def extract_activations(context: Context) -> None:
     if params.extract.shards > 1:
         seconds = seconds_of_shards(workdir, params, key)
         for shard in range(params.extract.shards):
-            extract_shard(workdir, params, key, shard)
+            extract_shard(workdir, params, key, shard, found)
         rows = rows_of_shards(workdir, params, key, found)
         (context.out / TIMING).write_text(json.dumps({"seconds": seconds}))
     else:

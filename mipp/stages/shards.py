@@ -55,7 +55,9 @@ def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
 
 
 @as_written(WRITTEN)
-def extract_shard(workdir: Workdir, params: Params, key: str, shard: int) -> None:
+def extract_shard(
+    workdir: Workdir, params: Params, key: str, shard: int, found: Calibration | None = None
+) -> None:
     """Run one shard's batches and leave their rows; done before, it does nothing.
 
     A pure function of the dense network, the images, the parameters and the shard, so that
@@ -64,6 +66,7 @@ def extract_shard(workdir: Workdir, params: Params, key: str, shard: int) -> Non
     Parameters
     ----------
     key : of the stage that the shard is a part of.
+    found : what `load_calibration` gave, for who runs several; loading takes seconds.
     """
     workdir.stage("train")
     parts, name = Parts(workdir, "extract", key), _name(params.extract, shard)
@@ -71,8 +74,9 @@ def extract_shard(workdir: Workdir, params: Params, key: str, shard: int) -> Non
         return
     parts.note_attempt(name)
     started = time.perf_counter()
-    with _ALONE:  # first weights are drawn from torch's one generator
-        found = load_calibration(workdir.folder, params)
+    if found is None:
+        with _ALONE:  # first weights are drawn from torch's one generator
+            found = load_calibration(workdir.folder, params)
     batches = batches_of(params.extract, found.images, shard)
     for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
         with parts.making(f"{name}/{number}{ROWS}") as file:

@@ -143,6 +143,30 @@ def test_every_group_and_layer_is_named(workdir, tmp_path):
             assert name in text
 
 
+EPOCH = {
+    "epoch": 1,
+    "train_loss": 2.0,
+    "train_accuracy": 0.5,
+    "validation_loss": None,
+    "validation_accuracy": None,
+}
+NO_HISTORY = {
+    "no list": {"epoch": 1},
+    "no epochs": [1, 2],
+    "an epoch that never was": [{**EPOCH, "epoch": 1e20}],
+    "an epoch left out": [EPOCH, {**EPOCH, "epoch": 3}],
+    "words for a loss": [{**EPOCH, "train_loss": "low"}],
+    "no loss": [{key: value for key, value in EPOCH.items() if key != "train_loss"}],
+}
+
+
+@pytest.mark.parametrize("kind", NO_HISTORY)
+def test_history_of_another_kind_is_refused(kind, workdir, tmp_path):
+    workdir.history["train"] = NO_HISTORY[kind]
+    with pytest.raises(WorkdirError, match=r"history .* cannot be read.\nExpected epochs .*, got"):
+        report(workdir, tmp_path)
+
+
 def test_names_are_escaped_in_the_page_and_inert_in_markdown(workdir, tmp_path):
     name = 'a<b>&"|$x$`'
     workdir.values[name] = (0.1, 0.2)
