@@ -20,6 +20,7 @@ BySeed = dict[int, float]
 ENUMERATED = 6  # seeds up to which every resample is counted: 6^6 = 46,656
 RESAMPLES = 20_000
 LEVEL = 0.95
+LEAST_SEEDS = 3  # that tell a win or a loss
 BIN = 0.05  # of units removed
 REFERENCE = "dense"  # no method: it removes nothing
 
@@ -96,6 +97,38 @@ def _by_numbers(variant: str) -> list[tuple[str, float]]:
     """So that 256 comes before 1024."""
     parts = re.findall(r"(\D*)(\d+(?:\.\d+)?)?", variant)
     return [(text, float(number or 0)) for text, number in parts]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Comparisons won, open and lost, each by the sign on all paired seeds."""
+
+    won: int = 0
+    open: int = 0
+    lost: int = 0
+
+    def with_sign(self, sign: int) -> Count:
+        """One comparison more."""
+        return Count(self.won + (sign > 0), self.open + (sign == 0), self.lost + (sign < 0))
+
+
+def strict_sign(ours: BySeed, theirs: BySeed) -> int:
+    """1 if ours is above theirs on every seed that both have, -1 if below on every one, else 0.
+
+    Fewer than three seeds leave it open: chance alone would decide one pair of two.
+    """
+    seeds = ours.keys() & theirs.keys()
+    signs = {(ours[seed] > theirs[seed]) - (ours[seed] < theirs[seed]) for seed in seeds}
+    return signs.pop() if len(seeds) >= LEAST_SEEDS and len(signs) == 1 else 0
+
+
+def strict_counts(cells: Iterable[Mapping[str, BySeed]]) -> dict[str, Count]:
+    """Of every method against every other one in the same cells, by one rule for all."""
+    counts: dict[str, Count] = defaultdict(Count)
+    for methods in cells:
+        for ours, theirs in itertools.permutations(methods, 2):
+            counts[ours] = counts[ours].with_sign(strict_sign(methods[ours], methods[theirs]))
+    return dict(counts)
 
 
 def is_near_best(methods: Mapping[str, BySeed], ours: str = "mipp") -> bool:
