@@ -14,9 +14,10 @@ BUDGETS: Mapping[str, tuple[float, float, str]] = {
     "latency": (0.0, 1.0, "share of the measured time to keep"),
     "nats": (0.0, float("inf"), "information under which a unit is dropped"),
     "confidence": (50.0, 100.0, "percent of being sure that a unit adds information"),
+    "drop": (0.0, float("inf"), "how far the metric of labelled inputs may fall"),
 }
 KEPT = ("params", "macs", "latency")  # whose value is what stays
-EXAMPLES = {"confidence": 95}
+EXAMPLES = {"confidence": 95, "drop": 1}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Budget:
         """Whether it asks for a test of significance."""
         return self.kind == "confidence"
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether networks must be cut, repaired and scored to find the one that meets it."""
+        return self.kind == "drop"
+
 
 def parse_budget(text: str) -> Budget:
     """Budget from text such as `macs:0.5`.
@@ -76,7 +82,7 @@ def _require(kind: str, value: float, text: str, number: str) -> None:
             f"{did_you_mean(kind, BUDGETS)}."
         )
     low, high, meaning = BUDGETS[kind]
-    lowest, highest = kind in ("ratio", "nats"), kind in KEPT  # bounds themselves
+    lowest, highest = kind in ("ratio", "nats", "drop"), kind in KEPT  # bounds themselves
     inside = low < value < high or (lowest and value == low) or (highest and value == high)
     if not inside:
         brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"

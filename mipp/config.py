@@ -161,6 +161,7 @@ class ChooseConfig(Section):
     estimator: str = "gaussian"
     order: Order = Mipp.order
     budget: BudgetText = Budget("macs", 0.5)
+    compare: tuple[BudgetText, ...] = ()
     price: Price = Mipp.price
     scope: Scope = Criterion.scope
     batch_size: Count = 256
@@ -175,6 +176,11 @@ class ChooseConfig(Section):
     keep_inputs: tuple[str, ...] = ()
     margin: Margin = Mipp.margin
     sure: Sure = Mipp.sure
+
+    @property
+    def tries_networks(self) -> bool:
+        """Whether networks are cut, repaired and scored before one is chosen."""
+        return self.budget.is_searched or bool(self.compare)
 
 
 class PruneConfig(Section):

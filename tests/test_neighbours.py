@@ -250,6 +250,7 @@ ROWS = [
     Row("choose.estimator", "gaussian", "reconstruction", made("estimate")),
     Row("choose.order", "mi", "best-first", kept),
     Row("choose.budget", "ratio:0.5", "ratio:0.6", kept),
+    Row("choose.compare", "[]", "['macs:0.7']", made("choose")),
     Row("choose.price", "unit", "macs", kept),
     Row("choose.scope", "global", "layer", kept, L1),
     Row("choose.batch_size", 64, 32, images_at_once("choose"), TAYLOR),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, get_args
@@ -16,7 +15,6 @@ from mipp.settings import require_choice
 
 Of = Literal["macs", "params", "latency"]
 
-KIND = "drop:"
 CLOSE = 1 / 64  # of the dense network, to which the least share is found
 
 
@@ -56,33 +54,6 @@ class Search:
             for t in sorted(self.trials, key=lambda trial: -trial.budget.value)
         ]
         return "\n".join(lines)
-
-
-def is_drop(budget: object) -> bool:
-    """Whether a budget is one of a metric, such as `drop:1.0`."""
-    return isinstance(budget, str) and budget.startswith(KIND)
-
-
-def parse_drop(budget: str) -> float:
-    """How far a metric may fall.
-
-    >>> parse_drop("drop:1.5")
-    1.5
-
-    Raises
-    ------
-    BudgetError : it is no number of at least 0.
-    """
-    try:
-        allowed = float(budget.removeprefix(KIND))
-    except ValueError:
-        allowed = math.nan
-    if not 0 <= allowed < math.inf:
-        raise BudgetError(
-            f"{option('budget')}={budget!r} is out of range.\nExpected how far the metric may "
-            "fall, a number of at least 0; write for example drop:1.0."
-        )
-    return allowed
 
 
 def smallest_within(

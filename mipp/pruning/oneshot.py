@@ -18,7 +18,7 @@ from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
 from mipp.pruning.calibration import held_out
-from mipp.pruning.drop import Of, is_drop, parse_drop
+from mipp.pruning.drop import Of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
@@ -126,14 +126,15 @@ def prune(
     """
     phases = _Phases()
     require_choice("of", of, get_args(Of))
-    drop = parse_drop(budget) if is_drop(budget) else None
+    given = parsed(budget)
+    drop = given.value if given.is_searched else None
     for name, value, usual in (
         ("validation", validation, None),
         ("metric", metric, ACCURACY),
         ("of", of, "macs"),
     ):
         _refuse_idle(name, value, usual, drop is None, f"{budget=}")
-    asked = parsed(budget) if drop is None else Budget(of, 0.5)
+    asked = given if drop is None else Budget(of, 0.5)
     if drop is not None and validation is None:
         calibration, validation = held_out(model, calibration, images)
     if validation is not None:

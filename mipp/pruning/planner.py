@@ -22,7 +22,7 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of, synchronize
-from mipp.errors import EstimationError, SingularCovarianceError
+from mipp.errors import BudgetError, EstimationError, SingularCovarianceError, option
 from mipp.finite import require_finite_activations, require_finite_weights
 from mipp.graph import ChannelGraph, with_projections
 from mipp.graph.build import follow_channels, require_prunable
@@ -206,9 +206,11 @@ class Planner:
 
         Raises
         ------
-        BudgetError : the budget cannot be reached, or is none that the ranking can meet.
+        BudgetError : the budget cannot be reached, is none that the ranking can meet, or needs
+            networks that are cut and scored.
         """
         budget, limits = parsed(budget), limits or Limits()
+        _require_one_plan(budget)
         method = ranking.method if ranking else Mipp()
         require_plannable(method, budget)
         self.require_reachable(budget, limits)
@@ -293,6 +295,15 @@ class Planner:
         given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
+
+
+def _require_one_plan(budget: Budget) -> None:
+    if budget.is_searched:
+        raise BudgetError(
+            f"{option('budget')}={budget} is no budget of one plan.\nExpected one such as "
+            f"macs:0.5, got {budget}, for which networks are cut and scored; call "
+            f"mipp.prune(model, data, '{budget}') or Pruner.smallest({budget.value:g}, validation)."
+        )
 
 
 def parsed(budget: str | Budget) -> Budget:

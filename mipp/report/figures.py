@@ -27,6 +27,7 @@ from mipp.report.pixels import draw_pixels
 from mipp.report.profile import draw_profiles
 from mipp.report.run import History, Run
 from mipp.report.table import share_kept
+from mipp.report.trade_off import draw_trade_off
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,12 @@ FIGURES: Mapping[str, FigureKind] = {
         "The network's input, pixel by pixel: what selection would keep for what the kept units "
         "of the first layers compute, under the rule that chose the units. The network itself "
         "still takes whole images.",
+    ),
+    "trade-off": FigureKind(
+        draw_trade_off,
+        "What other budgets would cost: the share of the information that goes, as foretold, and "
+        "accuracy on validation images after the repair, without training; the line is that of "
+        "the dense network.",
     ),
     "curves": FigureKind(
         draw_curves,

@@ -27,6 +27,7 @@ from mipp.report.programs import program_table
 from mipp.report.reproduce import command, made_with, unknown
 from mipp.report.run import Run, read_run
 from mipp.report.table import HEADER, pruned_untrained, result_rows
+from mipp.report.trade_off import trade_off_table
 
 
 def render(workdir: Path, out: Path, *, title: str) -> None:
@@ -66,6 +67,7 @@ def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
             Section("Result", [_result(run), Facts(facts(run)), *_programs(run)]),
             Section("Notes", [Notes(notes(run))]),
             Section("Groups", _groups(run)),
+            *([Section("Trade-off", [trade_off_table(run)])] if run.trade_off else []),
             Section("Figures", [Picture(name, FIGURES[name].caption) for name in figures]),
             Section("Cost", [cost_table(run)]),
             Section("Reproduce", _reproduce(run)),

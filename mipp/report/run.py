@@ -21,6 +21,7 @@ from mipp.workdir import read_manifest, read_timing
 STAGES = ("train", "extract", "estimate", "choose", "prune", "finetune", "evaluate")
 NEEDED = ("train", "choose", "prune", "finetune", "evaluate")
 History = Sequence[Mapping[str, Any]]
+Point = Mapping[str, Any]  # of the trade-off curve, see `mipp.pruning.frontier.FrontierPoint`
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Run:
     timings: Mapping[str, Mapping[str, Any]]  # stage that the method needs -> seconds, peak memory
     manifests: Mapping[str, Manifest]
     pixels: Pixels | None = None  # where selection went on to the input
+    trade_off: Mapping[str, Any] | None = None  # where networks were tried: points, and of what
 
     def by_information(self) -> bool:
         """Whether units were judged by nats, and not by the score of another method."""
@@ -91,7 +93,7 @@ def read_run(workdir: Path) -> Run:
                 f"missing.\nExpected {workdir / stage}/manifest.json, got none; run `mipp run "
                 f"--workdir {workdir}`."
             )
-    fits = workdir / "prune/fits.json"
+    fits, trade_off = workdir / "prune/fits.json", workdir / "choose/trade_off.json"
     summary = _json(workdir / "choose/summary.json")
     selection = Selection.from_json((workdir / "choose/selection.json").read_text())
     ran = [stage for stage in STAGES if is_needed(stage, selection.method)]
@@ -106,6 +108,7 @@ def read_run(workdir: Path) -> Run:
         timings={stage: t for stage in ran if (t := read_timing(workdir / stage))},
         manifests=manifests,
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
+        trade_off=_json(trade_off) if trade_off.exists() else None,
     )
 
 

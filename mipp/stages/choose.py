@@ -24,6 +24,7 @@ from mipp.stages.estimate import load_information
 from mipp.stages.files import write_json
 from mipp.stages.networks import load_dense, pixel_pairs_of
 from mipp.stages.splits import SplitCalibration, load_splits
+from mipp.stages.trials import Trials
 from mipp.stages.values import limits_of, method_of
 from mipp.storage import Workdir
 from mipp.workdir import read_manifest
@@ -32,17 +33,21 @@ from mipp.workdir import read_manifest
 def choose_units(context: Context) -> None:
     """Select by information, or by the scores of a rival criterion, under the budget.
 
-    What is measured for a budget of time, or for its price, is left in `latency.json`.
+    What is measured for a budget of time, or for its price, is left in `latency.json`; what other
+    budgets cost, where networks are tried, in `trade_off.json`.
     """
     params = context.params
     dense, planner, ranking = _measured(context.workdir, params)
-    plan = planner.plan(params.choose.budget, ranking, limits_of(params.choose))
+    trials = Trials(params, dense, planner, ranking)
+    plan = trials.plan(params.choose.budget)
     (context.out / "selection.json").write_text(plan.selection.to_json())
     pq.write_table(pa.Table.from_pylist(plan.units()), context.out / "nodes.parquet")
     summary = _summary(context, plan)
     if isinstance(ranking, InformationRanking) and ranking.pixels:
         summary["pixels"] = dense.shape[1:]
     write_json(context.out / "summary.json", summary)
+    if params.choose.tries_networks:
+        write_json(context.out / "trade_off.json", trials.trade_off(plan))
 
 
 def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Frontier:

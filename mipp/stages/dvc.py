@@ -47,7 +47,7 @@ def dvc_pipeline(workdir: str, config: str, inputs: Sequence[str]) -> str:
     lines = [HEAD, "stages:"]
     for name, stage in STAGES.items():
         lines += _stage(name, _command(f"mipp {name}", workdir, config))
-        lines += _list("params", stage.params)
+        lines += _list("params", (*stage.params, *stage.tries))
         lines += _list("deps", _dependencies(stage, params, workdir, inputs))
         lines += _outputs(name, workdir)
     if find_spec("tasks") and find_spec("mlflow"):

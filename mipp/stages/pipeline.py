@@ -83,6 +83,7 @@ STAGES: Mapping[str, Stage] = {
                 "choose.method": CRITERIA,
                 "choose.estimator": ESTIMATORS,
             },
+            tries=("prune",),
         ),
         Stage(
             "prune",

@@ -41,7 +41,9 @@ def preflight(workdir: Workdir, params: Params) -> None:
     InputError : the first thing that does not fit; a subclass says which kind.
     """
     device = resolve_device(params.compute.device)
-    require_plannable(method_of(params), params.choose.budget)
+    _require_trials(params)
+    for budget in _plain_budgets(params):
+        require_plannable(method_of(params), budget)
     require_exportable(params.evaluate.export)
     splits = load_splits(params)
     channels, size, _ = splits.shape
@@ -60,12 +62,14 @@ def preflight(workdir: Workdir, params: Params) -> None:
         require_room(workdir.folder, stored_bytes(sizes), "the activation store")
     require_shards(params.extract, len(splits.calibration))
     floors = floors_of(graph, limits_of(params.choose))
-    check_reachable(graph, params.choose.budget, floors)
+    for budget in _plain_budgets(params):
+        check_reachable(graph, budget, floors)
     if read_manifest(workdir.folder / "train") is None:
         clock = Clock(
             model.to(device), (channels, size, size), params.evaluate.latency_batch, device
         )
-        _require_time(params.choose.budget, clock, graph, floors)
+        for budget in _plain_budgets(params):
+            _require_time(budget, clock, graph, floors)
     require_writable(workdir)
 
 
@@ -75,6 +79,33 @@ def _require_epochs(config: TrainConfig) -> None:
             "train.when=after-pruning with train.epochs=0 leaves a pruned network that nothing "
             "trains.\nExpected at least 1 epoch, got 0 (`finetune` is not used then); set "
             "train.epochs=20, or train.when=before-pruning for given weights."
+        )
+
+
+def _plain_budgets(params: Params) -> list[Budget]:
+    """The budget asked for and those compared; for one that is searched, that of all units."""
+    asked = params.choose.budget, *params.choose.compare
+    return [Budget("macs", 1) if budget.is_searched else budget for budget in asked]
+
+
+def _require_trials(params: Params) -> None:
+    """Refuse to try networks whose accuracy says nothing, or cannot be told."""
+    if not params.choose.tries_networks:
+        return
+    if any(budget.is_searched for budget in params.choose.compare):
+        raise ConfigError(
+            "choose.compare: a drop is no budget of one plan.\nExpected budgets such as macs:0.5, "
+            f"got {', '.join(map(str, params.choose.compare))}; set choose.budget to the drop."
+        )
+    if params.data.validation == 0:
+        raise ConfigError(
+            "choose.budget=drop:X and choose.compare score networks on validation images."
+            "\nExpected a share of the training images, got data.validation=0; set it to 0.1."
+        )
+    if params.train.when == "after-pruning":
+        raise ConfigError(
+            "choose.budget=drop:X and choose.compare score networks that are trained.\nExpected "
+            "train.when=before-pruning, got after-pruning; change it, or choose by size alone."
         )
 
 

@@ -6,12 +6,15 @@ import copy
 from dataclasses import asdict, replace
 
 import torch
+from torch import nn
 
 from mipp.checkpoint import Checkpoint, save_checkpoint
+from mipp.config import Params, PruneConfig
 from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
 from mipp.pruning.repair import Cut, Mended, mend
+from mipp.selection.selection import Selection
 from mipp.settings import Distill, Recalibrate, Refit, Repair
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
@@ -44,28 +47,50 @@ def prune_network(context: Context) -> None:
     split = load_splits(params).calibration
     if made["recalibrated"]:
         model = copy.deepcopy(pruned.model)
-        _mend(context, replace(pruned, model=model), dense, Recalibrate(), split)
+        _mend(params, replace(pruned, model=model), dense, Recalibrate(), split)
         _save(context, "recalibrated", replace(pruned, model=model))
-    images, repair = split.first(params.prune.images), Refit(params.prune.ridge, params.prune.rows)
+    images = split.first(params.prune.images)
     if made["distilled"]:
-        learns = Distill(repair, steps=params.prune.steps, views=params.prune.views)
         model = copy.deepcopy(pruned.model)
-        done = _mend(context, replace(pruned, model=model), dense, learns, images).distilled
+        distill = _distill(params.prune)
+        done = _mend(params, replace(pruned, model=model), dense, distill, images).distilled
         assert done is not None
         write_json(context.out / "distilled.json", asdict(done))
         _save(context, "distilled", replace(pruned, model=model))
     if made["refit"]:
-        fits = _mend(context, pruned, dense, repair, images).fits
+        fits = _mend(params, pruned, dense, _refit(params.prune), images).fits
         write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
         _save(context, "refit", pruned)
     write_json(context.out / "networks.json", made)
 
 
+def repaired(
+    params: Params, dense: Checkpoint, selection: Selection, split: ImageSplit
+) -> nn.Module:
+    """The network that this stage would leave of a selection, with the last repair asked for."""
+    example = torch.zeros(1, *dense.shape, device=resolve_device(params.compute.device))
+    model = apply_selection(dense.model, selection, example)
+    pruned = replace(dense, model=model, selection=selection)
+    if params.prune.refit:
+        last = _distill if params.prune.repair == "distill" else _refit
+        _mend(params, pruned, dense, last(params.prune), split.first(params.prune.images))
+    elif params.prune.recalibrate:
+        _mend(params, pruned, dense, Recalibrate(), split)
+    return pruned.model
+
+
+def _refit(config: PruneConfig) -> Refit:
+    return Refit(config.ridge, config.rows)
+
+
+def _distill(config: PruneConfig) -> Distill:
+    return Distill(_refit(config), steps=config.steps, views=config.views)
+
+
 def _mend(
-    context: Context, pruned: Checkpoint, dense: Checkpoint, repair: Repair, split: ImageSplit
+    params: Params, pruned: Checkpoint, dense: Checkpoint, repair: Repair, split: ImageSplit
 ) -> Mended:
     """Repair a network in place on the images of a split."""
-    params = context.params
     device = resolve_device(params.compute.device)
     assert pruned.selection is not None
     cut = Cut(pruned.model, dense.model, trace(dense, device), pruned.selection)

@@ -37,7 +37,7 @@ class Stage:
     `params` are dotted keys or sections that its outputs depend on, with the section `data` the
     content of the set; `reads` are the stages it reads; `files` are keys of parameters that name a
     file whose content counts; `names` those that name a thing whose code counts, beside all that
-    the body's module imports.
+    the body's module imports; `tries` are parameters that count too where networks are tried.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
+    tries: tuple[str, ...] = ()
 
 
 @as_written(WRITTEN)
@@ -158,7 +159,7 @@ def _inputs(stage: Stage, workdir: Workdir, method: str) -> dict[str, str]:
 def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
     """The parameters that a stage's outputs depend on, by dotted key."""
     everything = dump_params(params)
-    chosen = {key: _lookup(everything, key) for key in stage.params}
+    chosen = {key: _lookup(everything, key) for key in declared(stage, params)}
     for key in stage.files:
         path = _lookup(everything, key)
         if path and Path(path).is_file():
@@ -166,6 +167,11 @@ def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
     if "data" in stage.params and (content := content_of(params.data)):
         chosen["sha256(data)"] = content
     return chosen
+
+
+def declared(stage: Stage, params: Params) -> tuple[str, ...]:
+    """Dotted keys or sections that a stage's outputs depend on under these parameters."""
+    return (*stage.params, *(stage.tries if params.choose.tries_networks else ()))
 
 
 def _lookup(values: Mapping[str, Any], key: str) -> Any:

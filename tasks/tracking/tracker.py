@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACTS = ("choose/nodes.parquet", "choose/selection.json", "report/report.md")
+TRADE_OFF = {"lost": 100, "metric": 1}  # of each budget, and the factor to percent
 FOLDERS = ("report/figures",)
 PROGRAM = "evaluate/export/model.pt2"
 
@@ -58,6 +59,7 @@ class Tracker:
         self._log_files(stage, workdir)
         if stage == "choose":
             self._log_ratios(Selection.from_json((folder / "selection.json").read_text()))
+            self._log_trade_off(folder / "trade_off.json")
         if (workdir / PROGRAM).exists() and PROGRAM.startswith(f"{stage}/"):
             from tasks.tracking.program import log_program
 
@@ -136,6 +138,25 @@ class Tracker:
         }
         self._log_metrics({"ratio": selection.units_removed(), **ratios})
         self._log_ratio(selection.units_removed())
+
+    def _log_trade_off(self, file: Path) -> None:
+        """What budgets cost, over the percent of the MACs that stay."""
+        if not file.exists():
+            return
+        client = self._client()
+        for name, factor in TRADE_OFF.items():
+            key = f"trade-off/{name}"
+            known = {p.step: p.value for p in client.get_metric_history(self.run_id, key)}
+            told = {
+                round(100 * point["macs_share"]): factor * point[name]
+                for point in json.loads(file.read_text())["points"]
+                if point[name] is not None
+            }
+            changed = {step: value for step, value in told.items() if known.get(step) != value}
+            now = int(time.time() * 1000)
+            points = [metric(key, value, now, step) for step, value in changed.items()]
+            client.log_batch(self.run_id, metrics=points)
+        client.log_artifact(self.run_id, str(file), file.parent.name)
 
     def _log_ratio(self, share: float) -> None:
         if "ratio" not in self._client().get_run(self.run_id).data.params:

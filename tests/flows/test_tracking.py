@@ -181,6 +181,20 @@ def test_ratios_are_logged_of_the_network_and_of_each_group(work, params):
     assert float(data.params["ratio"]) == pytest.approx(total, abs=0.005)
 
 
+def test_trade_off_is_a_curve_over_the_macs_that_stay(work, params):
+    points = [
+        {"macs_share": 0.5, "lost": 0.25, "metric": 97.0},
+        {"macs_share": 0.304, "lost": 0.75, "metric": None},
+    ]
+    (work / "choose/trade_off.json").write_text(json.dumps({"points": points}))
+    run_id = track(work, params)
+    assert track(work, params) == run_id
+    assert curve(params, run_id, "trade-off/lost") == [(30, 75.0), (50, 25.0)]
+    assert curve(params, run_id, "trade-off/metric") == [(50, 97.0)]
+    listed = MlflowClient(params.tracking.uri).list_artifacts(run_id, "choose")
+    assert "choose/trade_off.json" in {a.path for a in listed}
+
+
 def test_tags_say_which_code_and_data_a_run_came_from(work, params, monkeypatch):
     monkeypatch.setattr(origin, "commit", lambda: "abc-dirty")
     (work.parent / "dvc.lock").write_text("schema: '2.0'\n")

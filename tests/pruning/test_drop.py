@@ -114,8 +114,8 @@ def test_pruner_finds_the_same_as_prune():
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"budget": "drop:much"}, BudgetError, "how far the metric may fall"),
-        ({"budget": "drop:-1"}, BudgetError, "at least 0"),
+        ({"budget": "drop:much"}, BudgetError, "how far the metric of labelled inputs may fall"),
+        ({"budget": "drop:-1"}, BudgetError, r"number in \[0, inf\), got '-1'"),
         ({"budget": "macs:0.5", "of": "params"}, ConfigError, "of has no effect"),
         ({"budget": "macs:0.5", "validation": []}, ConfigError, "validation has no effect"),
         ({"budget": "drop:1", "of": "units"}, ConfigError, "of 'units' is unknown"),

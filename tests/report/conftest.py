@@ -60,6 +60,7 @@ class Workdir:
         self.fits = [{"layer": "fc1", "error_before": 0.5, "error_after": 0.1, "left": ""}]
         self.history = {"train": [epoch(1, 2.0), epoch(2, 0.5)], "finetune": [epoch(1, 0.4)]}
         self.kept_pixels = None  # rows of booleans, where selection went on to the input
+        self.trade_off = None  # points of the curve, where networks were tried
 
     def without_repair(self):
         """No refit, no recalibration, no fine-tuning."""
@@ -106,6 +107,9 @@ class Workdir:
             table = pa.table({"kept": kept.ravel(), "single_nats": alone})
             pq.write_table(table, self.root / "choose/pixels.parquet")
         self._json("choose/summary.json", summary)
+        if self.trade_off is not None:
+            found = {"chosen": "macs:0.5", "dense": 95.0, "images": 40, "points": self.trade_off}
+            self._json("choose/trade_off.json", found)
         nodes = [
             self._node(group, channel, by_information)
             for group, values in self.values.items()

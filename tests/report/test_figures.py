@@ -15,7 +15,14 @@ from mipp.report.run import read_run
 @pytest.fixture
 def run(workdir):
     workdir.kept_pixels = [[True, False, True], [False, False, False]]
+    workdir.trade_off = [point(0.9, 0.01, None), point(0.5, 0.1, 90.0), point(0.3, 0.4, 80.0)]
     return read_run(workdir.write())
+
+
+def point(share, lost, metric):
+    """A point of the trade-off curve."""
+    size = {"macs_share": share, "params_share": share}
+    return {"budget": f"macs:{share:g}", **size, "lost": lost, "metric": metric}
 
 
 def test_every_figure_is_a_file_of_both_kinds(run, tmp_path):

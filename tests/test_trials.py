@@ -1,0 +1,155 @@
+"""Networks that `choose` tries: for a budget of accuracy, and to compare budgets in the report."""
+
+import json
+
+import pytest
+import torch
+
+from mipp.checkpoint import load_checkpoint
+from mipp.config import load_params
+from mipp.data import load_data
+from mipp.errors import BudgetError, ConfigError
+from mipp.pruning.drop import CLOSE
+from mipp.stages import STAGES, preflight, run_all, run_stage
+from mipp.stages.choose import trade_off
+from mipp.stages.stage import declared, needs_run
+from mipp.storage import Workdir
+from tests.smallest_run import SMALLEST
+
+TINY = (*SMALLEST, "train.epochs=4", "finetune.epochs=0")
+L1 = (*TINY, "choose.method=l1")
+DROP = (*L1, "choose.budget=drop:5")
+COMPARE = (*TINY, "choose.compare=[macs:0.7, params:0.2]")
+
+
+def params_of(*overrides):
+    return load_params(overrides=overrides)
+
+
+def points_in(workdir):
+    return json.loads((workdir / "choose/trade_off.json").read_text())
+
+
+def validated(file):
+    """Percent of the validation images that a network has right, by hand."""
+    split = load_data(params_of(*TINY).data, seed=0, channels=1, size=8).validation
+    model = load_checkpoint(file).model.eval()
+    with torch.no_grad():
+        hits = [model(x).argmax(1) == y for x, y in split.batches(64, device=torch.device("cpu"))]
+    return 100 * torch.cat(hits).double().mean().item()
+
+
+@pytest.fixture(scope="module")
+def dropped(tmp_path_factory):
+    """A finished run whose network may lose five points, which no test changes."""
+    workdir = tmp_path_factory.mktemp("drop") / "work"
+    run_all(Workdir(workdir), params_of(*DROP))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A finished run that compares its budget with two others."""
+    workdir = tmp_path_factory.mktemp("compare") / "work"
+    run_all(Workdir(workdir), params_of(*COMPARE))
+    return workdir
+
+
+def test_network_of_a_drop_is_the_smallest_tried_that_loses_no_more(dropped):
+    found = points_in(dropped)
+    assert found["dense"] == pytest.approx(validated(dropped / "train/model.safetensors"))
+    tried = {p["budget"]: p for p in found["points"] if p["metric"] is not None}
+    assert len(tried) == 6  # halvings to a 64th
+    enough = {p["macs_share"] for p in tried.values() if found["dense"] - p["metric"] <= 5}
+    chosen = tried[found["chosen"]]
+    assert chosen["macs_share"] == min(enough)
+    assert min(enough) < 0.9
+    too_small = [p["macs_share"] for p in tried.values() if p["macs_share"] < min(enough)]
+    assert max(too_small) > min(enough) - 2 * CLOSE
+
+
+@pytest.mark.parametrize("repair", ["refit", "distilled", "recalibrated", "pruned"])
+def test_metric_is_that_of_the_network_that_prune_leaves(repair, dropped, tmp_path):
+    repairs = {
+        "refit": [], "distilled": ["prune.repair=distill", "prune.steps=20"],
+        "recalibrated": ["prune.refit=false"],
+        "pruned": ["prune.refit=false", "prune.recalibrate=false"],
+    }  # fmt: skip
+    params, work = params_of(*L1, "choose.compare=[macs:0.9]", *repairs[repair]), tmp_path / "w"
+    for stage in ("train", "choose", "prune"):
+        run_stage(STAGES[stage], Workdir(work), params)
+    found = points_in(work)
+    (chosen,) = [p for p in found["points"] if p["budget"] == found["chosen"]]
+    assert chosen["metric"] == pytest.approx(validated(work / f"prune/{repair}.safetensors"))
+
+
+def test_settings_of_the_repair_count_where_networks_are_tried_and_nowhere_else(dropped):
+    def runs(*overrides):
+        return needs_run(STAGES["choose"], Workdir(dropped), params_of(*DROP, *overrides))
+
+    assert not runs()
+    assert not runs("finetune.epochs=1")
+    assert runs("prune.ridge=0.1")
+    for overrides in (TINY, COMPARE, DROP):
+        counted = declared(STAGES["choose"], params_of(*overrides))
+        assert ("prune" in counted) is (overrides != TINY)
+
+
+def test_compared_budgets_leave_the_choice_as_it_is(compared, tmp_path):
+    params = params_of(*TINY)
+    for stage in ("train", "extract", "estimate", "choose"):
+        run_stage(STAGES[stage], Workdir(tmp_path), params)
+    assert not (tmp_path / "choose/trade_off.json").exists()
+    for file in ("selection.json", "nodes.parquet", "summary.json"):
+        assert (tmp_path / "choose" / file).read_bytes() == (
+            compared / "choose" / file
+        ).read_bytes()
+
+
+def test_every_tenth_of_the_macs_is_foretold_as_the_command_does(compared):
+    found = points_in(compared)
+    assert {p["budget"] for p in found["points"] if p["metric"] is not None} == {
+        "macs:0.7", "macs:0.5", "params:0.2",
+    }  # fmt: skip
+    tenths = [f"macs:{n / 10:g}" for n in range(9, 0, -1)]
+    foretold = trade_off(Workdir(compared), params_of(*COMPARE), tenths)
+    points = {p["budget"]: p for p in found["points"]}
+    for row in foretold.rows():
+        assert points[row["budget"]] | {"metric": None} == row
+    for ordered in (
+        [-p["macs_share"] for p in found["points"]],
+        [r["lost"] for r in foretold.rows()],
+    ):
+        assert ordered == sorted(ordered)
+
+
+def test_report_shows_every_point(compared):
+    page = (compared / "report/report.md").read_text()
+    for point in points_in(compared)["points"]:
+        assert f"| {point['budget']}" in page
+    assert "| macs:0.5 (chosen)" in page
+    assert (compared / "report/figures/trade-off.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["data.validation=0"], "data.validation=0; set it to 0.1"),
+        (["train.when=after-pruning", "finetune.epochs=10"], "got after-pruning"),
+        (["choose.compare=[drop:1]"], "choose.compare: a drop"),
+        (["choose.method=l3"], "did you mean"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_before_anything_runs(changes, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        preflight(Workdir(tmp_path), params_of(*DROP, *changes))
+
+
+def test_a_compared_budget_out_of_reach_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(BudgetError, match=r"macs:0\.0001 cannot be reached"):
+        preflight(Workdir(tmp_path), params_of(*TINY, "choose.compare=[macs:0.0001]"))
+
+
+def test_a_plan_of_a_drop_is_refused(compared):
+    with pytest.raises(BudgetError, match="no budget of one plan"):
+        trade_off(Workdir(compared), params_of(*COMPARE), ["drop:1"])
