@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("import")  # one process asks what most look at
 BLOCKED = ("prefect", "prefect_ray", "mlflow", "dvc", "ray")
 REFUSE = f"""
 import sys

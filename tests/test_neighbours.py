@@ -23,6 +23,10 @@ from mipp.stages.preflight import preflight
 from mipp.stages.stage import run_stage
 from mipp.storage import Workdir
 
+pytestmark = [
+    pytest.mark.usefixtures("few_figures"),
+    pytest.mark.xdist_group("neighbours"),  # what is up to date stays
+]
 NAMES = list(STAGES)
 BASE = (
     "model.name=test_neighbours:Tiny",

@@ -26,7 +26,10 @@ from mipp.stages.stage import declared, needs_run
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
-pytestmark = pytest.mark.usefixtures("few_figures")
+pytestmark = [
+    pytest.mark.usefixtures("few_figures"),
+    pytest.mark.xdist_group("run"),  # one process makes what many need
+]
 TINY = (*SMALLEST, "evaluate.latency_batch=8")
 LATE = ("train.when=after-pruning", "train.epochs=2", "finetune.epochs=10")
 SHARES = (
@@ -567,6 +570,7 @@ def test_a_damaged_store_is_written_anew(work, finished, tmp_path):
 def test_reconstruction_runs_under_budget_and_confidence(work):
     quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
     quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128", "estimate.repeats=2")
+    quick += ("estimate.rows=128", "estimate.held_out=64")
     assert mipp_run(work, *quick, "choose.budget=ratio:0.5")["units_removed"] >= 0.5
     assert (
         Selection.from_json(selection_in(work).decode()).provenance["estimator"] == "reconstruction"

@@ -16,6 +16,7 @@ from mipp.stages.stage import declared, needs_run
 from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
+pytestmark = pytest.mark.xdist_group("trials")  # one process makes what all need
 TINY = (*SMALLEST, "train.epochs=4", "finetune.epochs=0")
 L1 = (*TINY, "choose.method=l1")
 DROP = (*L1, "choose.budget=drop:5")

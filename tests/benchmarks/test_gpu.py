@@ -20,6 +20,7 @@ from benchmarks.cost.search_steps import cost_of, repetition
 from mipp.errors import DataError
 from mipp.selection.walk import Walk
 
+pytestmark = pytest.mark.xdist_group("gpu-page")  # one process makes what most need
 CPU = torch.device("cpu")
 TINY = ["--models", "resnet20", "--size", "32", "--images", "8", "--batch-size", "4"]
 TINY += ["--rows", "256", "--repetitions", "1", "--threads", "1"]

@@ -30,6 +30,7 @@ from tests.smallest_run import SMALLEST
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.usefixtures("few_figures"),
+    pytest.mark.xdist_group("tracking"),  # one process makes what all need
 ]
 
 TINY = (*SMALLEST, "train.epochs=3", "extract.rows=256", "evaluate.export=[torch]")

@@ -99,9 +99,10 @@ def test_head_that_stays_keeps_its_weights(version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_windows_are_pruned_by_information_and_refitted(version):
     model, images = small_swin(version), images_of(16)
-    error = {}
-    for repair in ("none", "refit"):
-        found = mipp.prune(model, images, "macs:0.6", repair=repair)
+    pruner = mipp.Pruner(model, [images])
+    plan, error = pruner.plan("macs:0.6"), {}
+    for repair in (mipp.NoRepair(), mipp.Refit()):
+        found = pruner.cut(plan, repair)
         assert 0.58 < found.report.macs / found.report.macs_dense <= 0.6
         error[repair] = (found.model(images) - model(images)).detach().square().mean()
-    assert error["refit"] < error["none"]
+    assert error[mipp.Refit()] < error[mipp.NoRepair()]
