@@ -567,8 +567,14 @@ def test_a_damaged_store_is_written_anew(work, finished, tmp_path):
     assert any(chunk.read_bytes())
 
 
-def test_reconstruction_runs_under_budget_and_confidence(work):
-    quick = ("choose.estimator=reconstruction", "estimate.epochs=2", "estimate.width=8")
+def test_reconstruction_runs_under_budget_and_confidence(tmp_path):
+    work = tmp_path / "work"
+    quick = (
+        "model.name=test_neighbours:Tiny",
+        "choose.estimator=reconstruction",
+        "estimate.epochs=2",
+        "estimate.width=8",
+    )
     quick += ("estimate.retrain_epochs=1", "estimate.batch_size=128", "estimate.repeats=2")
     quick += ("estimate.rows=128", "estimate.held_out=64")
     assert mipp_run(work, *quick, "choose.budget=ratio:0.5")["units_removed"] >= 0.5
