@@ -50,8 +50,8 @@ def running(name: str) -> psutil.Process | None:
         noted = json.loads(_note(name).read_text())
         process = psutil.Process(noted["pid"])
         alive = process.create_time() == noted["born"] and process.status() != "zombie"
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return None
+    except (OSError, ValueError, TypeError, LookupError, psutil.NoSuchProcess):
+        return None  # it has ended, or what is noted of it is damaged
     return process if alive else None
 
 

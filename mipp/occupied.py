@@ -9,15 +9,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from mipp.disk_faults import disk_faults_told
 from mipp.errors import StorageError, WorkdirError
+from mipp.manifest import json_object
 from mipp.storage import Workdir
 from mipp.whole_files import locked, write_whole
 
 LOCK, OWNER = ".run.lock", ".run.json"
 BEAT = 30.0  # seconds between two signs of life
+LATEST = 1e11  # seconds since the epoch that a calendar knows
 DEAD = 5 * BEAT  # without one, on another machine; clocks may differ by some of it
 
 
@@ -76,11 +78,12 @@ def _refusal(workdir: Workdir, owner: Owner | None) -> WorkdirError:
 
 
 def _owner(workdir: Workdir) -> Owner | None:
-    text = workdir.current(OWNER)
-    try:
-        return Owner(**json.loads(text)) if text else None
-    except (ValueError, TypeError):  # damaged
-        return None
+    values = json_object(workdir.current(OWNER) or b"")
+    if values.keys() != {field.name for field in fields(Owner)}:
+        return None  # there is none, or it is damaged
+    numbers = [values[key] for key in ("pid", "since", "alive")]
+    whole = all(isinstance(one, (int, float)) and 0 <= one < LATEST for one in numbers)
+    return Owner(**values) if whole else None
 
 
 @contextmanager

@@ -95,11 +95,23 @@ def test_an_owner_on_another_machine_that_is_alive_is_respected(tmp_path):
         occupied(Workdir(tmp_path), "mine").__enter__()
 
 
-@pytest.mark.parametrize("owner", ["dead", "damaged", "of another version"])
+SIGN = {"what": "a run", "pid": 7, "host": "elsewhere", "since": 1.0, "alive": 1e12}
+LEFT = {
+    "damaged": "{",
+    "of another version": '{"who": "me"}',
+    "a list": "[]",
+    "nested without end": "[" * 100_000,
+    "a word for a time": json.dumps({**SIGN, "alive": "now"}),
+    "a time that never comes": json.dumps(SIGN),
+    "a number for a host": json.dumps({**SIGN, "host": 3, "alive": None}),
+}
+
+
+@pytest.mark.parametrize("owner", ["dead", *LEFT])
 def test_what_a_dead_owner_left_is_taken_over(tmp_path, owner):
     owned_elsewhere(tmp_path, time.time() - DEAD - 1)
     if owner != "dead":
-        (tmp_path / OWNER).write_text("{" if owner == "damaged" else '{"who": "me"}')
+        (tmp_path / OWNER).write_text(LEFT[owner])
     with occupied(Workdir(tmp_path), "mine"):
         assert json.loads((tmp_path / OWNER).read_text())["what"] == "mine"
 

@@ -16,7 +16,7 @@ from torch import nn
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.config import load_params
-from mipp.errors import ConfigError
+from mipp.errors import ConfigError, WorkdirError
 from mipp.layers import layer_of
 from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
 from mipp.storage import Workdir
@@ -165,6 +165,17 @@ def test_killed_shard_is_extracted_again_and_the_others_are_not(trained, monkeyp
         run_shard(Workdir(workdir), params, shard)
     assert attempts(workdir) == {"0-of-3": 1, "1-of-3": 2, "2-of-3": 1}
     assert run_extract(workdir, params) == whole
+
+
+@pytest.mark.parametrize("name", ["1-of-3/done.json", "1-of-3/*.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{" * 9999])
+def test_damaged_part_is_told_of(name, content, trained):
+    workdir, params = trained
+    run_shard(Workdir(workdir), params, 1)
+    part = next(workdir.glob(f".extract.parts-*/{name}"))
+    part.write_bytes(content)
+    with pytest.raises(WorkdirError, match=rf"{part} is damaged.\nExpected .*, got: .*delete"):
+        run_stage(STAGES["extract"], Workdir(workdir), params)
 
 
 def test_finished_stage_leaves_no_parts_and_nothing_pending(trained):

@@ -183,13 +183,17 @@ sets are kept; only names in annotations may not lead out by one.""",
         ),
         Promise(
             "values in files",
-            "Manifests, times, weights, unfinished trainings and selections of another type are "
-            "refused, or count as none and are made anew.",
+            "Manifests, times, signs of life, weights, unfinished stages and trainings, selections "
+            "and results of another type are refused, or count as none and are made anew.",
             (
                 "tests/test_manifest.py::test_manifest_of_another_type_counts_as_none",
                 "tests/models/test_weights.py::test_file_of_other_tensors_is_refused",
                 "tests/models/test_weights.py::test_weights_that_a_cast_would_change_are_refused",
                 "tests/test_training.py::test_damaged_checkpoint_is_refused_by_name",
+                "tests/test_occupied.py::test_what_a_dead_owner_left_is_taken_over",
+                "tests/test_shards.py::test_damaged_part_is_told_of",
+                "tests/experiments/test_sweep.py::test_damaged_result_of_a_point_is_refused_by_name",
+                "tests/report/test_page.py::test_history_of_another_kind_is_refused",
             ),
         ),
         Promise(

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mipp.errors import WorkdirError
 from mipp.experiments.engine import result_file
 from mipp.experiments.points import Point
+from mipp.manifest import json_object
 from mipp.whole_files import written_whole
 
 Row = dict[str, Any]
@@ -23,9 +25,19 @@ TIMED = ("seconds", "latency", "peak_rss", "host", "commit", "versions")  # begi
 def read_rows(root: Path, points: Iterable[Point]) -> list[Row]:
     """Rows of the points that are complete, nested values as JSON text."""
     files = (result_file(root, point) for point in points)
-    rows = [json.loads(file.read_text()) for file in files if file.exists()]
+    rows = [_row(file) for file in files if file.exists()]
     flat = [{k: _flat(v) for k, v in row.items()} for row in rows]
     return sorted(flat, key=lambda row: tuple(row[column] for column in IDENTITY))
+
+
+def _row(file: Path) -> Row:
+    row = json_object(file.read_bytes())
+    if lacking := [column for column in IDENTITY if column not in row]:
+        raise WorkdirError(
+            f"result {file} cannot be read.\nExpected a point's row with {', '.join(IDENTITY)}, "
+            f"got no {', '.join(lacking)}; delete the file and run the sweep again."
+        )
+    return row
 
 
 def write_table(rows: Sequence[Row], file: Path, about: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mipp.activations import open_store
@@ -24,7 +24,14 @@ from mipp.information.moments import Moments
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
 from mipp.stages.context import Context
-from mipp.stages.files import MOMENTS, STORE, given_up_if_damaged, model_fingerprint
+from mipp.stages.files import (
+    MOMENTS,
+    STORE,
+    damaged,
+    given_up_if_damaged,
+    load_tensors,
+    model_fingerprint,
+)
 from mipp.stages.parts import Parts
 from mipp.stages.values import estimator_settings
 from mipp.storage import Workdir
@@ -83,7 +90,7 @@ def pair_data(
 
     def sums() -> Moments:
         assert file is not None
-        return moments.from_tensors({k: v.to(device) for k, v in load_file(file).items()})
+        return moments.from_tensors({k: v.to(device) for k, v in load_tensors(file).items()})
 
     known = sums if file is not None and file.exists() else None
     return PairData(pair, *store.shape(pair), chunks, known)
@@ -95,7 +102,7 @@ def gather_estimates(context: Context) -> None:
     pairs = pairs_to_estimate(workdir)
     parts = Parts(workdir, "estimate", context.key)
     done = [file for pair in pairs if (file := parts.find(f"{pair}{SECONDS}"))]
-    elsewhere = sum(float(file.read_text()) for file in done)
+    elsewhere = sum(_seconds(file) for file in done)
     compute = params.compute
     workers = compute.workers if compute.runner == "threads" else 1
     sharing = 1 if compute.runner == "serial" else compute.workers  # as on a cluster's workers
@@ -106,9 +113,17 @@ def gather_estimates(context: Context) -> None:
     for pair in pairs:
         state = parts.find(f"{pair}{STATE}")
         assert state is not None
+        load_tensors(state)  # a damaged one is told of before it counts as whole
         shutil.copyfile(state, context.out / state.name)
     (context.out / TIMING).write_text(json.dumps({"seconds": elsewhere}))
     parts.forget()
+
+
+def _seconds(file: Path) -> float:
+    try:
+        return float(file.read_text())
+    except ValueError as error:
+        raise damaged(file, str(error)) from error
 
 
 def load_information(workdir: Workdir, params: Params, tested: bool) -> Information:
@@ -120,7 +135,7 @@ def load_information(workdir: Workdir, params: Params, tested: bool) -> Informat
     store = _store(workdir)
     found: dict[str, PairInformation | SampledInformation] = {}
     for pair in store.pairs:
-        tensors = load_file(workdir.folder / "estimate" / f"{pair}.safetensors")
+        tensors = load_tensors(workdir.folder / "estimate" / f"{pair}.safetensors")
         state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})
         data = pair_data(store, pair, device)
         found[pair] = answers(state, data, settings, params.seed)

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mipp.errors import DamagedStoreError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mipp.errors import DamagedStoreError, WorkdirError
 from mipp.selection.selection import Selection
 from mipp.storage import Workdir
 from mipp.workdir import MANIFEST, read_manifest
@@ -30,6 +34,27 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value that `write_json` wrote."""
     return json.loads(path.read_text())
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors that a stage, or a part of one, wrote.
+
+    Raises
+    ------
+    WorkdirError : the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, got: str) -> WorkdirError:
+    """What to say of a file in a work directory that no stage wrote so."""
+    return WorkdirError(
+        f"file {path} is damaged.\nExpected it as a stage wrote it, got: {got}; delete "
+        f"{path.parent} and run the same command again."
+    )
 
 
 @contextmanager

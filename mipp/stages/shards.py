@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mipp.activations.capture import Rows
 from mipp.config import WRITTEN, ExtractConfig, Params
 from mipp.errors import ConfigError, as_written
+from mipp.manifest import json_object
 from mipp.progress import track
+from mipp.stages.files import damaged
 from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.storage import Workdir
@@ -90,7 +92,14 @@ def seconds_of_shards(workdir: Workdir, params: Params, key: str) -> float:
     """Seconds that the shards took which are done already, wherever that was."""
     parts, shards = Parts(workdir, "extract", key), range(params.extract.shards)
     found = [parts.find(f"{_name(params.extract, shard)}/{DONE}") for shard in shards]
-    return sum(float(json.loads(done.read_text())["seconds"]) for done in found if done)
+    return sum(_seconds(done) for done in found if done)
+
+
+def _seconds(done: Path) -> float:
+    seconds = json_object(done.read_bytes()).get("seconds")
+    if not isinstance(seconds, (int, float)):
+        raise damaged(done, f"seconds {seconds!r}")
+    return float(seconds)
 
 
 def rows_of_shards(
@@ -124,11 +133,14 @@ def _write(file: Path, rows: Rows) -> None:
 
 
 def _read(file: Path, device: torch.device) -> Rows:
-    with safe_open(file, framework="pt") as opened:
-        pairs = json.loads(opened.metadata()["pairs"])
-        # copies: products are rounded alike only where memory is aligned as torch aligns it
-        x, y = (
-            [opened.get_tensor(f"{pair}/{side}").to(device, copy=True) for pair in pairs]
-            for side in "xy"
-        )
+    try:
+        with safe_open(file, framework="pt") as opened:
+            pairs = json.loads(opened.metadata()["pairs"])
+            # copies: products are rounded alike only where memory is aligned as torch aligns it
+            x, y = (
+                [opened.get_tensor(f"{pair}/{side}").to(device, copy=True) for pair in pairs]
+                for side in "xy"
+            )
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+        raise damaged(file, str(error)) from error
     return dict(zip(pairs, zip(x, y, strict=True), strict=True))

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mipp.cli import main
-from mipp.errors import BudgetError, ConfigError
-from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.errors import BudgetError, ConfigError, WorkdirError
+from mipp.experiments.engine import result_file
+from mipp.experiments.results import TABLE, read_rows, read_table, untimed
 from mipp.experiments.sweep import command, plan_sweep, run_sweep
 
 pytestmark = pytest.mark.usefixtures("few_figures")
@@ -136,6 +137,16 @@ def test_command_refuses_a_cluster_and_names_the_flow(spec, tmp_path, capsys):
     assert main([*arguments, "--set", "compute.runner=ray"]) == 2
     assert "python -m flows.sweep" in capsys.readouterr().err
     assert not (tmp_path / "root/points").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": "l1"}', "{" * 9999])
+def test_damaged_result_of_a_point_is_refused_by_name(content, spec, tmp_path):
+    point = plan_sweep(spec(), "full", tmp_path).grid[0]
+    file = result_file(tmp_path, point)
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(WorkdirError, match=rf"{file} cannot be read.\nExpected .*, got no .*; del"):
+        read_rows(tmp_path, [point])
 
 
 def test_command_of_the_table_is_one_for_one_machine(spec, tmp_path):
