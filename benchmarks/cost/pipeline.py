@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.cost.sizing import PAGE, PIPELINE, write_page
 from benchmarks.shared.command import circumstances, parse, parser
-from benchmarks.shared.kept import write_json
+from benchmarks.shared.kept import keep_rows
 from benchmarks.shared.tables import print_table
 from mipp.activations import Sampling
 from mipp.graph import build_graph
@@ -141,7 +141,7 @@ def main(given: Sequence[str] | None = None) -> None:
         **circumstances(options),
     }
     if options.write:
-        write_json(PIPELINE, results)
+        keep_rows(PIPELINE, ("network", "images"), [results])
         write_page()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.cost.search_page import PAGE, REAL_SIZE, write_page
 from benchmarks.shared.command import circumstances, measured_apart, parse, parser
-from benchmarks.shared.kept import read_json, write_json
+from benchmarks.shared.kept import keep_rows
 from benchmarks.shared.tables import print_table
 from mipp.models import ModelSpec, build_model
 from mipp.peak_memory import peak_rss_mb
@@ -120,7 +120,8 @@ def main(given: Sequence[str] | None = None) -> None:
         rows.append(report(name, images, runs))
         print_table(rows[-1:])
         if options.write:
-            _keep([{**row, **circumstances(options)} for row in rows[-1:]])
+            keep_rows(REAL_SIZE, KEY, [{**rows[-1], **circumstances(options)}])
+            write_page()
     print_table(rows)
 
 
@@ -143,15 +144,6 @@ def report(name: str, images: int, runs: Sequence[dict[str, Any]]) -> dict[str, 
         "GB, search": median(run["search MiB"] - run["bare MiB"] for run in runs) / 1024,
         "GB, whole": median(run["MiB"] - run["bare MiB"] for run in runs) / 1024,
     }
-
-
-def _keep(rows: Sequence[dict[str, Any]]) -> None:
-    """In place of what was measured of the same network and images before."""
-    kept = read_json(REAL_SIZE)["rows"] if REAL_SIZE.exists() else []
-    new = {tuple(row[k] for k in KEY): row for row in rows}
-    others = [row for row in kept if tuple(row[k] for k in KEY) not in new]
-    write_json(REAL_SIZE, {"rows": [*others, *rows]})
-    write_page()
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ def main(given: Sequence[str] | None = None) -> None:
 def write_page() -> None:
     """The page of the run that is kept."""
     text = page(read_json(FILE))
-    PAGE.write_text(text + _pipeline(read_json(PIPELINE)) if PIPELINE.exists() else text)
+    PAGE.write_text(text + _pipeline(read_json(PIPELINE)["rows"]) if PIPELINE.exists() else text)
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -357,25 +357,28 @@ store is the cost to avoid, and `data.calibration` the way to.
 """
 
 
-def _pipeline(results: Mapping[str, Any]) -> str:
+def _pipeline(runs: Sequence[Mapping[str, Any]]) -> str:
     """The section of what `benchmarks.cost.pipeline` keeps."""
-    store = results["store"]
-    ways = f"""
-The whole, one way after the other:
-
-{_markdown(results["ways"])}
-"""
-    return f"""
+    head = """
 ## The pipeline at real size
 
-`{results["command"]}`: {results["network"]}, {results["images"]:,} JPEGs of 224 pixels,
-{results["calibration"]:,} of them for calibration, fine-tuning of {results["epochs"]} epochs.
-{where(results)} Each stage runs in a process of its own.
+JPEGs of 224 pixels from a folder. Each stage runs in a process of its own; a *way* is the whole of
+it, in a work directory of its own.
+"""
+    return head + "".join(map(_pipeline_run, runs))
 
-{_markdown(results["stages"])}
+
+def _pipeline_run(run: Mapping[str, Any]) -> str:
+    store = run["store"]
+    ways = f"\n{_markdown(run['ways'])}\n" if run["ways"] else ""
+    return f"""
+`{run["command"]}`: {run["network"]}, {run["images"]:,} images, {run["calibration"]:,} of them for
+calibration, fine-tuning of {run["epochs"]} epochs. {where(run)}
+
+{_markdown(run["stages"])}
 
 The store takes {store["bytes"] / 1e9:.2f} GB, foretold {store["foretold"] / 1e9:.2f} GB.
-{ways if results["ways"] else ""}"""
+{ways}"""
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:

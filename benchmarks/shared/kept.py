@@ -26,6 +26,14 @@ def write_json(file: Path, results: Mapping[str, Any]) -> None:
     _write_whole(file, json.dumps(results, indent=1) + "\n")
 
 
+def keep_rows(file: Path, key: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep rows of a JSON file, in place of those that were measured of the same before."""
+    kept = read_json(file)["rows"] if file.exists() else []
+    new = [tuple(row[name] for name in key) for row in rows]
+    others = [row for row in kept if tuple(row[name] for name in key) not in new]
+    write_json(file, {"rows": [*others, *rows]})
+
+
 class Points:
     """Points that are measured one by one; each is kept as soon as it is there.
 
