@@ -169,8 +169,13 @@ def let_passes_have(monkeypatch, images, number):
     monkeypatch.setattr(sharing, "CHUNK", number * images[0].nbytes)
 
 
-@pytest.mark.parametrize(("sizes", "passes"), [((8, 8, 8), 8), ((10, 10, 4), 8), ((24,), 9)])
-@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+@pytest.mark.parametrize(
+    ("name", "sizes", "passes"),
+    [
+        *(("lenet5", sizes, 8) for sizes in ((8, 8, 8), (10, 10, 4))),
+        *((name, (24,), 9) for name in ("lenet5", "resnet20")),
+    ],
+)
 def test_one_pass_gives_what_several_give(name, sizes, passes, seed, monkeypatch):
     dense, pruned, graph, selection, images = prune(name, seed)
     again = copy.deepcopy(pruned)
@@ -403,8 +408,10 @@ def inputs_of_norms(model, images):
 
 
 @pytest.mark.parametrize("lengths", ["former", "fitted"])
-@pytest.mark.parametrize("batches", [IMAGES, 9])
-@pytest.mark.parametrize("name", ["resnet20", "sum", "two layers"])
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [("resnet20", 9), *((name, size) for name in ("sum", "two layers") for size in (IMAGES, 9))],
+)
 def test_norms_of_their_own_have_the_statistics_of_what_they_read(
     name, batches, lengths, seed, monkeypatch
 ):
