@@ -28,8 +28,7 @@ FAULTS = {  # what a disk answers -> how to mend it
 def disk_faults_told(folder: Path) -> Iterator[None]:
     """Here a fault of the disk that a folder lies on ends in words that say how to go on.
 
-    Libraries tell of it in ways of their own; torch does not tell the reason at all, so that of a
-    failed write on a disk without free space the disk is the reason.
+    Libraries tell of it in ways of their own, which are looked through.
 
     Raises
     ------
@@ -40,7 +39,7 @@ def disk_faults_told(folder: Path) -> Iterator[None]:
     except MippError:
         raise
     except Exception as error:
-        number = _answer(error, folder)
+        number = _answer(error)
         if number is None:
             raise
         named = (getattr(one, "filename", None) for one in _chain(error))
@@ -53,7 +52,7 @@ def disk_faults_told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _answer(error: BaseException, folder: Path) -> int | None:
+def _answer(error: BaseException) -> int | None:
     """The disk's answer that an error comes from, None for other errors."""
     for one in _chain(error):
         number = getattr(one, "errno", None)
@@ -62,8 +61,7 @@ def _answer(error: BaseException, folder: Path) -> int | None:
         for number in FAULTS:  # of libraries in Rust: "... (os error 28)"
             if f"os error {number})" in str(one):
                 return number
-    torch_writes = "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
-    return errno.ENOSPC if torch_writes and not free_space(folder) else None
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -52,7 +52,8 @@ def measure(promise: Promise, processes: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        tests = ["-q", "-m", "not gpu", f"--junitxml={report}", *promise.tests]
+        told = ["-o", "junit_family=xunit1", f"--junitxml={report}"]  # with properties of tests
+        tests = ["-q", "-m", "not gpu", *told, *promise.tests]
         beside = ["-n", str(processes), "--dist", "loadgroup"] if processes > 1 else []
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *beside, *tests], capture_output=True, text=True

@@ -74,8 +74,9 @@ class Checkpoint:
             "history": [asdict(record) for record in state.history],
             "best": state.best,
         }
-        with written_whole(self.path) as partial:
-            torch.save(content, partial)
+        # by a path torch would not tell why it fails
+        with written_whole(self.path) as partial, partial.open("wb") as file:
+            torch.save(content, file)
         self.saved_at = time.monotonic()
         self.cost = self.saved_at - start
 

@@ -10,7 +10,7 @@ from conftest import NAMES
 from writes import FAULTS, KILLS, Broken, watched
 
 KINDS = {**FAULTS, **KILLS}
-EVERY = ("raise", "kill")  # at every write; the others at every third
+EVERY = ("raise", "kill")  # at every write; the others at every fifth
 SAMPLE = 3  # writes of a stage, in the default tests
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads, 3.12
@@ -83,7 +83,7 @@ def test_a_fault_at_some_writes_changes_no_result(finished, kind, tmp_path, reco
 @pytest.mark.parametrize("stage", [*NAMES, "run"])
 def test_a_fault_at_every_write_changes_no_result(finished, stage, kind, tmp_path, record_property):
     count = writes_of(finished, stage, tmp_path / "seen")
-    writes = range(0, count, 1 if kind in EVERY else 3)
+    writes = range(0, count, 1 if kind in EVERY else 5)
     record_property("cases", len(writes))
     try_faults(finished, stage, kind, tmp_path, writes)
 

@@ -18,7 +18,6 @@ BY_NAME = {  # functions of libraries in C -> the argument that names the file
     "safetensors.torch.serialize_file": 1,
     "safetensors.numpy.serialize_file": 1,
     "pyarrow.parquet.write_table": 1,
-    "torch.save": 1,
 }
 _doing = []  # what is done at every event, at most one thing
 
