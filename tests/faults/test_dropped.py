@@ -10,7 +10,7 @@ from conftest import NAMES
 from mipp import storage
 from mipp.storage import Workdir
 
-SAMPLE = 4  # calls of a command, in the default tests
+SAMPLE = 2  # calls of a command, in the default tests
 STAGE = "choose"
 
 
@@ -76,6 +76,7 @@ def count_calls(finished, address, monkeypatch):
     return try_drop(finished, address, monkeypatch, None, good=False)
 
 
+@pytest.mark.xdist_group("faults")  # one process makes the run
 @pytest.mark.parametrize("good", [False, True], ids=["once", "for good"])
 def test_a_drop_at_some_calls_changes_no_result(
     finished, address, good, monkeypatch, record_property

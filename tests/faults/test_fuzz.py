@@ -11,12 +11,12 @@ from mipp.errors import DataError
 CASES = {  # kind -> what makes its case in a folder, cases of the default tests, of all
     "parameters": (lambda folder: parameters, 200, 5000),
     "parameter files": (parameter_files, 20, 1200),
-    "command lines": (lambda folder: command_lines(folder / "work"), 30, 600),
-    "stores": (stores, 20, 800),
+    "command lines": (lambda folder: command_lines(folder / "work"), 10, 600),
+    "stores": (stores, 10, 800),
     "checkpoints": (checkpoints, 40, 1200),
     "selections": (lambda folder: selections, 20, 500),
     "rows": (lambda folder: rows, 60, 1000),
-    "calls": (lambda folder: calls, 20, 300),
+    "calls": (lambda folder: calls, 10, 300),
 }
 
 pytestmark = pytest.mark.filterwarnings(

@@ -47,10 +47,11 @@ def distance(one, two):
     )
 
 
+@pytest.mark.xdist_group("faults")  # one process makes the run
 @pytest.mark.parametrize(
     "overrides",
     [
-        (),
+        pytest.param((), marks=pytest.mark.slow),
         pytest.param(("compute.runner=serial",), marks=pytest.mark.slow),
         ("compute.workers=4", "prune.batch_size=32"),
         pytest.param(("extract.shards=1", "evaluate.batch_size=7"), marks=pytest.mark.slow),
@@ -61,6 +62,7 @@ def test_bytes_are_those_of_another_run(finished, tmp_path, overrides):
     assert others(finished.folder, run_to(tmp_path, *overrides)) == []
 
 
+@pytest.mark.xdist_group("faults")  # one process makes the run
 def test_images_per_pass_of_extraction_change_the_last_digits_of_nats_alone(finished, tmp_path):
     work = run_to(tmp_path, "extract.batch_size=64", "extract.shards=2")
     assert others(finished.folder, work, (SELECTION, *WEIGHTS)) == []

@@ -11,7 +11,7 @@ from writes import FAULTS, KILLS, Broken, watched
 
 KINDS = {**FAULTS, **KILLS}
 EVERY = ("raise", "kill")  # at every write; the others at every fifth
-SAMPLE = 3  # writes of a stage, in the default tests
+SAMPLE = 1  # writes of a stage, in the default tests
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads, 3.12
 
@@ -70,6 +70,7 @@ def try_faults(finished, stage, kind, folder, writes):
             raise AssertionError(f"{kind} at write {number} of {stage}") from error
 
 
+@pytest.mark.xdist_group("faults")  # one process makes the run
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_at_some_writes_changes_no_result(finished, kind, tmp_path, record_property):
     count = writes_of(finished, "choose", tmp_path / "seen")
@@ -88,6 +89,7 @@ def test_a_fault_at_every_write_changes_no_result(finished, stage, kind, tmp_pat
     try_faults(finished, stage, kind, tmp_path, writes)
 
 
+@pytest.mark.slow
 def test_no_write_is_overlooked(finished, tmp_path):
     """Every file of a finished run was opened where a fault can be."""
     opened = set()
