@@ -18,9 +18,10 @@ from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.xdist_group("trials")  # one process makes what all need
 TINY = (*SMALLEST, "train.epochs=4", "finetune.epochs=0")
+OF_19_UNITS = (*TINY, "model.name=test_neighbours:Tiny")
 L1 = (*TINY, "choose.method=l1")
 DROP = (*L1, "choose.budget=drop:5")
-COMPARE = (*TINY, "choose.compare=[macs:0.7, params:0.2]")
+COMPARE = (*OF_19_UNITS, "choose.compare=[macs:0.7, params:0.2]")
 
 
 def params_of(*overrides):
@@ -97,7 +98,7 @@ def test_settings_of_the_repair_count_where_networks_are_tried_and_nowhere_else(
 
 
 def test_compared_budgets_leave_the_choice_as_it_is(compared, tmp_path):
-    params = params_of(*TINY)
+    params = params_of(*OF_19_UNITS)
     for stage in ("train", "extract", "estimate", "choose"):
         run_stage(STAGES[stage], Workdir(tmp_path), params)
     assert not (tmp_path / "choose/trade_off.json").exists()
@@ -112,9 +113,10 @@ def test_every_tenth_of_the_macs_is_foretold_as_the_command_does(compared):
     assert {p["budget"] for p in found["points"] if p["metric"] is not None} == {
         "macs:0.7", "macs:0.5", "params:0.2",
     }  # fmt: skip
-    tenths = [f"macs:{n / 10:g}" for n in range(9, 0, -1)]
+    tenths = [f"macs:{n / 10:g}" for n in range(9, 1, -1)]  # fewer cannot be reached
     foretold = trade_off(Workdir(compared), params_of(*COMPARE), tenths)
     points = {p["budget"]: p for p in found["points"]}
+    assert points.keys() == {*tenths, "params:0.2"}
     for row in foretold.rows():
         assert points[row["budget"]] | {"metric": None} == row
     for ordered in (
