@@ -52,6 +52,7 @@ class PrimalElimination:
         self._present = torch.ones(channels, dtype=torch.bool, device="cpu")
         self._rows = self._features(held)  # features held
         self._blocks = precision.blocks(channels)[held]
+        self._scale = float(self._blocks.diagonal(dim1=1, dim2=2).max())
         self._weights = weights[self._rows]
         self._residuals = residuals
         self._panel: Panel | None = None
@@ -135,9 +136,9 @@ class PrimalElimination:
         return at, sides, projections
 
     def _clear(self, places: Tensor) -> None:
-        """Blocks of what has gone are clear of any rounding: later drops leave them as they are."""
+        """Blocks of what has gone are clear of what rounding in later drops takes from them."""
         eye = torch.eye(self._block, dtype=self._blocks.dtype, device=self._blocks.device)
-        self._blocks[places] = eye * (1 + 2 * DOUBT * self._precision.noise)
+        self._blocks[places] = eye * (self._scale + 2 * DOUBT * self._precision.noise)
 
     def _forget_dropped(self) -> None:
         """Leave the rows of dropped channels out, once they are worth a copy of the others."""

@@ -340,3 +340,24 @@ def test_prepare_leaves_the_moments_as_they_were():
     spared = gaussian.prepare(sums, 4, overwrite=True, **SETTINGS)
     assert torch.equal(spared.precision, state.precision)
     assert spared.precision.data_ptr() == sums.xx.data_ptr()
+
+
+@pytest.mark.parametrize("power", [-60, -45, 0, 60])
+@pytest.mark.parametrize("block", [1, 2])
+def test_walks_in_any_unit_lose_the_same(form, block, power, seed):
+    """Activations of an untrained network may all be of the size of 1e-14."""
+    rows = {"n": 100 if form == "dual" else 700, "channels": 320, "block": block, "targets": 7}
+    x, y = rows_of_pair(np.random.default_rng(seed), **rows)
+    state = prepare_form(form, x * 2.0**power, y, **SETTINGS)
+    plain = prepare_form(form, x, y, **SETTINGS)
+    one, other = (s.eliminate(torch.arange(7)) for s in (state, plain))
+    left = list(range(320))
+    while len(left) > 160:
+        losses, wanted = one.losses(), other.losses()
+        np.testing.assert_allclose(losses[left], wanted[left], rtol=1e-6, atol=1e-12)
+        least = sorted(left, key=lambda channel: float(wanted[channel]))[: len(left) // 16]
+        for elimination in (one, other):
+            elimination.consider(least)
+            for channel in least:
+                elimination.drop(channel)
+        left = [channel for channel in left if channel not in least]
