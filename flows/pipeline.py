@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from flows.runners import resources, task_runner
+from flows.stopping import ends_on_ctrl_c
 from mipp.allocator import keep_freed_memory
 from mipp.config import Params, load_params, write_params
 from mipp.exit_codes import exit_code
@@ -118,7 +119,8 @@ def main() -> int:
     parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
-    return exit_code(lambda: _run(options))
+    with ends_on_ctrl_c():
+        return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.runners import resources, task_runner
+from flows.stopping import ends_on_ctrl_c
 from mipp.config import ComputeConfig
 from mipp.errors import ConfigError
 from mipp.exit_codes import exit_code
@@ -112,7 +113,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="COLUMN=VALUE")
     parser.add_argument("--workers", type=int, default=1, help="points at once (%(default)s)")
     options = parser.parse_args()
-    return exit_code(lambda: _run(options))
+    with ends_on_ctrl_c():
+        return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from mipp.errors import InputError, MippError
 
 STOPPED = 128 + signal.SIGINT
+STOPPED_TEXT = "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
 OTHERS = 0o007  # all that people may do who are neither the owner nor of the group
 
 
@@ -32,9 +33,7 @@ def exit_code(command: Callable[[], int | None]) -> int:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
-        )
+        sys.stderr.write(STOPPED_TEXT)
         return STOPPED
 
 
