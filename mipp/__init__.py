@@ -5,7 +5,7 @@ once and answers many budgets. The `mipp` command runs the whole pipeline.
 """
 
 from mipp.budget import Budget
-from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
 from mipp.criteria import register_criterion
 from mipp.data import register_data
 from mipp.errors import MippError
@@ -56,6 +56,7 @@ __all__ = [
     "Selection",
     "export_network",
     "inspect",
+    "load",
     "load_checkpoint",
     "prune",
     "register_criterion",

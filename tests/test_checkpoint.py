@@ -220,3 +220,59 @@ def test_call_without_a_name_is_asked_for(tmp_path):
 def test_selection_made_without_calls_says_nothing_of_them():
     pruned = mipp.prune(Projecting().eval(), [torch.randn(64, 4)], "ratio:0.5", method="l1")
     assert "calls" not in pruned.selection.provenance
+
+
+class Brought(nn.Module):
+    """A network of a user's own, with batch-norm, which the default repair changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU()
+        )
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+@pytest.fixture
+def brought():
+    torch.manual_seed(0)
+    return mipp.prune(Brought(), torch.randn(64, 3, 8, 8), "ratio:0.5")
+
+
+def test_pruned_network_is_saved_and_loaded_in_a_line_each(brought, tmp_path):
+    file = tmp_path / "made" / "net.safetensors"
+    optimizer = torch.optim.SGD(brought.model.train().parameters(), lr=0.1)
+    brought.model(torch.randn(8, 3, 8, 8)).square().mean().backward()
+    optimizer.step()  # what is saved is the network as it is now
+    brought.save(str(file))
+    assert [path.name for path in file.parent.iterdir()] == ["net.safetensors"]
+    back, x = mipp.load(str(file), build=Brought), torch.randn(5, 3, 8, 8)
+    assert not back.training
+    assert sum(p.numel() for p in back.parameters()) < sum(
+        p.numel() for p in Brought().parameters()
+    )
+    assert torch.equal(back(x), brought.model.eval()(x))
+
+
+def test_network_of_ones_own_needs_what_builds_it(brought, tmp_path):
+    brought.save(tmp_path / "net.safetensors")
+    with pytest.raises(CheckpointError, match=r"call mipp\.load\(path, build=MyNet\)"):
+        mipp.load(tmp_path / "net.safetensors")
+
+
+def test_a_save_that_fails_leaves_the_file_before(brought, tmp_path, monkeypatch):
+    file = tmp_path / "net.safetensors"
+    brought.save(file)
+    before = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mipp.checkpoint.recipe.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        brought.save(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]

@@ -3,7 +3,7 @@
 `calls` writes and reads the calls that a network was pruned with.
 """
 
-from mipp.checkpoint.rebuild import load_checkpoint
+from mipp.checkpoint.rebuild import load, load_checkpoint
 from mipp.checkpoint.recipe import Checkpoint, save_checkpoint
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load", "load_checkpoint", "save_checkpoint"]

@@ -65,6 +65,29 @@ def load_checkpoint(
     return Checkpoint(model, spec, selection, shape)
 
 
+def load(
+    path: str | Path, build: Callable[[], nn.Module] | None = None, calls: Sequence[Call] = ()
+) -> nn.Module:
+    """The network that `Pruned.save`, or a stage of a pipeline, wrote; in eval mode, on the CPU.
+
+    Parameters
+    ----------
+    build : makes the dense network that was pruned, as a class or a function; a pipeline's file
+        names it.
+    calls : those that it was pruned with; where none are given, those that the file names.
+
+    Raises
+    ------
+    CheckpointError : as for `load_checkpoint`.
+
+    Example
+    -------
+    >>> mipp.prune(MyNet(), loader).save("net.safetensors")  # doctest: +SKIP
+    >>> smaller = mipp.load("net.safetensors", build=MyNet)  # doctest: +SKIP
+    """
+    return load_checkpoint(Path(path), build, calls).model.eval()
+
+
 def _take_types(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Let each tensor of a network have the type that it was saved with, tied ones included."""
     for name, own in model.state_dict(keep_vars=True).items():
@@ -74,7 +97,7 @@ def _take_types(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _dense(path: Path, spec: ModelSpec | None) -> nn.Module:
     """The network before it was pruned, by its name."""
-    mend = "call load_checkpoint(path, build=MyNet)"
+    mend = "call mipp.load(path, build=MyNet)"
     if spec is None:
         raise CheckpointError(
             f"checkpoint {path} holds a network of your own.\nExpected build= with a function "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
+from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.distill import Distilled
 from mipp.graph.reasons import CATEGORIES, Reason
 from mipp.graph.whole import folded
@@ -17,6 +19,7 @@ from mipp.metrics import count_macs, count_params
 from mipp.pruning.drop import Search
 from mipp.pruning.plan import Plan
 from mipp.selection.selection import Selection
+from mipp.whole_files import written_whole
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,29 @@ def _by_reason(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A new, smaller network, the selection that made it, and a report."""
+    """A new, smaller network, the selection that made it, a report, and one input's shape.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    >>> pruned = mipp.prune(net, torch.randn(64, 4), "ratio:0.5")
+    >>> pruned.model[0].out_features
+    3
+    """
 
     model: nn.Module
     selection: Selection
     report: PruneReport
+    shape: Shape  # without the batch axis
+
+    def save(self, path: str | Path) -> None:
+        """Write one file, whole or not at all: tensors, and what `mipp.load` makes it again by.
+
+        Never a pickle. The network is written as it is now, fine-tuned where it was.
+        """
+        with written_whole(Path(path)) as partial:
+            save_checkpoint(partial, Checkpoint(self.model, None, self.selection, self.shape))
 
 
 def report_on(

@@ -57,7 +57,7 @@ class Pruner(Planner):
         report = report_on(plan, model, self.model, self.shape, seconds)
         unfitted = {fit.layer: fit.left for fit in mended.fits if fit.left}
         report = replace(report, unfitted=unfitted, distilled=mended.distilled)
-        return Pruned(model, plan.selection, report)
+        return Pruned(model, plan.selection, report, self.shape)
 
     def smallest(
         self,
