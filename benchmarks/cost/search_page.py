@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,8 @@ def _search(results: Mapping[str, Any]) -> str:
 
 
 def _real_size(results: Mapping[str, Any]) -> str:
-    shown = [
-        {name: value for name, value in row.items() if name not in CIRCUMSTANCES}
-        for row in results["rows"]
-    ]
+    rows = by_network(results["rows"])
+    shown = [{name: row[name] for name in row if name not in CIRCUMSTANCES} for row in rows]
     lines = [
         "## Real size",
         "",
@@ -96,10 +94,15 @@ def _real_size(results: Mapping[str, Any]) -> str:
         "",
         *markdown_of(shown, brief),
         "",
-        *(f"- {row['network']}: `{row['command']}`. {where(row)}" for row in results["rows"]),
+        *(f"- {row['network']}: `{row['command']}`. {where(row)}" for row in rows),
         "",
     ]
     return "\n".join(lines)
+
+
+def by_network(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of ImageNet networks, in the order in which pages show them."""
+    return sorted(rows, key=lambda row: (row["network"], row["images"]))
 
 
 def _plans(results: Mapping[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy import repairing_page
 from benchmarks.accuracy.repairing_methods import METHODS
-from benchmarks.cost.search_page import REAL_SIZE
+from benchmarks.cost.search_page import REAL_SIZE, by_network
 from benchmarks.shared.kept import RESULTS, read_json
 from mipp.report.document import Block, Table, Text
 
@@ -56,11 +56,11 @@ def cost() -> list[Block]:
         caption = "A search of the pipeline, with its store; beside Torch-Pruning's Taylor pass."
         blocks.append(Table(header, body, caption))
     if REAL_SIZE.exists():
-        blocks.append(_real_size(read_json(REAL_SIZE)["rows"]))
+        blocks.append(_real_size(by_network(read_json(REAL_SIZE)["rows"])))
     return blocks or [Text(NOT_MEASURED)]
 
 
-def _real_size(rows: Sequence[dict[str, Any]]) -> Table:
+def _real_size(rows: Sequence[Mapping[str, Any]]) -> Table:
     body = [
         [
             row["network"].rpartition("/")[2],
