@@ -50,13 +50,22 @@ def test_what_a_command_makes_is_closed_to_others(asked, given, tmp_path):
     assert (tmp_path / "made").stat().st_mode & 0o777 == given
 
 
+def _hear_ctrl_c():
+    """A job in the background of a shell is started so that it does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def mipp_run(workdir, stop_at=None):
     """Exit code and lines of a run, which gets a Ctrl-C when a stage begins."""
     command = [sys.executable, "-m", "mipp", "run", "--workdir", str(workdir)]
     options = [part for override in SMALLEST for part in ("--set", override)]
     lines = []
     with subprocess.Popen(
-        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_ctrl_c,
     ) as process:
         overdue = threading.Timer(120, process.kill)
         overdue.start()
