@@ -64,6 +64,9 @@ NO_RECIPE = {
     "a shape larger than memory": {"shape": [1, 2**20, 2**20]},
     "a negative shape": {"shape": [1, -8, 8]},
     "words in a shape": {"shape": [1, "8", 8]},
+    "a type that is none": {"shape": ["load", 8]},
+    "a type alone among shapes": {"shape": {"x": "int64"}},
+    "a shape in a shape": {"shape": [[[1], 8]]},
     "numbers for named inputs": {"shape": {"x": 8}},
 }
 

@@ -37,7 +37,7 @@ FAULTS = Section(
             "every write",
             "A fault at any write of any stage (an error, a full or read-only disk, a kill, a kill "
             "that loses half of a file) leaves the next run the bytes of an undisturbed one.",
-            ("tests/faults/test_writes.py",),
+            ("tests/faults/test_every_write.py",),
         ),
         Promise(
             "full disks",

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -133,17 +134,23 @@ def _selection(found: Any, path: Path) -> Selection | None:
 
 
 def _shape(found: Any, path: Path) -> Shape:
-    """JSON's lists as the tuples that they were, and nothing but whole numbers in them."""
-    parts = list(found.values()) if isinstance(found, dict) else found
-    named = isinstance(found, dict) and not all(isinstance(part, list) for part in parts)
-    if named or not isinstance(parts, list):
-        raise _no_recipe(path, "the shape of an input", found)
-    axes = [axis for part in parts for axis in (part if isinstance(part, list) else [part])]
-    if any(type(axis) is not int or axis < 0 for axis in axes) or math.prod(axes) > MOST_NUMBERS:
-        raise _no_recipe(path, f"an input's shape of at most {MOST_NUMBERS:,} numbers", found)
+    """JSON's lists as the tuples that they were: of one input, of several, or of named ones."""
     if isinstance(found, dict):
-        return {name: tuple(part) for name, part in found.items()}
-    return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
+        return {name: _own_shape(part, path) for name, part in found.items()}
+    if isinstance(found, list) and any(isinstance(part, list) for part in found):
+        return tuple(_own_shape(part, path) for part in found)
+    return _own_shape(found, path)
+
+
+def _own_shape(found: Any, path: Path) -> Shape:
+    """Of one tensor: whole numbers, after its type where it is not real."""
+    kind = found[:1] if isinstance(found, list) and found and isinstance(found[0], str) else []
+    known = all(isinstance(getattr(torch, name, None), torch.dtype) for name in kind)
+    axes = found[len(kind) :] if isinstance(found, list) else [None]
+    whole = known and all(type(axis) is int and axis >= 0 for axis in axes)
+    if not whole or math.prod(axes) > MOST_NUMBERS:
+        raise _no_recipe(path, f"an input's shape of at most {MOST_NUMBERS:,} numbers", found)
+    return (*kind, *axes)
 
 
 def _no_recipe(path: Path, expected: str, got: Any) -> CheckpointError:
