@@ -127,7 +127,8 @@ def main(given: Sequence[str] | None = None) -> None:
             module, more = WAYS[name]
             seconds = run(module, top / f"way{len(ways)}", (*sets, *more))
             ways.append({"way": name, "seconds": seconds})
-    print_table(ways)
+    if ways:
+        print_table(ways)
     told = foretold(options.network, options.calibration)
     print(f"store: {store / 1e9:.2f} GB, foretold {told / 1e9:.2f} GB")
     results = {
