@@ -145,7 +145,7 @@ def test_named_network_that_cannot_be_imported_is_refused_in_words(tmp_path):
     save_checkpoint(tmp_path / "own.safetensors", Checkpoint(model, spec, None, (1, 8, 8)))
     with pytest.raises(
         CheckpointError,
-        match=r"(?s)cannot be made here.*no module gone_nets.*call load_checkpoint\(",
+        match=r"(?s)cannot be made here.*no module gone_nets.*call mipp\.load\(",
     ):
         load_checkpoint(tmp_path / "own.safetensors")
     read = load_checkpoint(tmp_path / "own.safetensors", build=lambda: build_model(SPEC))
