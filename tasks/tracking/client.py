@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -10,10 +11,32 @@ if TYPE_CHECKING:
 
 
 def client_of(uri: str | None) -> MlflowClient:
-    """A client of the store at an address."""
+    """A client of the store at an address, whose calls to a database are never broken off."""
     from mlflow import MlflowClient
 
-    return MlflowClient(uri)
+    client = MlflowClient(uri)
+    served = uri is not None and uri.startswith("http")
+    return client if served else cast("MlflowClient", _Whole(client))
+
+
+class _Whole:
+    """A client whose calls end before a time limit or Ctrl-C stops the caller.
+
+    Both raise in the main thread, wherever it is. Between the statements of a write they would
+    leave SQLite locked for every other run, as long as the traceback holds the open cursor.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            with ThreadPoolExecutor(1, "mlflow") as thread:
+                return thread.submit(call, *args, **kwargs).result()
+
+        return whole
 
 
 def metric(name: str, value: float, time: int, step: int) -> Metric:

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mipp.budget import Budget
 from mipp.config import Params
 from mipp.errors import ConfigError
+from tasks.tracking.client import client_of
 from tasks.tracking.program import find_program
 
 ALIAS = "best"
@@ -39,7 +40,7 @@ def register_best(params: Params, name: str, budget: Budget) -> ModelVersion:
             "tracking.uri is null: there is no registry.\nExpected the address that the runs were "
             "logged to, got null; give it, such as --set tracking.uri=sqlite:///mlflow.db."
         )
-    client = MlflowClient(params.tracking.uri)
+    client = client_of(params.tracking.uri)
     inside = [run for run in _finished(client, params) if within(run, budget)]
     best = max(inside, key=lambda run: float(run.data.metrics[QUALITY]), default=None)
     model = find_program(client, best.info.run_id) if best else None

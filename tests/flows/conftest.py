@@ -1,4 +1,4 @@
-"""Prefect without reports to its maker and without tracebacks when its server stops."""
+"""Prefect without reports to its maker and tracebacks as its server stops, and a database."""
 
 import os
 
@@ -22,3 +22,13 @@ def prefect():
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """An MLflow database without a run; to make one takes seconds."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file

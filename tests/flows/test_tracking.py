@@ -41,14 +41,6 @@ class Kill(Exception):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """An MLflow database without a run; to make one takes seconds."""
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("tracked") / "work"
     run_all(Workdir(workdir), load_params(overrides=TINY))
