@@ -20,7 +20,7 @@ from mipp.peak_memory import peak_rss_mb
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, read_json, write_json
 from mipp.stages.networks import load_dense, load_network
-from mipp.stages.splits import load_splits
+from mipp.stages.splits import at_once, load_splits
 from mipp.workdir import read_timing
 
 NETWORKS = {
@@ -45,12 +45,11 @@ def evaluate_networks(context: Context) -> None:
     splits = load_splits(params)
     dense = load_dense(workdir, device)
     final = load_network(workdir / "finetune/model.safetensors", device)
+    batch_size = at_once(params.evaluate.batch_size, splits.shape)
     metrics: dict[str, Any] = {
         "pruned_when": _pruned_when(params),
-        "accuracy_dense": _dense_accuracy(
-            workdir, dense, splits, params.evaluate.batch_size, device
-        ),
-        **_accuracies(workdir, splits, params.evaluate, device),
+        "accuracy_dense": _dense_accuracy(workdir, dense, splits, batch_size, device),
+        **_accuracies(workdir, splits, batch_size, device),
         "test_images": len(splits.test),
         **_sizes(dense, final),
         **_latency(dense, final, params.evaluate, device),
@@ -83,7 +82,7 @@ def _dense_accuracy(
 
 
 def _accuracies(
-    workdir: Path, splits: DataSplits, config: EvaluateConfig, device: torch.device
+    workdir: Path, splits: DataSplits, batch_size: int, device: torch.device
 ) -> dict[str, float | None]:
     """Share of correct test images; None for a network that was not asked for."""
     found: dict[str, float | None] = {}
@@ -93,7 +92,7 @@ def _accuracies(
         if file.exists():
             model = load_network(file, device).model
             found[f"accuracy_{name}"] = accuracy(
-                model, splits.test, batch_size=config.batch_size, device=device
+                model, splits.test, batch_size=batch_size, device=device
             )
     return found
 

@@ -16,7 +16,7 @@ from mipp.information.moments import MomentSums, Scratch
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import Parts
-from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
+from mipp.stages.rows import Calibration, calibration_rows, load_calibration
 from mipp.stages.shards import extract_shard, rows_of_shards, seconds_of_shards
 from mipp.workdir import TIMING
 
@@ -38,7 +38,7 @@ def extract_activations(context: Context) -> None:
         rows = rows_of_shards(workdir, params, key, found)
         (context.out / TIMING).write_text(json.dumps({"seconds": seconds}))
     else:
-        rows = calibration_rows(found, range(count_batches(params.extract, found.images)))
+        rows = calibration_rows(found, range(found.batches))
     _write(context, found, rows)
     Parts(workdir, "extract", key).forget()
 

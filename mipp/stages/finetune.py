@@ -16,7 +16,7 @@ from mipp.metrics import accuracy
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, read_json, write_json
 from mipp.stages.networks import load_dense, load_network, trace
-from mipp.stages.splits import load_splits
+from mipp.stages.splits import at_once, load_splits
 from mipp.stages.train import train_network, write_trained
 from mipp.training import Teacher
 
@@ -81,7 +81,7 @@ def _start(
     if params.finetune.start != "best":
         return starting_point(folder, params.finetune.start), {}
     require_start(params, splits)
-    size = params.finetune.batch_size
+    size = at_once(params.finetune.batch_size, splits.shape)
     found = {
         name: accuracy(
             _made(context, name, device).model, splits.validation, batch_size=size, device=device

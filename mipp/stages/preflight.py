@@ -25,7 +25,7 @@ from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
 from mipp.stages.finetune import config_after_pruning, require_start
 from mipp.stages.shards import require_shards
-from mipp.stages.splits import load_splits, model_spec
+from mipp.stages.splits import at_once, load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
 from mipp.storage import Workdir
 from mipp.training import require_trainable
@@ -57,10 +57,11 @@ def preflight(workdir: Workdir, params: Params) -> None:
             require_trainable(config, splits.train, splits.validation, device)
     require_start(params, splits)
     _require_rows(params, graph)
-    sizes = _require_memory(params, model, graph, device)
+    batch = at_once(params.extract.batch_size, splits.shape)
+    sizes = _require_memory(params, model, graph, batch, device)
     if read_manifest(workdir.folder / "extract") is None:
         require_room(workdir.folder, stored_bytes(sizes), "the activation store")
-    require_shards(params.extract, len(splits.calibration))
+    require_shards(params.extract, splits)
     floors = floors_of(graph, limits_of(params.choose))
     for budget in _plain_budgets(params):
         check_reachable(graph, budget, floors)
@@ -116,7 +117,7 @@ def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Flo
 
 
 def _require_memory(
-    params: Params, model: nn.Module, graph: ChannelGraph, device: torch.device
+    params: Params, model: nn.Module, graph: ChannelGraph, batch: int, device: torch.device
 ) -> Mapping[str, Size]:
     """Refuse estimates that `choose`, which holds all of them, has no memory for.
 
@@ -127,8 +128,7 @@ def _require_memory(
         return {}
     closed = type(method.estimator) is Gaussian and not params.choose.budget.is_tested
     sizes = sizes_of(model, graph, Sampling(params.extract.rows, images, params.seed))
-    batch = min(params.extract.batch_size, images)
-    needs = needs_of_search(graph, sizes, batch, closed=closed)
+    needs = needs_of_search(graph, sizes, min(batch, images), closed=closed)
     require_memory(needs, sizes, images, device)
     return sizes
 

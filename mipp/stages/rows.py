@@ -17,7 +17,7 @@ from mipp.device import resolve_device
 from mipp.graph import LayerPair
 from mipp.progress import track
 from mipp.stages.networks import load_dense, pixel_pairs_of, trace
-from mipp.stages.splits import images_of, load_splits
+from mipp.stages.splits import at_once, images_of, load_splits
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Calibration:
     def images(self) -> int:
         """How many calibration images there are."""
         return len(self.splits.calibration)
+
+    @property
+    def batches(self) -> int:
+        """How many batches they make."""
+        return count_batches(self.config, self.splits)
 
     def counts(self) -> dict[str, int]:
         """Rows that each pair has over all images."""
@@ -55,14 +60,14 @@ def load_calibration(workdir: Path, params: Params) -> Calibration:
     return Calibration(checkpoint.model, pairs, splits, sampling, params.extract, device)
 
 
-def count_batches(config: ExtractConfig, images: int) -> int:
-    """Batches that so many images make."""
-    return -(-images // config.batch_size)
+def count_batches(config: ExtractConfig, splits: DataSplits) -> int:
+    """Batches that the calibration images make."""
+    return -(-len(splits.calibration) // at_once(config.batch_size, splits.shape))
 
 
 def calibration_rows(found: Calibration, batches: range) -> Iterator[Rows]:
     """Rows of these batches; who asks for all at once gets the same for each of them."""
-    size = found.config.batch_size
+    size = at_once(found.config.batch_size, found.splits.shape)
     first = batches.start * size
     split = found.splits.calibration.between(first, batches.stop * size)
     images = images_of(split, size, found.device)

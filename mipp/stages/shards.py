@@ -20,12 +20,14 @@ from safetensors.numpy import save_file
 
 from mipp.activations.capture import Rows
 from mipp.config import WRITTEN, ExtractConfig, Params
+from mipp.data import DataSplits
 from mipp.errors import ConfigError, as_written
 from mipp.manifest import json_object
 from mipp.progress import track
 from mipp.stages.files import damaged
 from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
+from mipp.stages.splits import at_once
 from mipp.storage import Workdir
 
 ROWS = ".safetensors"  # of a batch
@@ -33,27 +35,31 @@ DONE = "done.json"  # the last file of a shard to be written
 _ALONE = threading.RLock()  # for what changes torch as other threads of the process see it
 
 
-def require_shards(config: ExtractConfig, images: int) -> None:
+def require_shards(config: ExtractConfig, splits: DataSplits) -> None:
     """Refuse shards that would have no batch.
 
     Raises
     ------
     ConfigError : there are more shards than batches.
     """
-    batches = count_batches(config, images)
+    batches, images = count_batches(config, splits), len(splits.calibration)
     if config.shards > batches:
+        size = at_once(config.batch_size, splits.shape)
         raise ConfigError(
             f"extract.shards={config.shards} leaves some of them without a batch.\nExpected at "
-            f"most {batches}, as many as batches of extract.batch_size={config.batch_size} are "
-            f"made of {images} calibration images, got {config.shards}; set "
-            f"extract.shards={batches}, or a smaller extract.batch_size."
+            f"most {batches}, as many as batches of {size} (extract.batch_size="
+            f"{config.batch_size}) are made of {images} calibration images, got {config.shards}; "
+            f"set extract.shards={batches}, or a smaller extract.batch_size."
         )
 
 
-def batches_of(config: ExtractConfig, images: int, shard: int) -> range:
-    """Numbers of the batches that a shard runs; shards differ by one batch at most."""
-    batches = count_batches(config, images)
-    return range(shard * batches // config.shards, (shard + 1) * batches // config.shards)
+def batches_of(batches: int, shards: int, shard: int) -> range:
+    """Numbers of the batches that a shard runs; shards differ by one batch at most.
+
+    >>> [list(batches_of(5, 2, shard)) for shard in range(2)]
+    [[0, 1], [2, 3, 4]]
+    """
+    return range(shard * batches // shards, (shard + 1) * batches // shards)
 
 
 @as_written(WRITTEN)
@@ -79,7 +85,7 @@ def extract_shard(
     if found is None:
         with _ALONE:  # first weights are drawn from torch's one generator
             found = load_calibration(workdir.folder, params)
-    batches = batches_of(params.extract, found.images, shard)
+    batches = batches_of(found.batches, params.extract.shards, shard)
     for number, rows in zip(batches, calibration_rows(found, batches), strict=True):
         with parts.making(f"{name}/{number}{ROWS}") as file:
             _write(file, rows)
@@ -110,7 +116,7 @@ def rows_of_shards(
     names = [
         f"{_name(params.extract, shard)}/{number}{ROWS}"
         for shard in range(params.extract.shards)
-        for number in batches_of(params.extract, found.images, shard)
+        for number in batches_of(found.batches, params.extract.shards, shard)
     ]
     for name in track(names, total=len(names), label="merge"):
         file = parts.find(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from mipp.config import Params
 from mipp.data import DataSplits, ImageSplit, load_data
 from mipp.models import ModelSpec, preferred_input
+
+AT_ONCE = 2**25  # bytes of the images of one pass; what a network makes of them is tens of times it
 
 
 def load_splits(params: Params) -> DataSplits:
@@ -23,6 +26,19 @@ def model_spec(params: Params, splits: DataSplits) -> ModelSpec:
     """The recipe of the dense network for these splits."""
     channels, size, _ = splits.shape
     return ModelSpec(params.model.name, splits.classes, channels, size)
+
+
+def at_once(batch_size: int, shape: tuple[int, ...]) -> int:
+    """Images of one pass: as many as asked for, but of large ones fewer.
+
+    Parameters
+    ----------
+    shape : of one image, (c, h, w).
+
+    >>> at_once(256, (3, 32, 32)), at_once(256, (3, 224, 224)), at_once(256, (3, 9000, 9000))
+    (256, 55, 1)
+    """
+    return max(1, min(batch_size, AT_ONCE // (4 * math.prod(shape))))
 
 
 def images_of(split: ImageSplit, batch_size: int, device: torch.device) -> Iterator[Tensor]:
@@ -38,6 +54,7 @@ class SplitCalibration:
     ----------
     load : gives the split when it is first needed.
     shape : of one image, (c, h, w).
+    batch_size : of images that are not large.
     """
 
     def __init__(
@@ -47,7 +64,8 @@ class SplitCalibration:
         batch_size: int,
         device: torch.device,
     ) -> None:
-        self._load, self._shape, self._size, self._device = load, shape, batch_size, device
+        self._load, self._shape, self._device = load, shape, device
+        self._size = at_once(batch_size, shape)
 
     @cached_property
     def _split(self) -> ImageSplit:

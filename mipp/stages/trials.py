@@ -29,7 +29,7 @@ from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.ranking import Ranking
 from mipp.stages.prune import repaired
-from mipp.stages.splits import load_splits
+from mipp.stages.splits import at_once, load_splits
 from mipp.stages.values import limits_of
 
 TENTHS = tuple(Budget("macs", tenths / 10) for tenths in range(9, 0, -1))
@@ -102,7 +102,8 @@ class Trials:
 
     def _score(self, model: nn.Module) -> float:
         """Percent of the validation images, in batches of `prune`."""
-        images, size = self._splits.validation, self._params.prune.batch_size
+        images = self._splits.validation
+        size = at_once(self._params.prune.batch_size, self._splits.shape)
         return 100 * accuracy(model, images, batch_size=size, device=device_of(model))
 
     @cached_property
