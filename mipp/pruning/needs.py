@@ -109,7 +109,7 @@ def needs_of_search(
                 for s in sizes.values()
             ),
             "the choice": drops + max(walks, default=0),
-            "a pass": MAPS * batch * _largest_map(graph),
+            "a pass": MAPS * batch * largest_map(graph),
         },
         closed,
     )
@@ -129,17 +129,18 @@ def seconds_of_search(
     prepare = sum(cost.prepare_operations(s.features, s.targets) for s in every)
     walk = sum(cost.walk_operations(s.features, s.targets) for s in every)
     operations = (cost.SUMS * sums, prepare, cost.WALK * cost.WALKS * walk)
-    rate = _rate(device) if sum(operations) > 100 * PROBE**3 else math.inf
+    rate = rate_of(device, sum(operations))
     sums, prepare, walk = (count / rate for count in operations)
     return {"extract": forward + sums, "estimate": prepare, "choose": walk}
 
 
-def announce(needs: Needs) -> None:
-    """Say what a search will need, where that takes more than a moment."""
+def announce(what: str, needs: Needs) -> None:
+    """Say what a search or a repair will need, where that takes more than a moment."""
     total = sum(needs.seconds.values())
     if total >= WORTH_SAYING:
         parts = ", ".join(f"{step} {_span(seconds)}" for step, seconds in needs.seconds.items())
-        say(f"search: about {_span(total)} ({parts}) and {needs}")
+        steps = f" ({parts})" if len(needs.seconds) > 1 else ""
+        say(f"{what}: about {_span(total)}{steps} and {needs}")
 
 
 def require_memory(
@@ -152,12 +153,17 @@ def require_memory(
     ConfigError : says how much is needed, how much is there, and what to lower.
     """
     free = free_bytes(device)
-    if free is None or needs.peak <= free:
-        return
+    if free is not None and needs.peak > free:
+        mend = _mend(needs, sizes, images, free)
+        raise no_memory("a search by information", needs, free, device, mend)
+
+
+def no_memory(what: str, needs: Needs, free: int, device: torch.device, mend: str) -> ConfigError:
+    """The error of what needs more bytes than are free."""
     where = "this machine" if device.type == "cpu" else f"{device}"
-    raise ConfigError(
-        f"a search by information does not fit into the memory of {where}.\nExpected at most "
-        f"{_read(free)}, which is free, got a need of {needs}; {_mend(needs, sizes, images, free)}."
+    return ConfigError(
+        f"{what} does not fit into the memory of {where}.\nExpected at most {_read(free)}, which "
+        f"is free, got a need of {needs}; {mend}."
     )
 
 
@@ -189,14 +195,21 @@ def _is_few(rows: int, size: Size) -> bool:
     return 2 * rows <= size.features and cost.prefers_dual(rows, size.features)
 
 
-def _largest_map(graph: ChannelGraph) -> int:
+def largest_map(graph: ChannelGraph) -> int:
     """Bytes of what a layer makes of one input."""
     made = (c.macs // max(c.weights, 1) * c.out_features for c in graph.costs)
     return 4 * max(made, default=0)
 
 
-def _rate(device: torch.device) -> float:
-    """Multiply-accumulates in float64 per second, as `cost.prepare_operations` counts them."""
+def rate_of(device: torch.device, operations: float) -> float:
+    """Multiply-accumulates in float64 per second, as `cost.prepare_operations` counts them.
+
+    Parameters
+    ----------
+    operations : to come; where they take less than measuring does, infinity.
+    """
+    if operations <= 100 * PROBE**3:
+        return math.inf
     matrix = torch.ones(PROBE, PROBE, dtype=torch.float64, device=device)
     taken = []
     for _ in range(3):

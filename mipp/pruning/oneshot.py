@@ -13,6 +13,7 @@ from mipp.budget import Budget
 from mipp.criteria import Criterion as Score
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import AskedLoss
+from mipp.device import device_of
 from mipp.errors import ConfigError
 from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
@@ -20,6 +21,7 @@ from mipp.names import address_of
 from mipp.pruning.calibration import held_out
 from mipp.pruning.drop import Of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
+from mipp.pruning.needs_of_refit import foretell_refit
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
 from mipp.pruning.pruner import Pruner
@@ -160,6 +162,8 @@ def prune(
     )
     if drop is None:
         pruner.require_reachable(asked, stay)
+    if isinstance(REPAIRS[repair], (Refit, Distill)):
+        foretell_refit(pruner.needs_of_refit(), device_of(model))
     phases.end("read and trace")
     ranking = pruner.rank(way, asked)
     if scored:

@@ -182,7 +182,7 @@ class Planner:
         if not ranking.estimates.has(tested):
             needs, sizes = self._needs(method, tested)
             require_memory(needs, sizes, self.calibration.count(), device_of(self.model))
-            announce(needs)
+            announce("search", needs)
         with self._estimating():
             ranking.estimates.answers(tested)
         return ranking

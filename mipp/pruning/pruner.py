@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mipp.activations import Sampling
 from mipp.budget import Budget
 from mipp.cut import apply_to_groups
+from mipp.device import device_of
 from mipp.pruning.drop import Of, smallest_within
 from mipp.pruning.frontier import Frontier, measured_of, point_of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
+from mipp.pruning.needs import Needs, sizes_of
+from mipp.pruning.needs_of_refit import needs_of_refit
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner, parsed
 from mipp.pruning.pruned import Pruned, report_on
@@ -39,6 +43,13 @@ class Pruner(Planner):
     >>> pruner.cut(plans[1]).model[0].out_features
     8
     """
+
+    def needs_of_refit(self, repair: Refit | None = None) -> Needs:
+        """Bytes and rough seconds of the refit of a network that is cut to about a half."""
+        images, rows = self.calibration.count(), (repair or Refit()).rows
+        sizes = sizes_of(self.model, self.graph, Sampling(rows, images, self.seed))
+        forward = images * self._seconds_per_input
+        return needs_of_refit(self.graph, sizes, images, forward, device_of(self.model))
 
     @undisturbed()
     def cut(self, plan: Plan, repair: Repair | None = None) -> Pruned:

@@ -122,6 +122,35 @@ def test_a_long_search_is_announced_and_a_short_one_not(
     assert "estimates" in said
 
 
+def test_a_refit_is_told_of_before_the_search(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(needs, "WORTH_SAYING", 0.0)
+    mipp.prune(network(), images())
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert first.startswith("refit: about ")
+    assert "normal equations" in first
+    assert second.startswith("search: about ")
+    mipp.prune(network(), images(), repair="none")
+    assert "refit: about" not in capsys.readouterr().err
+
+
+def test_a_refit_holds_no_more_for_more_images() -> None:
+    few, many = (Pruner(network(), images(n)).needs_of_refit() for n in (2048, 4096))
+    assert many.bytes == few.bytes
+    assert Pruner(network(), images(8)).needs_of_refit().peak < few.peak / 10
+
+
+def test_a_refit_without_room_is_refused_before_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = Pruner(network(), images(512)).needs_of_refit().peak - 1
+    monkeypatch.setattr("mipp.pruning.needs_of_refit.free_bytes", lambda device: free)
+    monkeypatch.setattr("mipp.pruning.planner.measure_information", pytest.fail)
+    with pytest.raises(ConfigError, match=r"(?s)a refit does not fit.*images.*repair='recal"):
+        mipp.prune(network(), images(512))
+
+
 def test_a_container_leaves_less_than_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
