@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mipp.activations import Sampling, stream_rows
 from mipp.activations.capture import OnRows
 from mipp.allocator import FreedMemory
+from mipp.device import device_of
 from mipp.errors import ActivationError
 from mipp.graph import ChannelGraph
 from mipp.information import gaussian
@@ -20,6 +21,7 @@ from mipp.information.protocols import Information, PairInformation, SampledInfo
 from mipp.inputs import Inputs, count
 from mipp.progress import track
 from mipp.pruning.calibration import Calibration
+from mipp.pruning.needs import sizes_of, states_bytes
 from mipp.settings import Gaussian, Mipp
 
 
@@ -69,7 +71,9 @@ def measure_information(
     sampling = Sampling(method.rows, calibration.count(), seed)
     stream = partial(stream_rows, model, graph.pairs, _tracked(calibration), sampling)
     if type(method.estimator) is Gaussian and not tested:
-        return _from_moments(graph, stream, sampling, method.estimator)
+        size = states_bytes(sizes_of(model, graph, sampling))
+        keep = gaussian.keeping(size, device_of(model))
+        return _from_moments(graph, stream, sampling, method.estimator, keep)
     chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
     _run(stream(lambda name, x, y: chunks[name].append((x, y))))
     _, estimator = estimator_of(method.estimator)
@@ -104,6 +108,7 @@ def _from_moments(
     stream: Callable[[OnRows], Iterator[None]],
     sampling: Sampling,
     settings: Gaussian,
+    keep: Callable[[gaussian.PairState], gaussian.PairState | gaussian.StateAside],
 ) -> dict[str, PairInformation]:
     """The closed form of every pair; rows are held only where they are much fewer than features."""
     sums: dict[str, MomentSums] = {}
@@ -124,12 +129,12 @@ def _from_moments(
     found: dict[str, PairInformation] = {}
     for name in track(list(sums), total=len(sums), label="estimate"):
         moments = _moments(name, sums)
-        found[name] = gaussian.prepare(moments, channels[name], overwrite=True, **shared)
+        found[name] = keep(gaussian.prepare(moments, channels[name], overwrite=True, **shared))
         del moments
         freed.give_back()
-    for name, chunks in few.items():
-        x, y = _pair_data(name, chunks).whole()
-        found[name] = gaussian.prepare_dual(x, y, channels[name], **shared)
+    for name in list(few):
+        x, y = _pair_data(name, few.pop(name)).whole()
+        found[name] = keep(gaussian.prepare_dual(x, y, channels[name], **shared))
     return found
 
 

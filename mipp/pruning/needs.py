@@ -18,7 +18,7 @@ from mipp.activations import Sampling
 from mipp.device import free_bytes, synchronize
 from mipp.errors import ConfigError, option
 from mipp.graph import ChannelGraph
-from mipp.information.gaussian import cost
+from mipp.information.gaussian import cost, is_worthwhile
 from mipp.layers import layer_at
 from mipp.progress import say
 
@@ -77,8 +77,19 @@ def stored_bytes(sizes: Mapping[str, Size]) -> int:
     return sum(4 * size.rows * (size.features + size.targets) for size in sizes.values())
 
 
+def states_bytes(sizes: Mapping[str, Size]) -> int:
+    """Bytes of what the closed form prepares of all pairs."""
+    each = (cost.state_bytes(s.rows, s.channels, s.features, s.targets) for s in sizes.values())
+    return sum(each)
+
+
 def needs_of_search(
-    graph: ChannelGraph, sizes: Mapping[str, Size], batch: int, *, closed: bool
+    graph: ChannelGraph,
+    sizes: Mapping[str, Size],
+    batch: int,
+    *,
+    closed: bool,
+    device: torch.device,
 ) -> Needs:
     """Memory of a search by information beside the network and the images.
 
@@ -92,7 +103,8 @@ def needs_of_search(
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
     >>> graph = build_graph(model, torch.randn(1, 8))
     >>> sizes = sizes_of(model, graph, Sampling(64, 64, 0))
-    >>> needs_of_search(graph, sizes, 64, closed=True).bytes["estimates"]
+    >>> cpu = torch.device("cpu")
+    >>> needs_of_search(graph, sizes, 64, closed=True, device=cpu).bytes["estimates"]
     2816
     """
     walks = (
@@ -100,19 +112,19 @@ def needs_of_search(
         for pairs in map(graph.pairs_of, graph.groups)
     )
     drops = sum(cost.drops_bytes(s.rows, s.features) for s in sizes.values())
-    return Needs(
-        {
-            "estimates": sum(
-                cost.state_bytes(s.rows, s.channels, s.features, s.targets)
-                if closed
-                else HELD * s.rows * (s.features + s.targets)
-                for s in sizes.values()
-            ),
-            "the choice": drops + max(walks, default=0),
-            "a pass": MAPS * batch * largest_map(graph),
-        },
-        closed,
-    )
+    choice = drops + max(walks, default=0)
+    if closed:
+        estimates = states_bytes(sizes)
+        if is_worthwhile(estimates, device):  # the choice finds only its own part in memory
+            choice = max(0, choice - estimates)
+    else:
+        estimates = sum(HELD * s.rows * (s.features + s.targets) for s in sizes.values())
+    held = {
+        "estimates": estimates,
+        "the choice": choice,
+        "a pass": MAPS * batch * largest_map(graph),
+    }
+    return Needs(held, closed)
 
 
 def seconds_of_search(

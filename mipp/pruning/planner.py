@@ -255,7 +255,9 @@ class Planner:
         sizes = sizes_of(self.model, self.graph, Sampling(method.rows, images, self.seed))
         batch = count(next(iter(self.calibration.inputs())))
         closed = type(method.estimator) is Gaussian and not tested
-        needs = needs_of_search(self.graph, sizes, batch, closed=closed)
+        needs = needs_of_search(
+            self.graph, sizes, batch, closed=closed, device=device_of(self.model)
+        )
         if closed:
             forward = images * self._seconds_per_input
             seconds = seconds_of_search(sizes, forward, device_of(self.model))

@@ -20,6 +20,7 @@ from mipp.device import divided_threads, resolve_device
 from mipp.errors import as_written
 from mipp.information import moments
 from mipp.information.estimators import PairData, estimator_of
+from mipp.information.gaussian import PairState, keeping
 from mipp.information.moments import Moments
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.progress import track
@@ -133,10 +134,13 @@ def load_information(workdir: Workdir, params: Params, tested: bool) -> Informat
     answers = estimator.samples if tested else estimator.answers
     device = resolve_device(params.compute.device)
     store = _store(workdir)
+    files = {pair: workdir.folder / "estimate" / f"{pair}.safetensors" for pair in store.pairs}
+    keep = keeping(sum(file.stat().st_size for file in files.values() if file.exists()), device)
     found: dict[str, PairInformation | SampledInformation] = {}
-    for pair in store.pairs:
-        tensors = load_tensors(workdir.folder / "estimate" / f"{pair}.safetensors")
+    for pair, file in files.items():
+        tensors = load_tensors(file)
         state = estimator.restore({name: tensor.to(device) for name, tensor in tensors.items()})
         data = pair_data(store, pair, device)
-        found[pair] = answers(state, data, settings, params.seed)
+        answer = answers(state, data, settings, params.seed)
+        found[pair] = keep(answer) if isinstance(answer, PairState) else answer
     return found

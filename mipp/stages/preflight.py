@@ -128,7 +128,7 @@ def _require_memory(
         return {}
     closed = type(method.estimator) is Gaussian and not params.choose.budget.is_tested
     sizes = sizes_of(model, graph, Sampling(params.extract.rows, images, params.seed))
-    needs = needs_of_search(graph, sizes, min(batch, images), closed=closed)
+    needs = needs_of_search(graph, sizes, min(batch, images), closed=closed, device=device)
     require_memory(needs, sizes, images, device)
     return sizes
 

@@ -9,11 +9,13 @@ panel      the channels at hand of `ordered` and `primal`, in the CPU's cache
 sides      what drops have taken from the precision by now
 drops      the same of walks before, which the next one recalls
 cost       operations and bytes by a pair's size, and which form has fewer
+aside      states in a file, where all together would fill the memory
 estimator  `state` as one of the estimators: its file, its answers
 folds      samples for a test of significance, one per fold of the rows
 inverse    of a positive definite matrix; `arrowhead` that of small maps' patches
 """
 
+from mipp.information.gaussian.aside import StateAside, is_worthwhile, keeping
 from mipp.information.gaussian.cost import prefers_dual
 from mipp.information.gaussian.state import (
     PairState,
@@ -25,7 +27,10 @@ from mipp.information.gaussian.state import (
 
 __all__ = [
     "PairState",
+    "StateAside",
     "from_tensors",
+    "is_worthwhile",
+    "keeping",
     "prefers_dual",
     "prepare",
     "prepare_dual",

@@ -79,7 +79,11 @@ class PairState:
 
     def warm_started(self) -> PairState:
         """The same, for one elimination after the other: each makes use of those before."""
-        return replace(self, drops=Drops(self._precision(), self.channels))
+        return replace(self, drops=self.new_drops())
+
+    def new_drops(self) -> Drops:
+        """For the first of several eliminations; of a whole precision matrix, the size counts."""
+        return Drops(self._precision(), self.channels)
 
     def eliminate(self, targets: Tensor) -> PrimalElimination:
         """Backward elimination of the pair's channels, all present at first, in any order.
