@@ -85,6 +85,9 @@ class DataConfig(Section):
     calibration: Count = 1024
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
+    prepare: Annotated[str, Field(pattern=r"^(set|weights(:\w+)?)$")] = "set"
+    resize: Annotated[int, Field(ge=8, le=8192)] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
     crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None

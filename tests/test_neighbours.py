@@ -213,6 +213,9 @@ ROWS = [
     Row("data.calibration", 128, 96, made("extract")),
     Row("data.validation", 0.1, 0.2, made("train")),
     Row("data.size", 8, 9, made("train"), ("model.name=lenet-300-100",)),
+    Row("data.prepare", "set", "weights", refusal),  # of a network without weights
+    Row("data.resize", 8, 12, made("extract")),
+    Row("data.interpolation", "bilinear", "nearest", made("extract"), ("data.resize=12",)),
     Row("data.augment", "none", "flip", made("train")),
     Row("data.crop_padding", 1, 2, made("train"), ("data.augment=crop",)),
     Row("data.mean", "[0.3]", "[0.5]", made("train")),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mipp.data.frame import framed_image
 from mipp.errors import DataError
 from mipp.progress import track
 
@@ -50,6 +51,10 @@ def decode_images(
     chunks: Iterable[Sequence[Encoded]], count: int, *, channels: int, size: int, progress: str
 ) -> Tensor:
     """Pixels uint8 (count, channels, size, size); chunks are drawn one after the other.
+
+    Parameters
+    ----------
+    size : a `Frame` says how images come to it.
 
     Raises
     ------
@@ -98,9 +103,7 @@ def _decode(encoded: Encoded, channels: int, size: int) -> NDArray[np.uint8]:
             pixels = shallow.convert("L" if channels == 1 else "RGB")
     except _FAULTS as error:
         raise _unreadable(encoded, error) from error
-    if pixels.size != (size, size):  # shorter side to `size`, then the centre
-        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(pixels).reshape(size, size, channels).transpose(2, 0, 1)
+    return np.asarray(framed_image(pixels, size)).reshape(size, size, channels).transpose(2, 0, 1)
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional
+
+from mipp.data.frame import framed_pixels
 
 Read = Callable[[Tensor, int, str], Tensor]
 
@@ -22,8 +23,9 @@ class Part:
     ----------
     name : set and part, such as `mnist/train`.
     labels : shape (n,), int64.
-    read : (indices (k,), size, progress) -> uint8 (k, c, size, size); a bar named `progress`
-        shows the time left, unless that name is empty.
+    read : (indices (k,), size, progress) -> uint8 (k, c, size, size), where the size is a
+        `mipp.data.frame.Frame`; a bar named `progress` shows the time left, unless that name is
+        empty.
     streams : the images are too many to keep; read them batch by batch.
     identity : what else tells this part from another of the same name (file sizes or names).
     """
@@ -52,7 +54,7 @@ def part_in_memory(name: str, images: Tensor, labels: Tensor) -> Part:
     """Part of a set that is in memory anyway: images uint8 (n, c, h, h), labels int64 (n,)."""
 
     def read(indices: Tensor, size: int, progress: str) -> Tensor:
-        return _resize(images[indices], size)
+        return framed_pixels(images[indices], size)
 
     return Part(name, labels, read)
 
@@ -62,16 +64,3 @@ def default_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] == size:
-        return images
-    resized = images.new_empty(len(images), images.shape[1], size, size)
-    chunk = 4096  # bounds the float copy that interpolation makes
-    for at in range(0, len(images), chunk):
-        scaled = functional.interpolate(
-            images[at : at + chunk].float(), size=(size, size), mode="bilinear", antialias=True
-        )
-        resized[at : at + chunk] = scaled.round_().clamp_(0, 255)
-    return resized

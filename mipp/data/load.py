@@ -172,7 +172,14 @@ def _preparation(
         _per_channel(config, field, own, images.channels, wanted)
         for field, own in (("mean", images.mean), ("std", images.std))
     )
-    return Preparation(wanted, size or images.size, mean, std)
+    side = size or images.size
+    if config.resize is not None and config.resize < side:
+        raise DataError(
+            f"data.resize {config.resize} leaves images smaller than what is cropped from them."
+            f"\nExpected at least the side of {side} pixels, got {config.resize}; raise it, or "
+            "lower data.size."
+        )
+    return Preparation(wanted, side, mean, std, config.resize, config.interpolation)
 
 
 def _per_channel(

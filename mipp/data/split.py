@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from mipp.data.batch import UNCHANGED, Augmentation, augment_batch, normalise
+from mipp.data.frame import Frame, Interpolation
 from mipp.data.image_set import Part
 from mipp.errors import DataError
 
@@ -25,6 +26,13 @@ class Preparation:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int | None = None  # as `mipp.data.frame.Frame` has it, and so is what follows
+    interpolation: Interpolation | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """How images come to the square."""
+        return Frame.of(self.size, self.resize, self.interpolation)
 
 
 class ImageSplit:
@@ -120,7 +128,9 @@ class ImageSplit:
         for chunk, pixels in zip(chunks, pixels_of, strict=True):
             if generator is not None:
                 pixels = augment_batch(pixels, augmentation, generator)
-            images = normalise(pixels.to(device), self.preparation.mean, self.preparation.std)
+            scale = self.preparation.mean, self.preparation.std
+            published = self.preparation.resize is not None
+            images = normalise(pixels.to(device), *scale, as_torchvision=published)
             yield images, self.labels[chunk].to(device)
 
     def _indexed(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -131,7 +141,7 @@ class ImageSplit:
         """Pixels of each chunk, read while the caller works on the one before."""
 
         def read(chunk: Tensor) -> Tensor:
-            return self.part.read(self.indices[chunk], self.preparation.size, "")
+            return self.part.read(self.indices[chunk], self.preparation.frame, "")
 
         with ThreadPoolExecutor(1) as reader:
             ahead = [reader.submit(read, chunk) for chunk in chunks[:1]]
@@ -143,7 +153,8 @@ class ImageSplit:
 
     @cached_property
     def _kept(self) -> Tensor:
-        return self.part.read(self.indices, self.preparation.size, f"reading {self.part.name}")
+        frame = self.preparation.frame
+        return self.part.read(self.indices, frame, f"reading {self.part.name}")
 
 
 @dataclass(frozen=True)

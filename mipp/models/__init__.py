@@ -1,5 +1,6 @@
 """Networks by name, and the weights they start from."""
 
+from mipp.models.published import images_of_weights
 from mipp.models.table import (
     MODELS,
     ModelSpec,
@@ -14,6 +15,7 @@ __all__ = [
     "MODELS",
     "ModelSpec",
     "build_model",
+    "images_of_weights",
     "load_weights",
     "make_model",
     "preferred_input",

@@ -139,12 +139,13 @@ def preferred_input(name: str) -> tuple[int | None, int | None]:
         return None, _OWN[name][1]
     if name.startswith(timm_models.PREFIX):
         return None, timm_models.timm_size(name.removeprefix(timm_models.PREFIX))
-    if _is_brought(name):
+    if is_ours(name):
         return _default(name, "channels"), _default(name, "size")
-    return 3, torchvision_size(_torchvision_name(name))
+    return 3, torchvision_size(torchvision_name(name))
 
 
-def _is_brought(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Whether a name is of mipp's own networks, or of one that somebody brings."""
     return name in MODELS or ":" in name
 
 
@@ -158,9 +159,9 @@ def _builder(spec: ModelSpec) -> Callable[[], nn.Module]:
     if spec.name.startswith(timm_models.PREFIX):
         name = spec.name.removeprefix(timm_models.PREFIX)
         return partial(timm_models.build_timm_model, name, spec.classes, spec.channels, spec.size)
-    if _is_brought(spec.name):
+    if is_ours(spec.name):
         return partial(_build, MODELS.resolve(spec.name), spec)
-    name = _torchvision_name(spec.name)
+    name = torchvision_name(spec.name)
     return partial(build_torchvision_model, name, spec.classes, spec.channels)
 
 
@@ -174,7 +175,13 @@ def _build(function: Callable[..., nn.Module], spec: ModelSpec) -> nn.Module:
     return model
 
 
-def _torchvision_name(name: str) -> str:
+def torchvision_name(name: str) -> str:
+    """The name that torchvision knows it by.
+
+    Raises
+    ------
+    ModelError : it has no such network.
+    """
     names = torchvision_names()
     bare = name.removeprefix(_PREFIX)
     if bare not in names:
@@ -192,7 +199,7 @@ def _check_fits(model: nn.Module, spec: ModelSpec) -> None:
 
     On shapes alone; one that people bring may make tensors that such a run cannot mix with.
     """
-    device = "cpu" if _is_brought(spec.name) and spec.name not in _OWN else "meta"
+    device = "cpu" if is_ours(spec.name) and spec.name not in _OWN else "meta"
     tensors = chain(model.named_parameters(), model.named_buffers())
     shapes = {name: tensor.detach().to(device) for name, tensor in tensors}
     images = torch.zeros(1, spec.channels, spec.size, spec.size, device=device)

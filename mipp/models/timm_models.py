@@ -39,6 +39,19 @@ def timm_size(name: str) -> int | None:
     return int(known.input_size[-1]) if known is not None and known.fixed_input_size else None
 
 
+def published_config(name: str, tag: str) -> Any:
+    """What timm says of a network's published weights; None where there are none of that tag.
+
+    Raises
+    ------
+    ModelError : timm is not installed, or has no such network.
+    """
+    try:
+        return _import_timm(name).get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    except RuntimeError:  # of the tag
+        return None
+
+
 def _import_timm(name: str) -> Any:
     """The timm module, once it is sure to have this network."""
     if importlib.util.find_spec("timm") is None:

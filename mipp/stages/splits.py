@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mipp.config import Params
+from mipp.config import DataConfig, Params
 from mipp.data import DataSplits, ImageSplit, load_data
-from mipp.models import ModelSpec, preferred_input
+from mipp.models import ModelSpec, images_of_weights, preferred_input
 
 AT_ONCE = 2**25  # bytes of the images of one pass; what a network makes of them is tens of times it
 
@@ -19,7 +20,20 @@ AT_ONCE = 2**25  # bytes of the images of one pass; what a network makes of them
 def load_splits(params: Params) -> DataSplits:
     """The splits in the shape that the model wants."""
     channels, size = preferred_input(params.model.name)
-    return load_data(params.data, seed=params.seed, channels=channels, size=size)
+    data = _as_weights_want(params.data, params.model.name)
+    return load_data(data, seed=params.seed, channels=channels, size=size)
+
+
+def _as_weights_want(data: DataConfig, model: str) -> DataConfig:
+    """The section `data` with what the network's published weights say of images filled in."""
+    prepare, _, weights = data.prepare.partition(":")
+    if prepare != "weights":
+        return data
+    published = images_of_weights(model, weights)
+    if data.size is not None:
+        published = published.at(data.size)
+    wanted = asdict(published).items()
+    return data.model_copy(update={k: v for k, v in wanted if getattr(data, k) is None})
 
 
 def model_spec(params: Params, splits: DataSplits) -> ModelSpec:
