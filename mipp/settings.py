@@ -325,7 +325,7 @@ class Distill:
     Parameters
     ----------
     refit : what comes first.
-    steps : of training, with 64 inputs each.
+    steps : of training, with 64 inputs each, of large images fewer.
     seconds : after which training ends at the latest; the schedule is shortened with it.
     lr : its peak, of Adam and one cycle.
     stages : weight, beside the outputs, of what later layers read of a stream of channels.

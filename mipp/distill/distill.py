@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mipp.distill.lessons import BATCH, Lessons, batches_of, shuffled
+from mipp.distill.lessons import Lessons, at_once, batches_of, shuffled
 from mipp.distill.loss import loss_of, mean_error
 from mipp.distill.matched import kept_features
 from mipp.distill.views import views_for
@@ -86,7 +86,7 @@ def distill(
         why = "its parameters are frozen, or it has none" if learned else "it takes two inputs"
         return Distilled(len(learned), len(judged), 0, first.error, first.error, why)
     generator = torch.Generator("cpu").manual_seed(seed)
-    count = min(MOST, math.ceil(settings.steps * BATCH / (SEEN * len(learned))))
+    count = min(MOST, math.ceil(settings.steps * at_once(learned[0]) / (SEEN * len(learned))))
     views = views_for(dense, exam.at(0)[0], settings.views, count, generator)
     layers = kept_features(dense, graph, selection) if settings.stages else {}
     lessons = Lessons(batches_of(learned, views, generator), dense, layers)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from mipp.distill.matched import Features, inputs_caught
 from mipp.distill.views import View, plain
 from mipp.evaluation import evaluating
-from mipp.inputs import Inputs, call, count, each, joined, tensors_in
+from mipp.inputs import Inputs, call, count, each, joined, tensors_in, tensors_of
 
-BATCH = 64  # inputs at once
+BATCH = 64  # inputs at once, of
+SMALL = 2**18  # bytes each; of larger ones fewer, whose maps training holds, but of any
+LEAST = 8  # for the statistics of batch-norms
 HELD_OUT = 10  # one of so many inputs is not learned from
 ANSWERS = 2**30  # bytes of answers that are kept, about; others are computed again each time
 
@@ -89,14 +91,24 @@ def shuffled(count: int, generator: torch.Generator) -> list[int]:
     return order
 
 
+def at_once(one: Inputs) -> int:
+    """Inputs of a batch.
+
+    >>> at_once(torch.zeros(1, 3, 32, 32)), at_once(torch.zeros(1, 3, 224, 224))
+    (64, 27)
+    """
+    size = sum(tensor.nbytes for tensor in tensors_of(one))
+    return min(BATCH, max(LEAST, BATCH * SMALL // max(size, 1)))
+
+
 def batches_of(
     inputs: Sequence[Inputs],
     views: Sequence[View] = (plain,),
     generator: torch.Generator | None = None,
 ) -> list[Batch]:
-    """Every view of every input once, in batches of 64 or a few more; shuffled if asked for."""
+    """Every view of every input once, in batches of `at_once` or a few more; shuffled if asked."""
     seen = [(one, view) for view in views for one in inputs]
     if generator is not None:
         seen = [seen[i] for i in shuffled(len(seen), generator)]
-    count = max(1, len(seen) // BATCH)
+    count = max(1, len(seen) // at_once(inputs[0]))
     return [Batch(seen[i::count]) for i in range(count)]
