@@ -23,9 +23,11 @@ from mipp.budget import Budget, parse_budget
 from mipp.errors import BudgetError, ConfigError, as_written, did_you_mean
 from mipp.no_effect import idle_settings, refuse_idle
 from mipp.settings import (
+    DROP_CONFIDENCE,
     LATENCY_BATCH,
     MIPP,
     Channels,
+    Confidence,
     Count,
     Criterion,
     Distill,
@@ -164,6 +166,7 @@ class ChooseConfig(Section):
     estimator: str = "gaussian"
     order: Order = Mipp.order
     budget: BudgetText = Budget("macs", 0.5)
+    drop_confidence: Confidence = DROP_CONFIDENCE
     compare: tuple[BudgetText, ...] = ()
     price: Price = Mipp.price
     scope: Scope = Criterion.scope
@@ -303,6 +306,7 @@ WRITTEN: Mapping[str, str] = {
     **{f"{Distill.PREFIX}{name}": f"prune.{name}" for name in ("steps", "views")},
     "rows": "extract.rows",
     "images": "data.calibration",
+    "validation": "data.validation",
     "latency_batch": "evaluate.latency_batch",
 }  # where the core's options stand in a configuration, see `as_written`
 

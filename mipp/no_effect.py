@@ -82,6 +82,12 @@ _ROWS: tuple[_Row, ...] = (
         lambda p: not _rival(p),
         "choose a rival, such as choose.method=l1",
     ),
+    _Row(
+        "choose.drop_confidence",
+        "choose.budget",
+        lambda p: _budget(p) != "drop",
+        "set choose.budget=drop:1",
+    ),
     _Row("choose.margin sure", "choose.budget", lambda p: _budget(p) != "confidence", _TESTS),
     _Row(
         "choose.price",

@@ -25,9 +25,11 @@ Repeats = Annotated[int, Ge(2), Lt(2**31)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Channels = Annotated[int, Ge(0)]
 Margin = Annotated[float, Ge(0), Lt(1)]
+Confidence = Annotated[float, Ge(0), Lt(100)]
 
 MIPP = "mipp"  # the method that is no criterion
 LATENCY_BATCH = 64  # inputs at once when time is measured
+DROP_CONFIDENCE = 90.0  # percent, with which an accuracy falls by no more than is allowed
 
 Order = Literal["auto", "mi", "best-first"]
 Price = Literal["budget", "unit", "params", "macs", "latency"]

@@ -258,6 +258,7 @@ ROWS = [
     Row("choose.order", "mi", "best-first", kept),
     Row("choose.budget", "ratio:0.5", "ratio:0.6", kept),
     Row("choose.compare", "[]", "['macs:0.7']", made("choose")),
+    Row("choose.drop_confidence", 0, 50, made("choose"), ("choose.budget=drop:20", *L1)),
     Row("choose.price", "unit", "macs", kept),
     Row("choose.scope", "global", "layer", kept, L1),
     Row("choose.batch_size", 64, 32, images_at_once("choose"), TAYLOR),

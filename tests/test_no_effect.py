@@ -49,6 +49,7 @@ IDLE = [
     ("choose.batch_size=8", [], "choose.method=mipp"),
     ("choose.margin=0", [], "choose.budget=macs:0.5"),
     ("choose.sure=drop", ["choose.budget=nats:1"], "choose.budget=nats:1"),
+    ("choose.drop_confidence=0", [], "choose.budget=macs:0.5"),
     ("choose.price=macs", TESTED, "choose.budget=confidence:95"),
     ("choose.worth=nats", TESTED, "choose.budget=confidence:95"),
     ("choose.worth=nats", ["choose.budget=nats:1"], "choose.budget=nats:1"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,24 @@ from mipp.inputs import call, each
 from mipp.pruning.first_batch import checked
 
 Metric = Literal["accuracy"] | Callable[[nn.Module, Any], float]  # of (model, loader)
-Score = Callable[[nn.Module], float]
+
+
+class Answers(NamedTuple):
+    """Of inputs in the order in which they were read, shape (n,): labels, and which are met."""
+
+    labels: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A metric's value; where it is an accuracy, in percent, the answers that it counts."""
+
+    value: float
+    answers: Answers | None = None
+
+
+Score = Callable[[nn.Module], Scored]
 
 ACCURACY: Literal["accuracy"] = "accuracy"  # in percent
 
@@ -43,22 +61,26 @@ def score_of(metric: Metric, validation: Iterable[Any]) -> Score:
         raise ConfigError(
             f"metric: expected 'accuracy', or a function of (model, loader), got {metric!r}."
         )
-    return lambda model: float(metric(model, validation))
+    return lambda model: Scored(float(metric(model, validation)))
 
 
-def accuracy_on(model: nn.Module, validation: Iterable[Any]) -> float:
-    """Percent of the inputs whose largest output is at their label.
+def accuracy_on(model: nn.Module, validation: Iterable[Any]) -> Scored:
+    """Percent of the inputs whose largest output is at their label, and which they are.
 
-    >>> accuracy_on(nn.Identity(), [(torch.eye(4), torch.tensor([0, 1, 2, 0]))])
+    A loader that shuffles by torch's own generator gives the same order every time.
+
+    >>> accuracy_on(nn.Identity(), [(torch.eye(4), torch.tensor([0, 1, 2, 0]))]).value
     75.0
 
     Raises
     ------
     DataError : there are no labels of classes, or the outputs are no scores of classes.
     """
-    hits = seen = 0
+    right: list[Tensor] = []
+    classes: list[Tensor] = []
     device = device_of(model)
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
         for inputs, labels in checked(model, validation):
             outputs = call(model, each(inputs, lambda tensor: tensor.to(device)))
             scores = isinstance(outputs, Tensor) and outputs.ndim == 2
@@ -68,8 +90,9 @@ def accuracy_on(model: nn.Module, validation: Iterable[Any]) -> float:
                     "of classes (n, classes) and labels (n,); pass metric=, a function of (model, "
                     "loader) that gives a number, the higher the better."
                 )
-            hits += int((outputs.argmax(1) == labels.to(device)).sum())
-            seen += len(labels)
-    if not seen:
+            right.append((outputs.argmax(1) == labels.to(device)).cpu())
+            classes.append(labels.cpu())
+    if not sum(map(len, right)):
         raise DataError("validation holds no inputs.\nExpected batches of (inputs, labels).")
-    return 100 * hits / seen
+    hits = torch.cat(right)
+    return Scored(100 * int(hits.sum()) / len(hits), Answers(torch.cat(classes), hits))

@@ -19,7 +19,7 @@ from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
 from mipp.pruning.calibration import held_out
-from mipp.pruning.drop import Of
+from mipp.pruning.drop import Goal, Of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.needs_of_refit import foretell_refit
 from mipp.pruning.planner import parsed
@@ -27,6 +27,7 @@ from mipp.pruning.pruned import Pruned
 from mipp.pruning.pruner import Pruner
 from mipp.pruning.ranking import name_of, require_plannable
 from mipp.settings import (
+    DROP_CONFIDENCE,
     LATENCY_BATCH,
     MIPP,
     Criterion,
@@ -71,6 +72,7 @@ def prune(
     loss: Loss | None = None,
     validation: Iterable[Any] | None = None,
     metric: Metric = ACCURACY,
+    drop_confidence: float = DROP_CONFIDENCE,
     of: Of = "macs",
     seed: int = 0,
 ) -> Pruned:
@@ -87,7 +89,8 @@ def prune(
     budget : `macs:S` and `params:S` keep the share S, `latency:S` that of the time measured on
         the model's device, `ratio:R` removes the share R of the units, `nats:X` drops what adds
         less than X nats, `confidence:X` keeps what adds information with more than X % confidence.
-        `drop:X` keeps the smallest network whose metric is at most X below the dense one's.
+        `drop:X` keeps the smallest network whose metric is at most X below the dense one's, with
+        `drop_confidence`.
     method : `mipp`; a rival criterion of `mipp.criteria` or one that was registered; the
         `package.module:attribute` of one of yours, or the function itself.
     estimator : of information: `gaussian`, the closed form, or `reconstruction`, the paper's
@@ -115,6 +118,8 @@ def prune(
         tried (a fifth of labelled calibration data without them); `accuracy`, in percentage points,
         or a function of (model, validation), the higher the better; and what is to be small:
         `macs`, `params` or `latency`.
+    drop_confidence : percent, with which an accuracy is to fall by no more than a `drop` on other
+        inputs than those of `validation` too, see `Pruner.smallest`.
     seed : of the sampled positions and of the random criterion.
 
     Returns
@@ -133,14 +138,16 @@ def prune(
     for name, value, usual in (
         ("validation", validation, None),
         ("metric", metric, ACCURACY),
+        ("drop_confidence", drop_confidence, DROP_CONFIDENCE),
         ("of", of, "macs"),
     ):
         _refuse_idle(name, value, usual, drop is None, f"{budget=}")
+    own = metric != ACCURACY
+    _refuse_idle("drop_confidence", drop_confidence, DROP_CONFIDENCE, own, f"{metric=}")
     asked = given if drop is None else Budget(of, 0.5)
     if drop is not None and validation is None:
         calibration, validation = held_out(model, calibration, images)
-    if validation is not None:
-        score_of(metric, validation)  # which refuses what is none
+    score = None if validation is None else score_of(metric, validation)
     way = _method(method, estimator, order)
     shares = {} if limits is None else limits
     named = (ignore, keep_outputs, keep_inputs)
@@ -160,8 +167,11 @@ def prune(
         latency_batch=latency_batch,
         calls=calls,
     )
-    if drop is None:
+    goal = None
+    if score is None:
         pruner.require_reachable(asked, stay)
+    else:
+        goal = Goal(score, score(pruner.model), given.value, drop_confidence)
     if isinstance(REPAIRS[repair], (Refit, Distill)):
         foretell_refit(pruner.needs_of_refit(), device_of(model))
     phases.end("read and trace")
@@ -169,21 +179,14 @@ def prune(
     if scored:
         scored.require_asked(name_of(way))
     phases.end("measure")
-    if drop is None:
+    if goal is None:
         plan = pruner.plan(asked, ranking, stay)
         del ranking  # its estimates take more memory than all that follows
         phases.end("choose")
         pruned = pruner.cut(plan, REPAIRS[repair])
     else:
-        assert validation is not None
-        pruned = pruner.smallest(
-            drop,
-            validation,
-            metric=metric,
-            of=of,
-            ranking=ranking,
-            limits=stay,
-            repair=REPAIRS[repair],
+        pruned = pruner.smallest_for(
+            goal, of=of, ranking=ranking, limits=stay, repair=REPAIRS[repair]
         )
     phases.end("cut and repair")
     seconds = sum(phases.seconds.values())

@@ -11,7 +11,7 @@ from mipp.activations import Sampling
 from mipp.budget import Budget
 from mipp.cut import apply_to_groups
 from mipp.device import device_of
-from mipp.pruning.drop import Of, smallest_within
+from mipp.pruning.drop import Goal, Of, smallest_within
 from mipp.pruning.frontier import Frontier, measured_of, point_of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
 from mipp.pruning.needs import Needs, sizes_of
@@ -21,7 +21,7 @@ from mipp.pruning.planner import Planner, parsed
 from mipp.pruning.pruned import Pruned, report_on
 from mipp.pruning.ranking import Ranking
 from mipp.pruning.repair import Cut, mend
-from mipp.settings import Limits, Refit, Repair
+from mipp.settings import DROP_CONFIDENCE, Limits, Refit, Repair
 from mipp.surroundings import undisturbed
 
 
@@ -76,6 +76,7 @@ class Pruner(Planner):
         validation: Iterable[Any],
         *,
         metric: Metric = ACCURACY,
+        drop_confidence: float = DROP_CONFIDENCE,
         of: Of = "macs",
         ranking: Ranking | None = None,
         limits: Limits | None = None,
@@ -91,18 +92,36 @@ class Pruner(Planner):
         drop : how much lower the metric may be: percentage points of accuracy.
         validation : batches of (inputs, labels) that calibration has none of, read again each time.
         metric : `accuracy`, or a function of (model, validation), the higher the better.
+        drop_confidence : percent, with which the accuracy is to fall by no more than `drop` on
+            inputs that are drawn as those of `validation` are; the search looks at up to six
+            networks, and has the luckiest of them in mind. 0 goes by the accuracies measured, as it
+            always is for a metric of yours, whose noise one number does not tell.
         of : what is to be small.
 
         Raises
         ------
-        BudgetError : no smaller network is good enough.
+        BudgetError : no smaller network is good enough, or there are too few validation inputs to
+            tell so small a drop.
         """
         score = score_of(metric, validation)
+        goal = Goal(score, score(self.model), drop, drop_confidence)
+        return self.smallest_for(goal, of=of, ranking=ranking, limits=limits, repair=repair)
+
+    def smallest_for(
+        self,
+        goal: Goal,
+        *,
+        of: Of = "macs",
+        ranking: Ranking | None = None,
+        limits: Limits | None = None,
+        repair: Repair | None = None,
+    ) -> Pruned:
+        """`smallest`, where the dense network is scored already."""
 
         def cut(budget: Budget) -> Pruned:
             return self.cut(self.plan(budget, ranking, limits), repair)
 
-        pruned, search = smallest_within(cut, score, score(self.model), drop, of)
+        pruned, search = smallest_within(cut, goal, of)
         return replace(pruned, report=replace(pruned.report, search=search))
 
     def frontier(
@@ -137,6 +156,6 @@ class Pruner(Planner):
         points = []
         for budget in every:
             plan = self.plan(budget, ranking, limits)
-            value = score(self.cut(plan, repair).model) if score and budget in at else None
+            value = score(self.cut(plan, repair).model).value if score and budget in at else None
             points.append(point_of(plan, value))
-        return Frontier(tuple(points), score(self.model) if score else None)
+        return Frontier(tuple(points), score(self.model).value if score else None)

@@ -26,13 +26,19 @@ def trade_off_table(run: Run) -> Table:
         )
         for point in found["points"]
     ]
+    sure = ""
+    if "fallen" in found:
+        sure = (
+            f" With {found['confidence']:g} % confidence the chosen network has at most "
+            f"{found['fallen']:.2f} points less on other images too."
+        )
     return Table(
         ("budget", "MACs %", "params %", "information lost %", "accuracy %", "change"),
         rows,
         "Other budgets by the same measurement. Information: the share that goes, foretold. "
         f"Accuracy: on {found['images']:,} validation images, of which one is "
         f"{PERCENT / found['images']:.2f} points and the dense network has {found['dense']:.2f} % "
-        "right, after the repair and without training, where networks were tried.",
+        "right, after the repair and without training, where networks were tried." + sure,
     )
 
 

@@ -18,6 +18,7 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
+from mipp.pruning.drop import require_tellable
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
@@ -46,6 +47,9 @@ def preflight(workdir: Workdir, params: Params) -> None:
         require_plannable(method_of(params), budget)
     require_exportable(params.evaluate.export)
     splits = load_splits(params)
+    asked = params.choose
+    if asked.budget.is_searched:
+        require_tellable(len(splits.validation), asked.budget.value, asked.drop_confidence)
     channels, size, _ = splits.shape
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:

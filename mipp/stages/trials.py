@@ -1,6 +1,7 @@
 """Networks that `choose` tries: cut, repaired as `prune` will, and scored on validation images.
 
-    choose.budget=drop:1.0   bisection by MACs; the smallest that loses at most a point is chosen
+    choose.budget=drop:1.0   bisection by MACs; the smallest that loses at most a point is chosen,
+                             with choose.drop_confidence
     choose.compare=[...]     each of these budgets so too, whatever is chosen
 
 What they cost is left in `trade_off.json`, beside the loss of information that is foretold for
@@ -22,9 +23,9 @@ from mipp.config import Params
 from mipp.data import DataSplits
 from mipp.device import device_of
 from mipp.errors import BudgetError
-from mipp.metrics import accuracy
-from mipp.pruning.drop import smallest_within
+from mipp.pruning.drop import Goal, Search, smallest_within
 from mipp.pruning.frontier import FrontierPoint, point_of
+from mipp.pruning.metric import Scored, accuracy_on
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.ranking import Ranking
@@ -52,13 +53,15 @@ class Trials:
         self._params, self._dense, self._planner = params, dense, planner
         self._ranking, self._limits = ranking, limits_of(params.choose)
         self._measured: dict[Budget, FrontierPoint] = {}
+        self._search: Search | None = None
 
     def plan(self, budget: Budget) -> Plan:
         """Which units stay under a budget; of a drop, those of the smallest network found.
 
         Raises
         ------
-        BudgetError : it cannot be reached, or no smaller network is good enough.
+        BudgetError : it cannot be reached; no smaller network is good enough, or the validation
+            images are too few to tell.
         """
         if not budget.is_searched:
             return self._planner.plan(budget, self._ranking, self._limits)
@@ -68,21 +71,30 @@ class Trials:
             plans[share] = self.plan(share)
             return Tried(plans[share], self._repaired(plans[share]))
 
-        found, search = smallest_within(cut, self._score, self._dense_score, budget.value, "macs")
-        for trial in search.trials:
+        confidence = self._params.choose.drop_confidence
+        goal = Goal(self._score, self._dense_score, budget.value, confidence)
+        found, self._search = smallest_within(cut, goal, "macs")
+        for trial in self._search.trials:
             self._measured[trial.budget] = point_of(plans[trial.budget], trial.value)
         return found.plan
 
     def trade_off(self, chosen: Plan) -> dict[str, Any]:
-        """What budgets cost, the largest network first; `metric` in percent of the images."""
+        """What budgets cost, the largest network first; `metric` in percent of the images.
+
+        `fallen` is by how much that of the chosen network falls at the most, with `confidence`.
+        """
         for budget in (chosen.budget, *self._params.choose.compare):
             if budget not in self._measured:
                 plan = chosen if budget == chosen.budget else self.plan(budget)
-                self._measured[budget] = point_of(plan, self._score(self._repaired(plan)))
+                self._measured[budget] = point_of(plan, self._score(self._repaired(plan)).value)
         points = [*self._measured.values(), *self._foretold()]
-        return {
+        told = {}
+        if self._search and self._search.confidence:
+            fallen = {trial.budget: trial.fallen for trial in self._search.trials}
+            told = {"confidence": self._search.confidence, "fallen": fallen[chosen.budget]}
+        return told | {
             "chosen": str(chosen.budget),
-            "dense": self._dense_score,
+            "dense": self._dense_score.value,
             "images": len(self._splits.validation),
             "points": [asdict(p) for p in sorted(points, key=lambda p: -p.macs_share)],
         }
@@ -100,14 +112,14 @@ class Trials:
         images = self._splits.calibration
         return repaired(self._params, self._dense, plan.selection, images)
 
-    def _score(self, model: nn.Module) -> float:
-        """Percent of the validation images, in batches of `prune`."""
+    def _score(self, model: nn.Module) -> Scored:
+        """Of the validation images, in batches of `prune`."""
         images = self._splits.validation
         size = at_once(self._params.prune.batch_size, self._splits.shape)
-        return 100 * accuracy(model, images, batch_size=size, device=device_of(model))
+        return accuracy_on(model, images.batches(size, device=device_of(model)))
 
     @cached_property
-    def _dense_score(self) -> float:
+    def _dense_score(self) -> Scored:
         return self._score(self._dense.model)
 
     @cached_property
