@@ -5,8 +5,10 @@ Words are those of YAML 1.2, as DVC reads them: `yes`, `on` and `12:30` are text
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +17,7 @@ import yaml
 from mipp.errors import ConfigError
 from mipp.whole_files import write_whole
 
+MOST_VALUES = 100_000  # in a file of parameters, aliases counted for what they stand for
 _WORDS = {  # core schema of YAML 1.2.2, chapter 10.3: kind -> what it looks like, how it begins
     "null": (r"~|null|Null|NULL|", "~nN"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -55,6 +58,40 @@ def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor(_tag("int"), _whole_number)
 
 
+def _values(text: str) -> Any:
+    """What YAML says.
+
+    Raises
+    ------
+    YAMLError : it is none, is nested too deep, or aliases make far more of it than is written.
+    """
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _size(root, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        return loader.construct_document(root)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deep") from None
+    except ValueError as error:  # of a number or a date
+        raise yaml.YAMLError(str(error)) from None
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Values in a node, those behind its aliases each time; infinite where it holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inside = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_size(one, known) for one in inside)
+    return known[id(node)]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, unchecked.
 
@@ -69,7 +106,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "give its path with --config, or leave --config out to use the defaults."
         )
     try:
-        values = yaml.load(path.read_text(), _Loader)
+        values = _values(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"parameter file {path} is no YAML: {error}.\nExpected `section:` lines with "
@@ -113,9 +150,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
     try:
-        target[last] = yaml.load(text, _Loader)
+        target[last] = _values(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"override {override!r} cannot be read: its value is no YAML.\nExpected a number, a "
-            f"word or a list such as [0.1, 0.2], got {text!r}; mend the value."
+            f"override {override!r} cannot be read: its value is no YAML: {error}.\nExpected a "
+            f"number, a word or a list such as [0.1, 0.2], got {text!r}; mend the value."
         ) from error

@@ -139,6 +139,43 @@ def test_file_that_does_not_fit_is_refused(tmp_path, content, match):
         load_params(tmp_path / "p.yaml")
 
 
+def _aliases(depth):
+    """YAML in which each of so many lists holds the one before ten times."""
+    lists = (
+        f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10 if i else '123')}]" for i in range(depth)
+    )
+    return f"{{{', '.join(lists)}}}"
+
+
+HOSTILE = {
+    "a billion values by aliases": (_aliases(10), "stand for more than 100,000 values"),
+    "a list that holds itself": ("&a [*a]", "stand for more than 100,000 values"),
+    "a mapping that holds itself": ("&a {b: *a}", "stand for more than 100,000 values"),
+    "lists without end": ("[" * 5000, "nested too deep"),
+    "a number without end": ("1" * 5000, "limit .4300 digits"),
+    "a date that is none": ("!!timestamp 2026-99-99", "month must be in 1..12"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("key", ["seed", "choose.limits"])
+def test_yaml_that_is_larger_than_its_file_is_refused(name, key, tmp_path):
+    text, match = HOSTILE[name]
+    section, _, last = key.rpartition(".")
+    file = tmp_path / "p.yaml"
+    file.write_text(f"{section}:\n  {last}: {text}\n" if section else f"{last}: {text}\n")
+    with pytest.raises(ConfigError, match=match):
+        load_params(file)
+    with pytest.raises(ConfigError, match=match):
+        load_params(overrides=[f"{key}={text}"])
+
+
+def test_a_few_aliases_are_read(tmp_path):
+    (tmp_path / "p.yaml").write_text("train: {lr: &rate 0.25}\nfinetune: {lr: *rate}\n")
+    params = load_params(tmp_path / "p.yaml")
+    assert (params.train.lr, params.finetune.lr) == (0.25, 0.25)
+
+
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)none\.yaml does not exist.*--config"):
         load_params(tmp_path / "none.yaml")
