@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, unmapped
+from prefect import Flow, flow, unmapped
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.runners import resources, task_runner
@@ -53,20 +53,27 @@ def sweep(
     plan = plan_sweep(Path(experiment), scale, folder, overrides or (), only or ())
     tracking, runner = plan.wanted[0].params.tracking, runner_of_points(compute_of(plan), workers)
     with tracked_sweep(f"{plan.name} {scale}", tracking, str(folder.resolve())) as tracker:
-        run = run_points.with_options(task_runner=runner)
-        failed = run(plan, folder, workers, tracker.run_id)
+        run = flow_of_points(plan, folder, workers, tracker.run_id)
+        failed = run.with_options(task_runner=runner)()
         save_results(plan, folder)
         tracker.log_sweep(folder)
     return failed
 
 
-@flow(name="points", validate_parameters=False)
-def run_points(plan: Plan, root: Path, workers: int, parent: str) -> list[str]:
-    """Every point as a task; names of those that failed."""
-    with places_for_points(compute_of(plan), workers):
-        done = points.compute.map(unmapped(root.resolve()), list(plan.wanted))
-        found = zip(plan.wanted, done, strict=True)
-        return [p.name for p, future in found if points.log_outcome(root, p, parent, future)]
+def flow_of_points(plan: Plan, root: Path, workers: int, parent: str) -> Flow[[], list[str]]:
+    """A flow in which every point is a task, and which returns names of those that failed.
+
+    It has no parameters: Prefect takes half a MiB of them, and 140 points are more.
+    """
+
+    @flow(name="points")
+    def run_points() -> list[str]:
+        with places_for_points(compute_of(plan), workers):
+            done = points.compute.map(unmapped(root.resolve()), list(plan.wanted))
+            found = zip(plan.wanted, done, strict=True)
+            return [p.name for p, future in found if points.log_outcome(root, p, parent, future)]
+
+    return run_points
 
 
 def compute_of(plan: Plan) -> ComputeConfig:

@@ -15,6 +15,7 @@ from mipp.experiments.engine import result_file, run_point
 from mipp.experiments.points import Point, expand, only
 from mipp.experiments.report import write_report
 from mipp.experiments.results import TABLE, read_rows, read_table, write_table
+from mipp.experiments.shared import lock_of
 from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
 from mipp.manifest import fingerprint
@@ -23,7 +24,7 @@ from mipp.pruning.ranking import require_plannable
 from mipp.stages import preflight
 from mipp.stages.values import method_of
 from mipp.storage import Workdir
-from mipp.whole_files import write_whole
+from mipp.whole_files import locked, write_whole
 from mipp.workdir import require_writable
 
 logger = logging.getLogger(__name__)
@@ -91,11 +92,14 @@ def run_sweep(plan: Plan, root: Path, workers: int = 1) -> list[Outcome]:
 
 
 def save_results(plan: Plan, root: Path) -> None:
-    """Rebuild the table of all complete points of the grid, and the report of it."""
-    rows = read_rows(root, plan.grid)
-    if rows:
-        write_table(rows, root / TABLE, about(plan))
-        write_report(*read_table(root / TABLE), root / "report")
+    """Rebuild the table of all complete points of the grid, and the report of it.
+
+    Of sweeps that end at once over one root, each writes its own after the other's.
+    """
+    with locked(lock_of(root, TABLE)):
+        if rows := read_rows(root, plan.grid):
+            write_table(rows, root / TABLE, about(plan))
+            write_report(*read_table(root / TABLE), root / "report")
 
 
 def about(plan: Plan) -> dict[str, str]:
