@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from ast import literal_eval
 
 import pytest
+
+from mipp.criteria import CRITERIA
 
 pytestmark = pytest.mark.xdist_group("import")  # one process asks what most look at
 BLOCKED = ("prefect", "prefect_ray", "mlflow", "dvc", "ray")
@@ -19,6 +22,16 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
+CHOSEN = """
+from mipp.criteria import CRITERIA
+from mipp.information.estimators import ESTIMATORS
+print(sorted(sys.modules))
+for table, name in ((CRITERIA, "l1"), (ESTIMATORS, "gaussian")):
+    table[name]
+    print(sorted(sys.modules))
+"""
+
+
 def run_python(code):
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -30,7 +43,12 @@ def run_python(code):
 def bare():
     """All of mipp imported where the orchestrators do not exist."""
     modules = "mipp, mipp.cli, mipp.stages, mipp.report, mipp.criteria, mipp.data"
-    return run_python(REFUSE + f"import {modules}\nprint(sorted(sys.modules))")
+    return run_python(f"{REFUSE}\nimport {modules}\n{CHOSEN}")
+
+
+def modules_of(line):
+    """Names of mipp's modules in a line of what was printed."""
+    return {name for name in literal_eval(line) if name.partition(".")[0] == "mipp"}
 
 
 def test_mipp_imports_without_prefect_mlflow_dvc_and_ray(bare):
@@ -40,11 +58,25 @@ def test_mipp_imports_without_prefect_mlflow_dvc_and_ray(bare):
 
 def test_import_says_nothing(bare):
     assert bare.stderr == ""
-    assert bare.stdout.count("\n") == 1  # the list that this test printed
+    assert bare.stdout.count("\n") == 3  # the lists that this test printed
 
 
 def test_import_leaves_scikit_learn_to_the_digits(bare):
     assert "'sklearn'" not in bare.stdout
+
+
+def test_a_criterion_imports_no_other(bare):
+    """What a run of one method depends on does not hold the others' sources."""
+    before, after, _ = map(modules_of, bare.stdout.splitlines())
+    addresses = {address.partition(":")[0] for address in map(CRITERIA.address, CRITERIA)}
+    assert before & addresses == set()
+    assert after & addresses == {"mipp.criteria.l1"}
+
+
+def test_the_closed_form_imports_no_perceptrons(bare):
+    after = modules_of(bare.stdout.splitlines()[-1])
+    assert "mipp.information.gaussian" in after
+    assert not [name for name in after if name.startswith("mipp.information.reconstruction")]
 
 
 def test_blocked_packages_are_really_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from mipp.errors import DataError, ModelError
 from mipp.names import Table, address_of, call_taking, require_takes
+from tests.light_process import LIGHT
 
 
 def require_function(thing):
@@ -122,7 +123,7 @@ def test_address_is_found_by_a_command_that_lacks_the_folder_on_its_path(brought
         "table = Table('shape', 'shape.name', ModelError, lambda thing: None, {}); "
         "print(table.resolve('command_mine:shape')())"
     )
-    command = [sys.executable, "-P", "-c", program]  # -P: as a script in bin/ has it
+    command = [sys.executable, "-P", "-c", LIGHT + program]  # -P: as a script in bin/ has it
     assert subprocess.check_output(command, text=True, cwd=brought) == "here\n"
 
 

@@ -15,6 +15,7 @@ from mipp.cli import main
 from mipp.errors import StorageError, WorkdirError
 from mipp.occupied import BEAT, DEAD, LOCK, OWNER, occupied
 from mipp.storage import Workdir
+from tests.light_process import LIGHT
 from tests.smallest_run import SMALLEST
 
 HOLDS = """
@@ -31,7 +32,7 @@ with occupied(Workdir(Path(sys.argv[1])), "mipp run"):
 @pytest.fixture
 def other(tmp_path):
     """A process of its own that runs in the work directory."""
-    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    command = [sys.executable, "-c", LIGHT + HOLDS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "inside\n"
         yield process
@@ -120,7 +121,7 @@ def test_signs_of_life_are_given_until_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BEAT", 0.01)
     with occupied(Workdir(tmp_path), "mine"):
         seen = {json.loads((tmp_path / OWNER).read_text())["alive"]}
-        until = time.time() + 20
+        until = time.time() + 120
         while len(seen) < 3 and time.time() < until:
             seen.add(json.loads((tmp_path / OWNER).read_text())["alive"])
     assert len(seen) == 3

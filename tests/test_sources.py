@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mipp.sources import _imports, closure, code_hash, file_hash
+from tests.light_process import LIGHT
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("mipp", "tasks", "flows") for path in (ROOT / top).rglob("*.py"))
@@ -191,7 +192,7 @@ def test_module_without_a_source_is_never_the_same():
 def test_script_counts_with_what_lies_beside_it(tmp_path):
     (tmp_path / "beside.py").write_text("")
     (tmp_path / "script.py").write_text(
-        "import beside\nfrom mipp.sources import closure\nprint(*closure(['__main__']))\n"
+        f"{LIGHT}\nimport beside\nfrom mipp.sources import closure\nprint(*closure(['__main__']))\n"
     )
     found = subprocess.check_output([sys.executable, tmp_path / "script.py"], text=True).split()
     assert found == ["script.py", "beside.py", "mipp/sources.py"]

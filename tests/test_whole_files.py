@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
 from mipp import whole_files
 from mipp.errors import StorageError
 from mipp.whole_files import locked, write_whole, written_whole
+from tests.light_process import LIGHT
 
 
 def names(folder):
@@ -20,7 +21,10 @@ def names(folder):
 def run(program, *arguments):
     """The program in a process of its own, which has printed its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LIGHT + program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     process.stdout.readline()
     return process
@@ -120,26 +124,32 @@ def test_partial_of_another_machine_is_left_alone(tmp_path):
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from mipp.whole_files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """
 
 
 def test_lock_is_waited_for(tmp_path):
-    holder = run(HOLDER, tmp_path / "locks/one", 1.0)
-    started = time.monotonic()
-    with locked(tmp_path / "locks/one"):
-        waited = time.monotonic() - started
-    holder.communicate()
-    assert waited > 0.5
+    holder, inside = run(HOLDER, tmp_path / "locks/one"), threading.Event()
+
+    def enter():
+        with locked(tmp_path / "locks/one"):
+            inside.set()
+
+    waiting = threading.Thread(target=enter)
+    waiting.start()
+    assert not inside.wait(0.5)
+    holder.communicate()  # and let it end
+    waiting.join()
+    assert inside.is_set()
 
 
 def test_killed_process_lets_go_of_its_lock(tmp_path):
-    end(run(HOLDER, tmp_path / "one", 60))
+    end(run(HOLDER, tmp_path / "one"))
     with locked(tmp_path / "one"):
         pass
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import time
 from collections import Counter
 from dataclasses import replace
@@ -290,14 +291,22 @@ def test_prefect_shows_table_progress_and_where_mlflow_keeps_the_run(twice):
     assert twice.runs[0].info.run_id in found["mipp-mlflow"].data
 
 
-def test_run_that_takes_too_long_is_stopped_and_says_so(twice, tmp_path):
-    overrides = [*twice.overrides, "tracking.experiment=slow", "train.epochs=2000"]
+def test_run_that_takes_too_long_is_stopped_and_says_so(twice, tmp_path, monkeypatch):
+    left = []
+
+    def without_end(context):
+        left.append(signal.setitimer(signal.ITIMER_REAL, 0.01)[0])  # the limit is there now
+        time.sleep(600)
+
+    monkeypatch.setitem(STAGES, "train", replace(STAGES["train"], body=without_end))
+    overrides = [*twice.overrides, "tracking.experiment=slow"]
     with pytest.raises(TimeoutError):
-        pipeline(str(tmp_path / "work"), overrides=overrides, hours=5 / 3600)
+        pipeline(str(tmp_path / "work"), overrides=overrides, hours=2.0)
+    assert 3600 < left[0] <= 7200
     experiment = twice.client.get_experiment_by_name("slow").experiment_id
     (run,) = twice.client.search_runs([experiment])
     assert run.info.status == "FAILED"
-    assert run.data.tags["failure"].startswith("TimedOut: stopped after 0.00138889 hours")
+    assert run.data.tags["failure"].startswith("TimedOut: stopped after 2 hours")
 
 
 def test_failure_is_recorded_in_mlflow_and_as_an_artifact(twice, tmp_path, monkeypatch):

@@ -36,9 +36,8 @@ def test_what_a_service_started_ends_with_it(here):
     parent = f"import subprocess, time; subprocess.Popen({SLEEP!r}); time.sleep(60)"
     services.start("sleeper", [sys.executable, "-c", parent], {})
     log = here / ".server/sleeper.log"
-    for _ in range(200):
-        if "up" in log.read_text():
-            break
+    while "up" not in log.read_text():
+        assert services.running("sleeper")
         time.sleep(0.05)
     (child,) = services.running("sleeper").children()
     services.stop("sleeper")

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.light_process import LIGHT
 from tests.smallest_run import SMALLEST
 
 FLOW = """
@@ -21,7 +22,7 @@ def flow():
     with stopping.ends_on_ctrl_c():
         try:
             print("runs", flush=True)
-            time.sleep(60)
+            time.sleep(600)
         finally:
             time.sleep({wait})  # for a server that has ended
 
@@ -29,13 +30,13 @@ sys.exit(exit_code(flow))
 """
 
 
-@pytest.mark.parametrize("wait", [0, 60])
+@pytest.mark.parametrize("wait", [0, 600])
 def test_ctrl_c_ends_with_one_line_and_its_code(wait):
-    code = [sys.executable, "-c", FLOW.format(wait=wait)]
+    code = [sys.executable, "-c", LIGHT + FLOW.format(wait=wait)]
     with subprocess.Popen(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
         assert one.stdout.readline() == "runs\n"
         one.send_signal(signal.SIGINT)
-        _, said = one.communicate(timeout=30)
+        _, said = one.communicate(timeout=120)
     assert one.returncode == 130
     assert said == "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
 

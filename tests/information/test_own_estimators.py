@@ -1,8 +1,6 @@
 """Estimators that people bring: by address, under a name of their own, or by their settings."""
 
 import doctest
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -147,16 +145,6 @@ def test_pipeline_takes_an_estimator_by_its_address(brought, tmp_path):
     assert main(["run", "--workdir", str(tmp_path / "work"), "--quiet", *overrides]) == 0
     text = (tmp_path / "work/choose/selection.json").read_text()
     assert "own_estimates:ESTIMATOR" in text
-
-
-def test_the_closed_form_imports_no_perceptrons():
-    code = (
-        "import sys; from mipp.information.estimators import ESTIMATORS; ESTIMATORS['gaussian'];"
-        "print(any(n.startswith('mipp.information.reconstruction') for n in sys.modules))"
-    )
-    command = [sys.executable, "-c", code]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "False"
 
 
 def test_example_of_registering_runs():
