@@ -1,6 +1,8 @@
 """A sweep's points are complete or absent, share what they can, and end in one table."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -42,15 +44,24 @@ def spec(tmp_path):
     return write
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few_figures):
+    """The folder of a finished sweep in one process, which no test changes."""
+    folder = tmp_path_factory.mktemp("finished")
+    file, root = folder / "small.yaml", folder / "root"
+    file.write_text(SPEC.format(methods="mipp, random-same-widths"))
+    assert run_sweep(plan_sweep(file, "full", root), root) == []
+    return folder
+
+
 def widths(row):
     return json.loads(row["widths"])
 
 
 def test_points_of_one_seed_share_the_dense_network_and_a_method_added_later_is_all_that_runs(
-    spec, tmp_path
+    finished, spec, tmp_path
 ):
-    root = tmp_path / "root"
-    assert run_sweep(plan_sweep(spec(), "full", root), root) == []
+    root = Path(shutil.copytree(finished / "root", tmp_path / "root", symlinks=True))
     points = {file: file.stat().st_mtime_ns for file in (root / "points").iterdir()}
     trained = list((root / "shared").glob("train-*/train/model.safetensors"))
     assert len(points) == 2
@@ -71,13 +82,11 @@ def test_points_of_one_seed_share_the_dense_network_and_a_method_added_later_is_
     assert not any((root / "work").iterdir())
 
 
-def test_processes_give_the_table_that_one_gives(spec, tmp_path):
-    tables = []
-    for workers in (1, 2):
-        root = tmp_path / str(workers)
-        assert run_sweep(plan_sweep(spec("mipp, l1"), "full", root), root, workers) == []
-        tables.append([untimed(row) for row in read_table(root / TABLE)[0]])
-    assert tables[0] == tables[1]
+def test_processes_give_the_table_that_one_gives(finished, tmp_path):
+    plan = plan_sweep(finished / "small.yaml", "full", tmp_path)
+    assert run_sweep(plan, tmp_path, workers=2) == []
+    one, two = (read_table(root / TABLE)[0] for root in (finished / "root", tmp_path))
+    assert [untimed(row) for row in two] == [untimed(row) for row in one]
 
 
 def test_an_emptied_group_is_a_result_at_chance(spec, tmp_path):
