@@ -326,7 +326,7 @@ class Distill:
 
     Parameters
     ----------
-    refit : what comes first.
+    refit : what comes first; None where the network is refitted already, without that tenth.
     steps : of training, with 64 inputs each, of large images fewer.
     seconds : after which training ends at the latest; the schedule is shortened with it.
     lr : its peak, of Adam and one cycle.
@@ -341,7 +341,7 @@ class Distill:
     """
 
     PREFIX = "Distill."
-    refit: Refit = Refit()
+    refit: Refit | None = Refit()
     steps: Count = 300
     seconds: Positive | None = None
     lr: Positive = 2e-3

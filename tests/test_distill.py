@@ -11,11 +11,22 @@ from oracles import OWN_NETWORKS, build_own, in_one, own_images, small_vit
 from torch import nn
 
 import mipp
+from mipp.checkpoint import load_checkpoint
+from mipp.config import load_params
+from mipp.cut import apply_selection
 from mipp.distill import lessons
 from mipp.distill.views import flipped, moved, plain, views_for
 from mipp.errors import ConfigError
-from mipp.pruning import oneshot
+from mipp.graph import build_graph
+from mipp.pruning import oneshot, repair
+from mipp.pruning.calibration import Held
+from mipp.selection.selection import Selection
+from mipp.stages import STAGES, run_stage
+from mipp.stages.networks import load_dense
+from mipp.stages.splits import load_splits
+from mipp.storage import Workdir
 from mipp.vision import torchvision
+from tests.smallest_run import SMALLEST
 
 IMAGES = 32
 SHORT = mipp.Distill(steps=6)
@@ -114,7 +125,41 @@ def test_prune_distils_by_name(monkeypatch):
     assert equal(found, cuts(residual(), [digits(IMAGES)], SHORT)[0])
 
 
+def test_stage_refits_once_and_distils_what_the_library_does(tmp_path, monkeypatch):
+    quick = ("choose.method=l1", "prune.repair=distill", "prune.steps=20")
+    params = load_params(overrides=[*SMALLEST, *quick])
+    for stage in ("train", "choose"):
+        run_stage(STAGES[stage], Workdir(tmp_path), params)
+    refits = []
+    refit = repair.refit
+    monkeypatch.setattr(repair, "refit", lambda *given: refits.append(1) or refit(*given))
+    run_stage(STAGES["prune"], Workdir(tmp_path), params)
+    assert len(refits) == 1
+    dense = load_dense(tmp_path, torch.device("cpu"))
+    images = next(load_splits(params).calibration.batches(128))[0]
+    wanted = Selection.from_json((tmp_path / "choose/selection.json").read_text())
+    cut = repair.Cut(None, dense.model, build_graph(dense.model, images[:1]), wanted)
+    for file, whole, seen in (
+        ("refit", mipp.Refit(), images[torch.arange(128) % 10 > 0]),
+        ("distilled", mipp.Distill(steps=20), images),
+    ):
+        by_hand = replace(cut, model=apply_selection(dense.model, wanted, images[:1]))
+        repair.mend(by_hand, whole, Held(dense.model, [seen], 128), params.seed)
+        made = load_checkpoint(tmp_path / f"prune/{file}.safetensors").model.state_dict()
+        for name, tensor in by_hand.model.state_dict().items():
+            assert torch.equal(tensor, made[name]), (file, name)
+
+
 # Settings
+
+
+def test_without_a_refit_it_goes_on_from_the_network_as_it_is():
+    model, images = residual(), [digits(96)]
+    cut, found, refitted = cuts(model, images, mipp.NoRepair(), replace(LEARNS, refit=None), LEARNS)
+    assert not found.report.unfitted
+    assert not equal(found, refitted)
+    before = error(cut.model, model, held(images[0]))
+    assert found.report.distilled.before == pytest.approx(before)
 
 
 def test_same_seed_gives_the_same_network_and_another_seed_another():

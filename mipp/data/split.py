@@ -80,9 +80,14 @@ class ImageSplit:
 
     def between(self, start: int, stop: int) -> ImageSplit:
         """Split of the images from number `start` to before `stop`, as far as there are such."""
-        part = ImageSplit(self.part, self.indices[start:stop], self.preparation, self.augmentation)
+        return self.at(slice(start, stop))
+
+    def at(self, places: slice | Sequence[int]) -> ImageSplit:
+        """Split of the images at some places of this one, in their order."""
+        indices = self.indices[places]
+        part = ImageSplit(self.part, indices, self.preparation, self.augmentation)
         if "_kept" in self.__dict__:  # decoded already: share, do not decode again
-            part.__dict__["_kept"] = self._kept[start:stop]
+            part.__dict__["_kept"] = self._kept[places]
         return part
 
     def batches(

@@ -5,6 +5,6 @@ images are moved for that, `matched` which layers' inputs are compared beside th
 """
 
 from mipp.distill.distill import Distilled, distill
-from mipp.distill.lessons import held_out
+from mipp.distill.lessons import held_out, is_held_out
 
-__all__ = ["Distilled", "distill", "held_out"]
+__all__ = ["Distilled", "distill", "held_out", "is_held_out"]

@@ -82,7 +82,12 @@ def held_out(batches: Iterable[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
     every = [
         each(batch, itemgetter(slice(i, i + 1))) for batch in batches for i in range(count(batch))
     ]
-    return [x for i, x in enumerate(every) if i % HELD_OUT], every[::HELD_OUT]
+    return [x for i, x in enumerate(every) if not is_held_out(i)], every[::HELD_OUT]
+
+
+def is_held_out(place: int) -> bool:
+    """Whether the input at a place among all is judged by, not learned from."""
+    return place % HELD_OUT == 0
 
 
 def shuffled(count: int, generator: torch.Generator) -> list[int]:

@@ -85,14 +85,14 @@ def _refit_to(
 
 
 def _distill(cut: Cut, repair: Distill, calibration: Calibration, seed: int) -> Mended:
-    """The refit, then distillation; neither sees the inputs by which it is judged."""
+    """The refit, if any, then distillation; neither sees the inputs by which it is judged."""
     learned, judged = held_out(calibration.inputs())
     seen, size = learned or judged, count(next(iter(calibration.inputs())))
 
     def batches() -> Iterable[Inputs]:
         return (joined(seen[i : i + size]) for i in range(0, len(seen), size))
 
-    mended = _refit_to(batches, len(seen), cut, repair.refit, seed)
+    mended = _refit_to(batches, len(seen), cut, repair.refit, seed) if repair.refit else Mended()
     done = distill(cut.model, cut.dense, cut.graph, cut.selection, learned, judged, repair, seed)
     return replace(mended, distilled=done)
 

@@ -13,6 +13,7 @@ from mipp.config import Params, PruneConfig
 from mipp.cut import apply_selection
 from mipp.data import ImageSplit
 from mipp.device import resolve_device
+from mipp.distill import is_held_out
 from mipp.pruning.repair import Cut, Mended, mend
 from mipp.selection.selection import Selection
 from mipp.settings import Distill, Recalibrate, Refit, Repair
@@ -25,6 +26,7 @@ from mipp.stages.splits import SplitCalibration, load_splits
 def prune_network(context: Context) -> None:
     """Write `pruned`, and where asked for `recalibrated`, `refit`, `distilled`, and which they are.
 
+    Distillation goes on from the refit, which then has not seen the images that it is judged by.
     A network that is trained after pruning is not repaired, whatever is asked for. All repairs
     restore what the dense network computed: before training that is a random function, worth
     nothing, and a refit would spoil the initialisation that training is to start from.
@@ -50,17 +52,17 @@ def prune_network(context: Context) -> None:
         _mend(params, replace(pruned, model=model), dense, Recalibrate(), split)
         _save(context, "recalibrated", replace(pruned, model=model))
     images = split.first(params.prune.images)
-    if made["distilled"]:
-        model = copy.deepcopy(pruned.model)
-        distill = _distill(params.prune)
-        done = _mend(params, replace(pruned, model=model), dense, distill, images).distilled
-        assert done is not None
-        write_json(context.out / "distilled.json", asdict(done))
-        _save(context, "distilled", replace(pruned, model=model))
     if made["refit"]:
-        fits = _mend(params, pruned, dense, _refit(params.prune), images).fits
+        seen = _learned(images) if made["distilled"] else images
+        fits = _mend(params, pruned, dense, _refit(params.prune), seen).fits
         write_json(context.out / "fits.json", [asdict(fit) for fit in fits])
         _save(context, "refit", pruned)
+    if made["distilled"]:
+        distill = replace(_distill(params.prune), refit=None)
+        done = _mend(params, pruned, dense, distill, images).distilled
+        assert done is not None
+        write_json(context.out / "distilled.json", asdict(done))
+        _save(context, "distilled", pruned)
     write_json(context.out / "networks.json", made)
 
 
@@ -77,6 +79,11 @@ def repaired(
     elif params.prune.recalibrate:
         _mend(params, pruned, dense, Recalibrate(), split)
     return pruned.model
+
+
+def _learned(images: ImageSplit) -> ImageSplit:
+    """Those that a distillation is not judged by: what it goes on from has not seen them either."""
+    return images.at([i for i in range(len(images)) if not is_held_out(i)] or [0])
 
 
 def _refit(config: PruneConfig) -> Refit:
