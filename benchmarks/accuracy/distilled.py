@@ -16,19 +16,11 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.workloads import CPU, WORKLOADS, Images, dense_network, load_images
-from benchmarks.shared.command import (
-    add_again,
-    add_data_root,
-    circumstances,
-    listed,
-    parse,
-    parser,
-    versions,
-)
+from benchmarks.shared.command import add_again, add_data_root, circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.origin import measured_now, origin_of
 from benchmarks.shared.tables import markdown_of, print_table, spread
 from mipp.metrics import accuracy
-from mipp.origin import commit
 from mipp.progress import track
 from mipp.pruning.pruner import Pruner
 from mipp.settings import Distill, Refit
@@ -95,9 +87,7 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
         "macs": 100 * refitted.report.macs / refitted.report.macs_dense,
         "refit": _percent(refitted.model, found),
         "distilled": _percent(distilled.model, found),
-        "commit": commit(),
-        "versions": listed(versions()),
-    }
+    } | measured_now()
 
 
 def _percent(model: nn.Module, images: Images) -> float:
@@ -131,14 +121,10 @@ def table(points: Sequence[Point]) -> list[dict[str, Any]]:
 def write_page() -> None:
     """Write the page from all points that are kept."""
     points = points_in(FILE).all()
-    made = " ".join(
-        dict.fromkeys(f"Measured at {p['commit']} with {p['versions']}." for p in points)
-    )
-    origin = f"Written by `python -m benchmarks.accuracy.distilled --write` from `{FILE}`. {made}"
     lines = [
         "# Distilled without labels",
         "",
-        origin,
+        origin_of("accuracy.distilled", FILE, points),
         "",
         NOTES,
         "",

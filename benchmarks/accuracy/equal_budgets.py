@@ -26,11 +26,10 @@ from benchmarks.accuracy.results import (
     under,
     verdicts,
 )
+from benchmarks.accuracy.trial_options import add_trial_options, told
 from benchmarks.accuracy.workloads import WORKLOADS, Workload, dense_network, load_images
 from benchmarks.rivals.torch_pruning import GoalMissed
 from benchmarks.shared.command import (
-    add_again,
-    add_data_root,
     circumstances,
     fitting,
     listed,
@@ -49,18 +48,9 @@ from mipp.selection.spending import UNBOUNDED
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("accuracy", __doc__ or "", PAGE)
-    add_data_root(options)
-    add_again(options)
-    options.add_argument("--workload", choices=WORKLOADS, default="resnet20", help="a network")
-    options.add_argument("--budgets", nargs="+", help="such as macs:0.3; without: the workload's")
-    options.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of calibration and of fine-tuning"
-    )
+    add_trial_options(options, WORKLOADS)
     options.add_argument("--epochs", type=int, default=2, help="of fine-tuning, 0 for none")
-    options.add_argument("--methods", nargs="+", default=["*"], help="names, or patterns with *")
-    options.add_argument("--images", type=int, default=2048, help="calibration images")
     options.add_argument("--train-images", type=int, help="of fine-tuning, the first")
-    options.add_argument("--test-images", type=int, help="the first, for a quick trial")
     options.add_argument("--dense-images", type=int, help="that train the dense network, the first")
     options.add_argument(
         "--cache", type=Path, default=Path("runs/accuracy"), help="folder of dense networks"
@@ -115,7 +105,7 @@ def run(workload: Workload, options: argparse.Namespace, points: Points) -> list
                 missed.append(f"{point['budget']}, seed {seed}: {error}")
                 continue
             points.add(point | found | machine())
-            print(told(point | found), flush=True)
+            print(told(point | found, ACCURACIES), flush=True)
     return missed
 
 
@@ -156,13 +146,6 @@ def every_point(
                 "method": method,
                 "seed": trial.seed,
             }
-
-
-def told(point: Point) -> str:
-    """A finished point on one line."""
-    found = [f"{title} {point[name]:.2f}" for name, title in ACCURACIES.items() if name in point]
-    where = f"{point['budget']}, seed {point['seed']}, {point['method']}"
-    return f"{where}: MACs {point['macs']:.1f} %, {', '.join(found)}"
 
 
 def machine() -> Point:

@@ -25,21 +25,13 @@ from benchmarks.accuracy.repairing_page import (
     table,
     write_page,
 )
+from benchmarks.accuracy.trial_options import add_trial_options, told
 from benchmarks.accuracy.workloads import WORKLOADS, dense_network, load_images
-from benchmarks.shared.command import (
-    add_again,
-    add_data_root,
-    circumstances,
-    fitting,
-    listed,
-    parse,
-    parser,
-    versions,
-)
+from benchmarks.shared.command import circumstances, fitting, parse, parser
 from benchmarks.shared.kept import Point
+from benchmarks.shared.origin import measured_now
 from benchmarks.shared.tables import print_table
 from mipp.allocator import keep_freed_memory
-from mipp.origin import commit
 from mipp.progress import track
 
 NETWORKS = ("resnet20", "resnet20-second", "mobilenet", "cct")
@@ -47,14 +39,7 @@ NETWORKS = ("resnet20", "resnet20-second", "mobilenet", "cct")
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("accuracy.repairing", __doc__ or "", PAGE)
-    add_data_root(options)
-    add_again(options)
-    options.add_argument("--workload", choices=NETWORKS, default="resnet20", help="a network")
-    options.add_argument("--budgets", nargs="+", help="such as macs:0.3; without: the workload's")
-    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of calibration")
-    options.add_argument("--methods", nargs="+", default=["*"], help="names, or patterns with *")
-    options.add_argument("--images", type=int, default=2048, help="calibration images")
-    options.add_argument("--test-images", type=int, help="the first, for a quick trial")
+    add_trial_options(options, NETWORKS)
     return parse(options, given)
 
 
@@ -69,8 +54,8 @@ def main(given: Sequence[str] | None = None) -> None:
         wanted = every if options.again else points.missing(every)
         for point in track(wanted, total=len(wanted), label=f"seed {seed}"):
             found = measure(trial, METHODS[point["method"]], point["budget"])
-            points.add(point | found | {"commit": commit(), "versions": listed(versions())})
-            print(told(point | found), flush=True)
+            points.add(point | found | measured_now())
+            print(told(point | found, {name: name for name in ACCURACIES}), flush=True)
     print_table(table([p for p in points.all() if p["workload"] == options.workload]))
     circumstances(options)
     if options.write:
@@ -94,13 +79,6 @@ def every_point(options: argparse.Namespace, trial: Trial) -> Iterator[Point]:
                 "method": method,
                 "seed": trial.seed,
             }
-
-
-def told(point: Point) -> str:
-    """A finished point on one line."""
-    found = [f"{name} {point[name]:.2f}" for name in ACCURACIES if name in point]
-    where = f"{point['budget']}, seed {point['seed']}, {point['method']}"
-    return f"{where}: MACs {point['macs']:.1f} %, {', '.join(found)}"
 
 
 if __name__ == "__main__":

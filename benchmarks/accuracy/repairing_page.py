@@ -16,6 +16,7 @@ from benchmarks.accuracy.repairing_methods import (
     By,
 )
 from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.origin import origin_of
 from benchmarks.shared.tables import markdown, spread
 
 FILE, PAGE = RESULTS / "repairing.csv", Path("docs/repairing.md")
@@ -90,10 +91,7 @@ def best(points: Sequence[Point], kind: str, by: Collection[By]) -> tuple[float,
 def write_page() -> None:
     """Write the page from all points that are kept."""
     points = points_in(FILE).all()
-    made = " ".join(
-        dict.fromkeys(f"Measured at {p['commit']} with {p['versions']}." for p in points)
-    )
-    origin = f"Written by `python -m benchmarks.accuracy.repairing --write` from `{FILE}`. {made}"
+    origin = origin_of("accuracy.repairing", FILE, points)
     page = ["# Repaired without training", "", origin, "", NOTES, ""]
     for settings in settings_of(points):
         here = [p for p in points if tuple(p[name] for name in SETTINGS) == settings]
