@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mipp.bounds import Channels, Confidence, Count, Margin, Positive, Repeats, Share
 from mipp.budget import Budget, parse_budget
 from mipp.errors import ConfigError
 from mipp.no_effect import refuse_idle
@@ -26,23 +27,16 @@ from mipp.settings import (
     DROP_CONFIDENCE,
     LATENCY_BATCH,
     MIPP,
-    Channels,
-    Confidence,
-    Count,
     Criterion,
     Distill,
     Gaussian,
     Limits,
-    Margin,
     Mipp,
     Order,
-    Positive,
     Price,
     Reconstruction,
     Refit,
-    Repeats,
     Scope,
-    Share,
     Sure,
     Views,
     Worth,

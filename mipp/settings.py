@@ -1,31 +1,25 @@
 """What can be set of each method, estimator, limit and repair: frozen values that check themselves.
 
 An option belongs to the value whose work it changes, so that one that a method does not have cannot
-be written. Every default and every bound stands here alone; the configuration takes them over.
+be written. Every default stands here alone, with its bound; the configuration takes them over.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
-
-from mipp.errors import ConfigError, did_you_mean, option
-
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Ge(0), Le(1)]
-Count = Annotated[int, Ge(1), Lt(2**31)]
-Repeats = Annotated[int, Ge(2), Lt(2**31)]
-Seed = Annotated[int, Ge(0), Lt(2**63)]
-Channels = Annotated[int, Ge(0)]
-Margin = Annotated[float, Ge(0), Lt(1)]
-Confidence = Annotated[float, Ge(0), Lt(100)]
+from mipp.bounds import (
+    Channels,
+    Count,
+    Margin,
+    NotNegative,
+    Positive,
+    Repeats,
+    Share,
+    require_allowed,
+)
 
 MIPP = "mipp"  # the method that is no criterion
 LATENCY_BATCH = 64  # inputs at once when time is measured
@@ -37,93 +31,6 @@ Worth = Literal["share", "nats"]
 Scope = Literal["global", "layer"]
 Sure = Literal["keep", "drop"]
 Views = Literal["auto", "none", "shift", "flip-shift"]
-
-
-def _require_allowed(values: Any) -> None:
-    """Refuse values that a field's type and bounds do not allow.
-
-    Raises
-    ------
-    ConfigError : names the field as its caller wrote it.
-    """
-    kind: Any = type(values)
-    for name, hint in _hints(kind).items():
-        value, key = getattr(values, name), f"{kind.PREFIX}{name}"
-        if type(None) in get_args(hint):  # a number, or none
-            hint = None if value is None else get_args(hint)[0]
-        if get_origin(hint) is Literal:
-            require_choice(key, value, get_args(hint))
-        elif get_origin(hint) is Annotated:
-            require_number(key, value, hint)
-        elif name == "limits":
-            _require_patterns(key, value)
-        elif hint == tuple[str, ...]:
-            _require_names(key, value)
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
-
-
-def require_choice(key: str, value: object, known: Sequence[str]) -> None:
-    """Refuse what is none of these words.
-
-    Raises
-    ------
-    ConfigError : names the option as its caller wrote it, and the words.
-    """
-    if not isinstance(value, str) or value not in known:
-        raise ConfigError(f"{option(key)} {value!r} is unknown; {did_you_mean(str(value), known)}.")
-
-
-def require_number(key: str, value: Any, hint: Any) -> None:
-    """Refuse a value that is no number, or one out of bounds.
-
-    Parameters
-    ----------
-    key : the option's name.
-    hint : such as `Count`: int or float, annotated with bounds.
-
-    Raises
-    ------
-    ConfigError : names the option as its caller wrote it.
-    """
-    kind, *bounds = get_args(hint)
-    right = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    right = right and (isinstance(value, Integral) or math.isfinite(value))
-    if not right or not all(_HOLDS[type(bound)](value, bound) for bound in bounds):
-        what = "a whole number" if kind is int else "a number"
-        within = " and ".join(_SAYS[type(bound)].format(bound) for bound in bounds)
-        raise ConfigError(f"{option(key)}: expected {what} {within}, got {value!r}.")
-
-
-def _require_patterns(key: str, value: object) -> None:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(
-            f"{option(key)}: expected a mapping of names of modules, or of patterns with *, to the "
-            f"greatest share that may go, got {value!r}."
-        )
-    for pattern, share in value.items():
-        require_number(f"{key}[{pattern!r}]", share, Share)
-
-
-def _require_names(key: str, value: object) -> None:
-    listed = isinstance(value, Iterable) and not isinstance(value, str)
-    if not listed or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
-        raise ConfigError(
-            f"{option(key)}: expected a sequence of names of modules, or of patterns with *, got "
-            f"{value!r}."
-        )
-
-
-_HOLDS: Mapping[type[BaseMetadata], Callable[[Any, Any], bool]] = {
-    Gt: lambda value, bound: value > bound.gt,
-    Ge: lambda value, bound: value >= bound.ge,
-    Lt: lambda value, bound: value < bound.lt,
-    Le: lambda value, bound: value <= bound.le,
-}
-_SAYS = {Gt: "above {0.gt}", Ge: "of at least {0.ge}", Lt: "below {0.lt}", Le: "up to {0.le}"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +55,7 @@ class Gaussian:
     repeats: Repeats = 5
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)
@@ -188,7 +95,7 @@ class Reconstruction:
     side_by_side: Count = 1
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)
@@ -228,7 +135,7 @@ class Mipp:
     rows: Count = 8192
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)
@@ -252,7 +159,7 @@ class Criterion:
     scope: Scope = "global"
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)
@@ -286,7 +193,7 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))  # a sequence that is read once, too
-        _require_allowed(self)
+        require_allowed(self)
 
     @property
     def least(self) -> int:
@@ -314,7 +221,7 @@ class Refit:
     rows: Count = 32768
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)
@@ -349,7 +256,7 @@ class Distill:
     views: Views = "auto"
 
     def __post_init__(self) -> None:
-        _require_allowed(self)
+        require_allowed(self)
 
 
 @dataclass(frozen=True)

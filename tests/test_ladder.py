@@ -23,6 +23,7 @@ LADDER = (
         "mipp.no_effect",
         "mipp.origin",
         "mipp.peak_memory",
+        "mipp.bounds",
         "mipp.settings",
         "mipp.sources",
         "mipp.sections",

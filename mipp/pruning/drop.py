@@ -14,11 +14,11 @@ from typing import Literal, Protocol, TypeVar, get_args
 
 from torch import nn
 
+from mipp.bounds import Confidence, require_choice, require_number
 from mipp.budget import Budget
 from mipp.errors import BudgetError, DataError, option
 from mipp.pruning.drop_limit import drop_limit, least_inputs
 from mipp.pruning.metric import Score, Scored
-from mipp.settings import Confidence, require_choice, require_number
 
 Of = Literal["macs", "params", "latency"]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from mipp.bounds import require_choice
 from mipp.budget import Budget
 from mipp.criteria import Criterion as Score
 from mipp.criteria.shared.criterion import Loss
@@ -40,7 +41,6 @@ from mipp.settings import (
     Recalibrate,
     Refit,
     Repair,
-    require_choice,
 )
 
 REPAIRS: Mapping[str, Repair] = {

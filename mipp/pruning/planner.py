@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from mipp.activations import Sampling
+from mipp.bounds import Count, Seed, require_number
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint.calls import KEY as CALLS
 from mipp.checkpoint.calls import written_calls
@@ -55,18 +56,7 @@ from mipp.pruning.ranking import (
 from mipp.pruning.read_anew import calibration_of
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
-from mipp.settings import (
-    LATENCY_BATCH,
-    MIPP,
-    Count,
-    Criterion,
-    Gaussian,
-    Limits,
-    Method,
-    Mipp,
-    Seed,
-    require_number,
-)
+from mipp.settings import LATENCY_BATCH, MIPP, Criterion, Gaussian, Limits, Method, Mipp
 from mipp.surroundings import undisturbed
 
 LOOKED_AT = 16  # inputs, at most, for which every layer is looked at before anything else is done
