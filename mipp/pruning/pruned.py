@@ -21,6 +21,8 @@ from mipp.pruning.plan import Plan
 from mipp.selection.selection import Selection
 from mipp.whole_files import written_whole
 
+FEW = 32  # calibration inputs, below which a report says so
+
 
 @dataclass(frozen=True)
 class GroupReport:
@@ -49,6 +51,7 @@ class PruneReport:
     unfitted: Mapping[str, str] = field(default_factory=dict)  # layer -> why a refit left it
     distilled: Distilled | None = None  # where that was asked for
     search: Search | None = None  # where the budget is how far a metric may fall
+    inputs: int = 0  # of the calibration
     made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
     phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of `seconds`
 
@@ -65,6 +68,9 @@ class PruneReport:
         if self.latency and best:
             where = "batch {batch} on {device}".format(**self.latency.circumstances)
             lines.append(f"latency {100 * best.measured:.1f} % of the dense network's, {where}")
+        if 0 < self.inputs < FEW:
+            counted = "1 input" if self.inputs == 1 else f"{self.inputs} inputs"
+            lines.append(f"  measured on {counted}, too few to tell units apart: give some hundred")
         lines += [f"  {g.name}: {g.width} -> {g.kept}" for g in self.groups]
         lines += _whole_lines(self.left_whole)
         lines += [f"  {names} left as it is: {why}" for names, why in _by_reason(self.unreached)]

@@ -67,7 +67,12 @@ class Pruner(Planner):
         seconds = time.perf_counter() - started
         report = report_on(plan, model, self.model, self.shape, seconds)
         unfitted = {fit.layer: fit.left for fit in mended.fits if fit.left}
-        report = replace(report, unfitted=unfitted, distilled=mended.distilled)
+        report = replace(
+            report,
+            inputs=self.calibration.count(),
+            unfitted=unfitted,
+            distilled=mended.distilled,
+        )
         return Pruned(model, plan.selection, report, self.shape)
 
     def smallest(

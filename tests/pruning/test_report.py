@@ -1,5 +1,6 @@
 """What the report prints: a few lines, however many layers share a reason."""
 
+import pytest
 import torch
 from oracles import Net
 from torch import nn
@@ -41,3 +42,15 @@ def test_layers_that_stay_whole_for_one_kind_of_reason_are_one_entry():
 def test_a_layer_that_stays_whole_alone_is_told_with_its_own_reason():
     assert "  head left whole: feeds the network's output" in lines_of(1)
     assert any(line.startswith("  mixes.0 left whole: ") for line in lines_of(1))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "measured on 1 input, too few"), (31, "measured on 31 inputs, too few"), (32, None)],
+)
+def test_few_calibration_inputs_are_said_to_be_few(count, said):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    report = mipp.prune(model, torch.randn(count, 6), "ratio:0.5").report
+    assert report.inputs == count
+    assert ("measured on" in str(report)) == bool(said)
+    assert (said or "") in str(report)
