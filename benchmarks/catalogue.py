@@ -54,6 +54,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/distilled.md",
     ),
     _row(
+        "accuracy.dropped",
+        "a drop of one point: what it finds, what the test says, beside ten fixed budgets",
+        "30 min a network",
+        "docs/dropped.md",
+    ),
+    _row(
         "cost.search",
         "a search beside a forward pass and Torch-Pruning's Taylor pass",
         "1 min",

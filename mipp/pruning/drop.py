@@ -1,6 +1,6 @@
 """The smallest network whose metric falls by no more than so much: bisection over budgets.
 
-Few inputs tell little: a network that loses none of 144 may lose five in a hundred. So a network is
+Few inputs tell little: a network that loses none of 144 may lose two in a hundred. So a network is
 good enough where the accuracy falls by no more than is allowed with a confidence, see `drop_limit`;
 the doubt is shared out over all networks that are tried, of which the luckiest might be taken.
 """
