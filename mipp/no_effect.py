@@ -65,7 +65,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "data.crop_padding",
         "data.augment",
-        lambda p: "crop" not in p.data.augment,
+        lambda p: not p.data.augment.startswith("crop"),
         "set data.augment=crop",
     ),
     _Row(

@@ -80,7 +80,9 @@ class DataConfig(Section):
     prepare: Annotated[str, Field(pattern=r"^(set|weights(:\w+)?)$")] = "set"
     resize: Annotated[int, Field(ge=8, le=8192)] | None = None
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop", "resized-crop-flip"] = (
+        "none"
+    )
     crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None

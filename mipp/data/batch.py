@@ -21,8 +21,11 @@ UNCHANGED = Augmentation()
 
 
 def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
-    """Batch with each image cropped and flipped at random."""
-    if "crop" in augmentation.name:
+    """Batch with each image cropped and flipped at random.
+
+    A `resized-crop` is made elsewhere: of the whole image, where that is at hand.
+    """
+    if augmentation.name.startswith("crop"):
         side, padding = pixels.shape[-1], augmentation.padding
         pixels = random_crop(pixels, side // 8 if padding is None else padding, generator)
     if "flip" in augmentation.name:

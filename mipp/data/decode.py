@@ -103,7 +103,11 @@ def _decode(encoded: Encoded, channels: int, size: int) -> NDArray[np.uint8]:
             pixels = shallow.convert("L" if channels == 1 else "RGB")
     except _FAULTS as error:
         raise _unreadable(encoded, error) from error
-    return np.asarray(framed_image(pixels, size)).reshape(size, size, channels).transpose(2, 0, 1)
+    return (
+        np.asarray(framed_image(pixels, size, encoded.row))
+        .reshape(size, size, channels)
+        .transpose(2, 0, 1)
+    )
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:

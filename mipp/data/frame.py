@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
+
+from mipp.data.crops import random_box
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 OF_PIXELS: Interpolation = "bilinear"  # where nobody says another
@@ -19,7 +22,8 @@ class Frame(int):
 
     Without `resize` an image is scaled so that it just covers the square, and what sticks out is
     cut off. With it, the shorter side becomes `resize` pixels and the centre is cropped, both as
-    torchvision's transforms do, pixel for pixel.
+    torchvision's transforms do, pixel for pixel. With `seeds`, one for each image that is read, a
+    random part of it is scaled to the square, see `mipp.data.crops`.
 
     >>> frame = Frame.of(224, resize=256, interpolation="bicubic")
     >>> frame, frame.resize, frame.interpolation
@@ -28,40 +32,67 @@ class Frame(int):
 
     resize: int | None = None
     interpolation: Interpolation = OF_PIXELS
+    seeds: Sequence[int] | None = None
 
     @classmethod
-    def of(cls, size: int, resize: int | None, interpolation: Interpolation | None) -> Frame:
+    def of(
+        cls,
+        size: int,
+        resize: int | None = None,
+        interpolation: Interpolation | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Frame:
         """A frame of this size."""
         frame = cls(size)
         frame.resize, frame.interpolation = resize, interpolation or OF_PIXELS
+        frame.seeds = seeds
         return frame
 
-
-def framed_image(image: Image.Image, size: int) -> Image.Image:
-    """An image in the frame; a plain number is that of its side."""
-    frame = _frame(size)
-    if frame.resize is not None:
+    def modes(self) -> tuple[Any, Any]:
+        """torchvision's functions on images, and the interpolation as they take it."""
         from mipp.vision import torchvision  # a second of import
 
-        ways = torchvision.transforms.functional
-        way = torchvision.transforms.InterpolationMode(frame.interpolation)
+        transforms = torchvision.transforms
+        return transforms.functional, transforms.InterpolationMode(self.interpolation)
+
+
+def framed_image(image: Image.Image, size: int, row: int = 0) -> Image.Image:
+    """An image in the frame; a plain number is that of its side.
+
+    Parameters
+    ----------
+    row : of the image among those that are read.
+    """
+    frame = _frame(size)
+    if frame.seeds is not None:
+        ways, way = frame.modes()
+        box = random_box(image.height, image.width, frame.seeds[row])
+        part: Image.Image = ways.resized_crop(image, *box, [int(frame)] * 2, way)
+        return part
+    if frame.resize is not None:
+        ways, way = frame.modes()
         resized: Image.Image = ways.resize(image, [frame.resize], way)
         cropped: Image.Image = ways.center_crop(resized, [int(frame)])
         return cropped
     if image.size == (size, size):
         return image
-    way = Image.Resampling[frame.interpolation.upper()]
-    return ImageOps.fit(image, (size, size), way)
+    return ImageOps.fit(image, (size, size), Image.Resampling[frame.interpolation.upper()])
 
 
 def framed_pixels(images: Tensor, size: int) -> Tensor:
     """Pixels uint8 (n, c, h, h) in the frame, (n, c, size, size)."""
     frame = _frame(size)
+    if frame.seeds is not None:
+        ways, way = frame.modes()
+        high, wide, side = *images.shape[2:], [int(frame)] * 2
+        boxes = (random_box(high, wide, seed) for seed in frame.seeds)
+        crops = (
+            ways.resized_crop(image, *box, side, way, antialias=True)
+            for image, box in zip(images, boxes, strict=True)
+        )
+        return torch.stack(list(crops))
     if frame.resize is not None:
-        from mipp.vision import torchvision
-
-        ways = torchvision.transforms.functional
-        way = torchvision.transforms.InterpolationMode(frame.interpolation)
+        ways, way = frame.modes()
         parts = torch.split(images, _CHUNK)
         resized = [ways.resize(part, [frame.resize], way, antialias=True) for part in parts]
         return torch.cat([ways.center_crop(part, [int(frame)]) for part in resized])

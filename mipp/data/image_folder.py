@@ -168,6 +168,7 @@ def _part(name: str, root: Path, samples: Sequence[_Sample], channels: int) -> P
         labels=torch.tensor([label for _, label in samples], dtype=torch.int64, device="cpu"),
         read=partial(_read, paths, channels),
         streams=True,
+        crops=True,
         identity=hashlib.sha256(os.fsencode(relative)).hexdigest(),
     )
 

@@ -27,6 +27,7 @@ class Part:
         `mipp.data.frame.Frame`; a bar named `progress` shows the time left, unless that name is
         empty.
     streams : the images are too many to keep; read them batch by batch.
+    crops : where they stream, a frame's random crops are made of the whole images.
     identity : what else tells this part from another of the same name (file sizes or names).
     """
 
@@ -34,6 +35,7 @@ class Part:
     labels: Tensor
     read: Read
     streams: bool = False
+    crops: bool = False
     identity: str = ""
 
 

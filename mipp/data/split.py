@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from mipp.data.batch import UNCHANGED, Augmentation, augment_batch, normalise
-from mipp.data.frame import Frame, Interpolation
+from mipp.data.crops import drawn_seeds
+from mipp.data.frame import Frame, Interpolation, framed_pixels
 from mipp.data.image_set import Part
 from mipp.errors import DataError
 
@@ -33,6 +34,10 @@ class Preparation:
     def frame(self) -> Frame:
         """How images come to the square."""
         return Frame.of(self.size, self.resize, self.interpolation)
+
+    def cropping(self, seeds: Sequence[int]) -> Frame:
+        """The same with a random crop of each of as many images."""
+        return Frame.of(self.size, self.resize, self.interpolation, seeds)
 
 
 class ImageSplit:
@@ -129,7 +134,8 @@ class ImageSplit:
         generator: Generator | None,
         device: torch.device,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        pixels_of = self._streamed(chunks) if self.part.streams else self._indexed(chunks)
+        frames = self._frames(chunks, augmentation, generator)
+        pixels_of = (self._streamed if self.part.streams else self._indexed)(chunks, frames)
         for chunk, pixels in zip(chunks, pixels_of, strict=True):
             if generator is not None:
                 pixels = augment_batch(pixels, augmentation, generator)
@@ -138,23 +144,38 @@ class ImageSplit:
             images = normalise(pixels.to(device), *scale, as_torchvision=published)
             yield images, self.labels[chunk].to(device)
 
-    def _indexed(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
-        for chunk in chunks:
-            yield self._kept[chunk]
+    def _frames(
+        self, chunks: Sequence[Tensor], augmentation: Augmentation, generator: Generator | None
+    ) -> list[Frame]:
+        """How the images of each chunk come to the square: with random crops, drawn before all."""
+        if not augmentation.name.startswith("resized-crop"):
+            return [self.preparation.frame] * len(chunks)
+        return [self.preparation.cropping(drawn_seeds(len(c), generator)) for c in chunks]
 
-    def _streamed(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _indexed(self, chunks: Sequence[Tensor], frames: Sequence[Frame]) -> Iterator[Tensor]:
+        for chunk, frame in zip(chunks, frames, strict=True):
+            yield self._cropped(self._kept[chunk], frame)
+
+    def _streamed(self, chunks: Sequence[Tensor], frames: Sequence[Frame]) -> Iterator[Tensor]:
         """Pixels of each chunk, read while the caller works on the one before."""
 
-        def read(chunk: Tensor) -> Tensor:
-            return self.part.read(self.indices[chunk], self.preparation.frame, "")
+        def read(chunk: Tensor, frame: Frame) -> Tensor:
+            if self.part.crops:
+                return self.part.read(self.indices[chunk], frame, "")
+            whole = self.part.read(self.indices[chunk], self.preparation.frame, "")
+            return self._cropped(whole, frame)
 
         with ThreadPoolExecutor(1) as reader:
-            ahead = [reader.submit(read, chunk) for chunk in chunks[:1]]
-            for following in chunks[1:]:
+            ahead = [reader.submit(read, *at) for at in zip(chunks[:1], frames[:1], strict=True)]
+            for following in zip(chunks[1:], frames[1:], strict=True):
                 pixels = ahead.pop().result()
-                ahead.append(reader.submit(read, following))
+                ahead.append(reader.submit(read, *following))
                 yield pixels
             yield from (future.result() for future in ahead)
+
+    def _cropped(self, pixels: Tensor, frame: Frame) -> Tensor:
+        """Images that are in the square already, with the frame's random crops."""
+        return pixels if frame.seeds is None else framed_pixels(pixels, frame)
 
     @cached_property
     def _kept(self) -> Tensor:
