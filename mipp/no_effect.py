@@ -155,8 +155,8 @@ _ROWS: tuple[_Row, ...] = (
     _Row("finetune.*", "train.when", _late, _BEFORE),
     _Row("finetune.start", "prune.refit", _one_start, _REFITS),
     _Row(
-        "finetune.batch_size optimizer lr momentum weight_decay schedule milestones "
-        "label_smoothing patience precision distill features",
+        "finetune.batch_size optimizer lr momentum weight_decay schedule milestones warmup "
+        "accumulate clip label_smoothing patience precision channels_last distill features",
         "finetune.epochs",
         lambda p: p.finetune.epochs == 0,
         "set finetune.epochs=10",
@@ -178,6 +178,18 @@ _ROWS: tuple[_Row, ...] = (
         "finetune.schedule",
         lambda p: p.finetune.schedule != "step",
         "set finetune.schedule=step",
+    ),
+    _Row(
+        "train.warmup",
+        "train.schedule",
+        lambda p: p.train.schedule == "onecycle",
+        "set train.schedule=cosine",
+    ),
+    _Row(
+        "finetune.warmup",
+        "finetune.schedule",
+        lambda p: p.finetune.schedule == "onecycle",
+        "set finetune.schedule=cosine",
     ),
     _Row(
         "compute.address cpus_per_task gpus_per_task",

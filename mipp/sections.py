@@ -107,9 +107,13 @@ class OptimConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "onecycle"
     milestones: tuple[Part, ...] = (0.5, 0.75)
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    accumulate: Count = 1
+    clip: Annotated[float, Field(gt=0)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
 
 
 class TrainConfig(OptimConfig):

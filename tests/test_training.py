@@ -644,7 +644,7 @@ def test_best_start_is_that_of_validation(tmp_path: Path, monkeypatch: pytest.Mo
         workdir=SimpleNamespace(folder=tmp_path),
         params=load_params(overrides=["finetune.start=best"]),
     )
-    splits = SimpleNamespace(validation=blobs(6))
+    splits = SimpleNamespace(validation=blobs(6), shape=(1, 4, 4))
     start, told = finetune._start(context, splits, CPU)  # type: ignore[arg-type]
     assert (start, told) == ("refit", {"validation_accuracy": found})
 

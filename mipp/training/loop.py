@@ -83,6 +83,7 @@ def train(
                 on_epoch(record)
     if state.best is not None:
         model.load_state_dict(state.best)
+    _order_axes(model, torch.contiguous_format)
     model.eval()
     file.remove()
     return tuple(state.history)
@@ -119,8 +120,18 @@ def require_trainable(
 
 def _begin(model: nn.Module, config: OptimConfig, device: torch.device) -> State:
     model.to(device)
+    _order_axes(model, _format(config))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return State(model, build_optimizer(model, config), scaler)
+
+
+def _format(config: OptimConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def _order_axes(model: nn.Module, order: torch.memory_format) -> None:
+    """Weights of convolutions in this order, in place."""
+    model.to(memory_format=order)  # type: ignore[call-overload]  # torch's types leave it out
 
 
 def _count_batches(images: int, batch_size: int) -> int:
@@ -171,13 +182,17 @@ def _fit(state: State, plan: _Plan, train_split: Split, bar: Iterator[int]) -> t
     )
     first, total = (epoch - 1) * plan.batches, config.epochs * plan.batches
     state.model.train()
+    state.optimizer.zero_grad()
     losses, hits, images = [], [], 0
     # zip asks the batches first, so their end takes nothing from the bar.
     ticking = zip(islice(batches, plan.batches), bar, strict=False)
     for step, ((inputs, labels), _) in enumerate(ticking, first):
         for group in state.optimizer.param_groups:
             group["lr"] = lr_at(config, step, total)
-        loss, hit = _step(state, plan, inputs, labels)
+        inputs = inputs.to(memory_format=_format(config))
+        loss, hit = _gradients(state, plan, inputs, labels, _added_up(plan, step - first))
+        if (step - first + 1) % config.accumulate == 0 or step - first + 1 == plan.batches:
+            _step(state, config)
         losses.append(loss * len(labels))
         hits.append(hit)
         images += len(labels)
@@ -187,7 +202,16 @@ def _fit(state: State, plan: _Plan, train_split: Split, bar: Iterator[int]) -> t
     return sums.sum(dtype=torch.float64).item() / images, torch.stack(hits).sum().item() / images
 
 
-def _step(state: State, plan: _Plan, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _added_up(plan: _Plan, batch: int) -> int:
+    """Batches of an epoch whose gradients this one's is added up with, itself among them."""
+    first = batch - batch % plan.config.accumulate
+    return min(plan.config.accumulate, plan.batches - first)
+
+
+def _gradients(
+    state: State, plan: _Plan, inputs: Tensor, labels: Tensor, shared: int
+) -> tuple[Tensor, Tensor]:
+    """Add a batch's part of the gradients up; its loss, and how many labels were right."""
     smoothing = plan.config.label_smoothing
     with _autocast(plan.config, inputs.device):
         if plan.teacher is not None:
@@ -195,11 +219,17 @@ def _step(state: State, plan: _Plan, inputs: Tensor, labels: Tensor) -> tuple[Te
         else:
             logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
             loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    state.optimizer.zero_grad()
-    torch.autograd.backward(state.scaler.scale(loss))
+    torch.autograd.backward(state.scaler.scale(loss if shared == 1 else loss / shared))
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def _step(state: State, config: OptimConfig) -> None:
+    if config.clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    state.optimizer.zero_grad()
 
 
 def _autocast(config: OptimConfig, device: torch.device) -> AbstractContextManager[object]:

@@ -36,13 +36,15 @@ def lr_at(config: OptimConfig, step: int, total: int) -> float:
     step : batches before this one, 0 <= step < total.
     total : batches of all epochs.
     """
-    if config.schedule == "cosine":
-        return _anneal(config.lr, 0.0, step / total)
-    if config.schedule == "step":
-        return config.lr * 0.1 ** sum(step >= share * total for share in config.milestones)
     if config.schedule == "onecycle":
         return _one_cycle(config.lr, step, total)
-    return config.lr
+    rising = config.warmup * total  # batches
+    peak = config.lr * (min(1.0, (step + 1) / rising) if rising else 1.0)
+    if config.schedule == "cosine":
+        return _anneal(peak, 0.0, max(0.0, step - rising) / (total - rising))
+    if config.schedule == "step":
+        return peak * 0.1 ** sum(step >= share * total for share in config.milestones)
+    return peak
 
 
 def _one_cycle(peak: float, step: int, total: int) -> float:
