@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -82,6 +83,14 @@ def framed_image(image: Image.Image, size: int, row: int = 0) -> Image.Image:
 def framed_pixels(images: Tensor, size: int) -> Tensor:
     """Pixels uint8 (n, c, h, h) in the frame, (n, c, size, size)."""
     frame = _frame(size)
+    if frame.interpolation == "lanczos":  # of Pillow's images alone
+        every = enumerate(images.permute(0, 2, 3, 1).numpy())
+        framed = (
+            framed_image(Image.fromarray(i[..., 0] if i.shape[2] == 1 else i), frame, row)
+            for row, i in every
+        )
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in framed]))
+        return pixels.view(len(images), size, size, -1).permute(0, 3, 1, 2).contiguous()
     if frame.seeds is not None:
         ways, way = frame.modes()
         high, wide, side = *images.shape[2:], [int(frame)] * 2
