@@ -5,11 +5,8 @@ Whatever opens an address is a process of its own, as on machines of their own.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from importlib.util import find_spec
 
 import pytest
 
@@ -17,14 +14,9 @@ from mipp.config import load_params
 from mipp.stages import run_all
 from mipp.storage import Workdir
 from mipp.workdir import read_manifest
+from tests.s3_server import KNOWN, needs_s3, s3_server
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_spec("moto") is None or find_spec("s3fs") is None,
-        reason="the S3 server needs moto and s3fs: pip install -e '.[dev]'",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_s3]
 SAME = ("train", "extract", "estimate", "choose", "prune", "finetune")  # evaluate measures time
 SMALL = [
     "train.epochs=2",
@@ -72,9 +64,7 @@ class Machine:
         self.environment = {
             **os.environ,
             "MIPP_CACHE": str(cache),
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            **KNOWN,
             "AWS_ENDPOINT_URL": endpoint,
             "OMP_NUM_THREADS": "1",  # as in this process
         }
@@ -93,23 +83,8 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (tmp_path_factory.mktemp("moto") / "log.txt").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-        )
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{port}"
-    server.kill()
-    server.wait()
+    with s3_server(tmp_path_factory.mktemp("moto") / "log.txt") as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
