@@ -6,7 +6,6 @@ import secrets
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
@@ -47,7 +46,9 @@ class Cluster:
 
     def _start(self, ip, *options):
         command = [
-            str(Path(sys.executable).with_name("ray")),
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
             "start",
             "--block",
             f"--num-cpus={CPUS}",
@@ -112,7 +113,7 @@ class FlowProcess:
             **cluster.environment,
             "OMP_NUM_THREADS": "1",  # as in this process
             "PREFECT_HOME": str(folder / "prefect"),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", str(ROOT))]),
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         }
         sets = [word for place in places for word in ("--set", place)]

@@ -31,7 +31,7 @@ def cut_off():
     begin = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c"]
     up = "ip link set lo up"
     try:
-        subprocess.run([*begin, up], check=True, capture_output=True, timeout=30)
+        subprocess.run([*begin, up], check=True, capture_output=True, timeout=120)
     except (OSError, subprocess.SubprocessError):
         pytest.skip("network namespaces, or ip, cannot be had here")
     return [*begin, f'{up} && exec "$0" "$@"']
