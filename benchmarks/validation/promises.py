@@ -50,7 +50,7 @@ FAULTS = Section(
             "A connection to the address of a work directory that drops at any call, or is cut on "
             "its way to an S3 server, for once or for good, changes no result of the next run, on "
             "another machine too.",
-            ("tests/faults/test_dropped.py",),
+            ("tests/faults/test_dropped_connections.py",),
         ),
         Promise(
             "killed runs",
