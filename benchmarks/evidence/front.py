@@ -15,22 +15,25 @@ NOT_MEASURED = "Not measured."
 
 
 def without_training() -> list[Block]:
-    """Accuracy after each repair, a column per budget."""
+    """Accuracy after each repair, a column per network and budget."""
     points = repairing_page.points_in(repairing_page.FILE).all()
     if not points:
         return [Text(NOT_MEASURED)]
-    rows = repairing_page.table(points)
-    budgets = list(dict.fromkeys(row["budget"] for row in rows))
-    body = []
-    for name in (name for name in METHODS if any(row["method"] == name for row in rows)):
-        of_budget = {row["budget"]: row for row in rows if row["method"] == name}
-        cells = [_best(of_budget[b]) if b in of_budget else "-" for b in budgets]
-        body.append([name, METHODS[name].kind, *cells])
+    columns: dict[str, dict[str, str]] = {}
+    for network in dict.fromkeys(point["workload"] for point in points):
+        own = [point for point in points if point["workload"] == network]
+        for row in repairing_page.table(own):
+            columns.setdefault(f"{network}, {row['budget']}", {})[row["method"]] = _best(row)
+    body = [
+        [name, method.kind, *(cells.get(name, "-") for cells in columns.values())]
+        for name, method in METHODS.items()
+        if any(name in cells for cells in columns.values())
+    ]
     caption = (
         "Test accuracy in %, the better of repaired and recalibrated; all of it, with seeds and "
         "commits, in docs/repairing.md."
     )
-    return [Table(["method", "kind", *budgets], body, caption)]
+    return [Table(["method", "kind", *columns], body, caption)]
 
 
 def _best(row: dict[str, Any]) -> str:
