@@ -1,4 +1,4 @@
-"""What a refit will need, told before a search begins; right to a factor of two."""
+"""What a refit will need, told before a search begins; seconds are rough."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Flo
 def _require_memory(
     params: Params, model: nn.Module, graph: ChannelGraph, batch: int, device: torch.device
 ) -> Mapping[str, Size]:
-    """Refuse estimates that `choose`, which holds all of them, has no memory for.
+    """Refuse a search that this machine has no memory for.
 
     Sizes of the pairs come back, none where the method reads no activations.
     """

@@ -120,4 +120,7 @@ def is_worthwhile(size: int, device: torch.device) -> bool:
     """Whether states of so many bytes are better put aside, and the disk has room for them."""
     if device.type != "cpu" or size < WORTH:
         return False
-    return shutil.disk_usage(tempfile.gettempdir()).free > ROOM * size
+    try:
+        return shutil.disk_usage(tempfile.gettempdir()).free > ROOM * size
+    except OSError:  # there is no folder for temporary files
+        return False

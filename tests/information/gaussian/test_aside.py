@@ -96,6 +96,11 @@ def test_large_states_are_put_aside_where_there_is_room(monkeypatch, size, devic
     assert aside.is_worthwhile(size, torch.device(device)) == wanted
 
 
+def test_states_stay_in_memory_where_no_folder_takes_files(monkeypatch):
+    monkeypatch.setattr(aside.tempfile, "gettempdir", mock.Mock(side_effect=FileNotFoundError))
+    assert not aside.is_worthwhile(aside.WORTH, CPU)
+
+
 @pytest.mark.parametrize("rows", [8192, 32], ids=["many rows", "few rows"])
 def test_a_network_is_pruned_alike_with_its_states_aside(monkeypatch, rows):
     torch.manual_seed(0)
