@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import mipp
@@ -47,7 +49,23 @@ def resources(compute: ComputeConfig) -> Iterator[None]:
     from prefect_ray.context import remote_options
 
     held = {"num_cpus": compute.cpus_per_task, "num_gpus": compute.gpus_per_task}
-    with remote_options(**held, max_retries=LIVES):
+    with remote_options(**held, max_retries=LIVES), _one_server(compute.address):
+        yield
+
+
+@contextmanager
+def _one_server(cluster: str | None) -> Iterator[None]:
+    """Tasks that are submitted in the block report where this process does.
+
+    Workers are told the address of a temporary server too, or each starts one for itself, which
+    takes it ten seconds. A cluster elsewhere cannot reach it, and keeps its own settings.
+    """
+    if cluster is not None or PREFECT_API_URL.value():
+        yield
+        return
+    with get_client(sync_client=True) as client:
+        address = str(client.api_url)
+    with temporary_settings({PREFECT_API_URL: address}):
         yield
 
 

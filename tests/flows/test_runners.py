@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import runners
 from flows.pipeline import main
-from flows.runners import _begin_in, task_runner
+from flows.runners import _begin_in, _one_server, task_runner
 from flows.sweep import runner_of_points
 from mipp.config import ComputeConfig
 from mipp.errors import ConfigError
@@ -69,3 +73,22 @@ def test_worker_begins_in_the_folder_of_the_flow_where_there_is_one(tmp_path, mo
     assert Path.cwd() == tmp_path / "flow"
     _begin_in(str(tmp_path / "none"))()
     assert Path.cwd() == tmp_path / "flow"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "configured", "told"),
+    [
+        (None, None, "http://127.0.0.1:8123/api"),  # this process's temporary one
+        (None, "http://prefect:4200/api", "http://prefect:4200/api"),
+        ("ray://elsewhere:10001", None, None),
+    ],
+)
+def test_workers_of_this_machine_start_no_server_of_their_own(
+    cluster, configured, told, monkeypatch
+):
+    here = SimpleNamespace(api_url="http://127.0.0.1:8123/api")
+    monkeypatch.setattr(runners, "get_client", lambda sync_client: nullcontext(here))
+    with temporary_settings({PREFECT_API_URL: configured}):
+        with _one_server(cluster):
+            assert PREFECT_API_URL.value() == told
+        assert PREFECT_API_URL.value() == configured
