@@ -68,7 +68,7 @@ class ActivationError(InputError):
     """Activations hold values that no estimator can use (NaN, infinity)."""
 
 
-class SingularCovarianceError(MippError):
+class SingularCovarianceError(InputError):
     """A covariance is not positive definite after the ridge was added."""
 
 
