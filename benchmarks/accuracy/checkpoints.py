@@ -53,9 +53,14 @@ RECIPES: Mapping[str, Recipe] = {
             label_smoothing=0.1,
         ),
     ),
-    "mobilenet": Recipe("mobilenet", TrainConfig(epochs=20, batch_size=128, lr=0.1)),
+    "mobilenet": Recipe(
+        "mobilenet", TrainConfig(epochs=20, batch_size=128, lr=0.1, channels_last=True)
+    ),
     "resnet20": Recipe(
-        "resnet20", TrainConfig(epochs=14, batch_size=128, lr=0.2, precision="bfloat16")
+        "resnet20",
+        TrainConfig(
+            epochs=14, batch_size=128, lr=0.2, precision="bfloat16", channels_last=True
+        ),
     ),
 }
 
