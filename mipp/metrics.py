@@ -40,7 +40,10 @@ class Split(Protocol):
         augment: bool = False,
         device: torch.device | str = "cpu",
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (b, c, h, w) with labels (b,), each image once, the last batch shorter."""
+        """Images (b, c, h, w) with labels (b,), each image once, the last batch shorter.
+
+        With `augment` the labels may be shares of classes instead, (b, classes).
+        """
         ...
 
 

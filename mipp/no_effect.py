@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mipp.augment_names import steps_of
 from mipp.errors import ConfigError
 from mipp.settings import MIPP
 
@@ -65,7 +66,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "data.crop_padding",
         "data.augment",
-        lambda p: not p.data.augment.startswith("crop"),
+        lambda p: "crop" not in steps_of(p.data.augment),
         "set data.augment=crop",
     ),
     _Row(

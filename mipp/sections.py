@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mipp.augment_names import Augment, parse_augment
 from mipp.bounds import Channels, Confidence, Count, Margin, Positive, Repeats, Share
 from mipp.budget import Budget, parse_budget
 from mipp.errors import ConfigError
@@ -80,9 +81,7 @@ class DataConfig(Section):
     prepare: Annotated[str, Field(pattern=r"^(set|weights(:\w+)?)$")] = "set"
     resize: Annotated[int, Field(ge=8, le=8192)] | None = None
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop", "resized-crop-flip"] = (
-        "none"
-    )
+    augment: Annotated[Augment, PlainValidator(parse_augment)] = "none"
     crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None

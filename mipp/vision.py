@@ -45,3 +45,4 @@ def _declare_operators() -> None:
 
 
 torchvision = import_torchvision()
+importlib.import_module("torchvision.transforms.v2")  # which torchvision itself leaves out

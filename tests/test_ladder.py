@@ -12,6 +12,7 @@ SOURCES = sorted(path for top in ("mipp", "tasks", "flows") for path in (ROOT / 
 LADDER = (
     {
         "mipp.allocator",
+        "mipp.augment_names",
         "mipp.errors",
         "mipp.exit_codes",
         "mipp.yaml_values",

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 SCALE = (0.08, 1.0)  # of the image's area
 RATIO = (3 / 4, 4 / 3)  # of width to height
@@ -48,9 +48,3 @@ def random_box(height: int, width: int, seed: int) -> Box:
     narrow, broad = RATIO  # what fits into the centre
     high, wide = min(height, round(width / narrow)), min(width, round(height * broad))
     return Box((height - high) // 2, (width - wide) // 2, high, wide)
-
-
-def drawn_seeds(count: int, generator: Generator | None) -> list[int]:
-    """A number for each of so many images."""
-    drawn: list[int] = torch.randint(2**62, (count,), generator=generator, device="cpu").tolist()
-    return drawn

@@ -103,7 +103,7 @@ def _deform(pixels: Tensor, deformations: Deformations, indices: Tensor) -> Tens
     moved = (deformations.kind[indices] != KINDS.index("none")).nonzero()[:, 0]
     for rows in torch.split(moved, max(1, _CHUNK // pixels.shape[1:].numel())):
         grid = _grid(deformations, indices[rows], pixels.shape[-1])
-        # Zeros around: the background of the grey sets, and what `random_crop` puts around colour;
+        # Zeros around: the background of the grey sets, and what a crop puts around colour;
         # repeating the border would draw a stroke that reaches it out into a streak.
         sampled = functional.grid_sample(
             pixels[rows].float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False

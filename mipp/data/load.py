@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mipp.config import DataConfig
-from mipp.data.batch import Augmentation
+from mipp.data.augment import Augmentation
 from mipp.data.deform import deform_set
 from mipp.data.image_set import ImageSet
 from mipp.data.own_set import image_set_of
@@ -100,7 +100,7 @@ def load_data(
     _check_counts(config, len(train), len(images.test.labels))
     preparation = _preparation(config, images, channels, config.size or size)
 
-    augmentation = Augmentation(config.augment, config.crop_padding)
+    augmentation = Augmentation(config.augment, config.crop_padding, len(images.class_names))
     if config.crop_padding is not None and config.crop_padding >= preparation.size:
         raise DataError(
             f"data.crop_padding {config.crop_padding} may shift an image out of sight.\nExpected "

@@ -12,10 +12,11 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from mipp.data.batch import UNCHANGED, Augmentation, augment_batch, normalise
-from mipp.data.crops import drawn_seeds
+from mipp.data.augment import UNCHANGED, Augmentation, Draws
+from mipp.data.batch import normalise
 from mipp.data.frame import Frame, Interpolation, framed_pixels
 from mipp.data.image_set import Part
+from mipp.data.transforms import OF_BATCHES, mixed
 from mipp.errors import DataError
 
 
@@ -105,20 +106,22 @@ class ImageSplit:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of images, float32 (b, c, h, w) normalised, and labels, int64 (b,).
 
+        Where images are mixed, labels are shares of classes, float32 (b, classes).
+
         Parameters
         ----------
         generator : a CPU generator; shuffles the images and draws the augmentation.
-        augment : crop and flip as the split says; needs the generator.
+        augment : vary the images as the split says; needs the generator.
 
         Raises
         ------
         DataError : augmentation without a generator; an image that cannot be decoded.
         """
         drawn = self.augmentation if augment else UNCHANGED
-        if drawn.name != "none" and generator is None:
+        if drawn.steps and generator is None:
             raise DataError(
                 f"split {self.part.name} cannot be augmented.\n"
-                f"Expected a generator to draw {drawn.name} from, got None.\n"
+                f"Expected a generator to draw {', '.join(drawn.steps)} from, got None.\n"
                 "Pass generator=torch.Generator() to batches."
             )
         n = len(self)
@@ -134,23 +137,29 @@ class ImageSplit:
         generator: Generator | None,
         device: torch.device,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        frames = self._frames(chunks, augmentation, generator)
+        draws = [Draws()] * len(chunks)
+        if generator is not None:
+            sizes = [len(chunk) for chunk in chunks]
+            draws = augmentation.draw(sizes, self.preparation.size, generator)
+        frames = [self._frame(augmentation, drawn) for drawn in draws]
         pixels_of = (self._streamed if self.part.streams else self._indexed)(chunks, frames)
-        for chunk, pixels in zip(chunks, pixels_of, strict=True):
-            if generator is not None:
-                pixels = augment_batch(pixels, augmentation, generator)
-            scale = self.preparation.mean, self.preparation.std
-            published = self.preparation.resize is not None
-            images = normalise(pixels.to(device), *scale, as_torchvision=published)
-            yield images, self.labels[chunk].to(device)
+        mean, std = self.preparation.mean, self.preparation.std
+        published = self.preparation.resize is not None
+        mixes = [step for step in augmentation.steps if step in OF_BATCHES]
+        for chunk, drawn, pixels in zip(chunks, draws, pixels_of, strict=True):
+            varied = augmentation.vary(pixels, drawn, mean).to(device)
+            images = normalise(varied, mean, std, as_torchvision=published)
+            labels = self.labels[chunk].to(device)
+            if mixes and drawn.seeds is not None:
+                number = int(drawn.seeds[0])
+                images, labels = mixed(images, labels, number, mixes, augmentation.classes)
+            yield images, labels
 
-    def _frames(
-        self, chunks: Sequence[Tensor], augmentation: Augmentation, generator: Generator | None
-    ) -> list[Frame]:
-        """How the images of each chunk come to the square: with random crops, drawn before all."""
-        if not augmentation.name.startswith("resized-crop"):
-            return [self.preparation.frame] * len(chunks)
-        return [self.preparation.cropping(drawn_seeds(len(c), generator)) for c in chunks]
+    def _frame(self, augmentation: Augmentation, drawn: Draws) -> Frame:
+        """How the images of a batch come to the square."""
+        if "resized-crop" not in augmentation.steps or drawn.seeds is None:
+            return self.preparation.frame
+        return self.preparation.cropping(drawn.seeds.tolist())
 
     def _indexed(self, chunks: Sequence[Tensor], frames: Sequence[Frame]) -> Iterator[Tensor]:
         for chunk, frame in zip(chunks, frames, strict=True):

@@ -220,7 +220,8 @@ def _gradients(
             logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
             loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     torch.autograd.backward(state.scaler.scale(loss if shared == 1 else loss / shared))
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images the larger share
+    return loss.detach(), (logits.detach().argmax(1) == classes).sum()
 
 
 def _step(state: State, config: OptimConfig) -> None:

@@ -7,8 +7,8 @@ from PIL import Image
 
 from mipp.config import DataConfig
 from mipp.data import Part, load_data
-from mipp.data.batch import Augmentation
-from mipp.data.crops import RATIO, SCALE, drawn_seeds, random_box
+from mipp.data.augment import Augmentation
+from mipp.data.crops import RATIO, SCALE, random_box
 from mipp.data.image_set import part_in_memory
 from mipp.data.split import ImageSplit, Preparation
 from mipp.vision import torchvision
@@ -24,12 +24,11 @@ def drawn(image, seed):
     return torchvision.transforms.RandomResizedCrop(SIDE, antialias=True)(image)
 
 
-def order_and_seeds(split, batch_size):
+def order_and_seeds(split):
     """What a split's pass draws from a generator with seed 5."""
     generator = torch.Generator().manual_seed(5)
     order = torch.randperm(len(split), generator=generator)
-    parts = torch.split(order, batch_size)
-    return order, [seed for part in parts for seed in drawn_seeds(len(part), generator)]
+    return order, torch.randint(2**62, (len(split),), generator=generator).tolist()
 
 
 def cropped(split, batch_size=4):
@@ -60,7 +59,7 @@ def test_images_of_a_folder_are_cropped_whole(tmp_path):
         name="image-folder", root=str(tmp_path), size=SIDE, augment="resized-crop", **plain
     )
     split = load_data(config, seed=0).train
-    order, seeds = order_and_seeds(split, 4)
+    order, seeds = order_and_seeds(split)
     files = sorted((tmp_path / "train").rglob("*.png"))
     images = [Image.open(files[split.indices[place]]) for place in order.tolist()]
     wanted = [np.asarray(drawn(i, s)) for i, s in zip(images, seeds, strict=True)]
@@ -71,7 +70,7 @@ def test_images_in_memory_are_cropped_as_they_are_kept():
     images = torch.randint(0, 256, (10, 3, SIDE, SIDE), dtype=torch.uint8)
     part = part_in_memory("mine", images, torch.arange(10))
     split = ImageSplit(part, torch.arange(10), AS_IS, RESIZED)
-    order, seeds = order_and_seeds(split, 4)
+    order, seeds = order_and_seeds(split)
     wanted = [drawn(images[i], s) for i, s in zip(order.tolist(), seeds, strict=True)]
     torch.testing.assert_close(cropped(split), torch.stack(wanted).float(), atol=1e-3, rtol=0)
 

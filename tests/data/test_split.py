@@ -8,7 +8,7 @@ import torch
 
 from mipp.config import DataConfig
 from mipp.data import load_data
-from mipp.data.batch import Augmentation
+from mipp.data.augment import Augmentation
 from mipp.data.image_set import Part, part_in_memory
 from mipp.data.split import ImageSplit, Preparation
 from mipp.errors import DataError
