@@ -58,9 +58,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "resnet20": Recipe(
         "resnet20",
-        TrainConfig(
-            epochs=14, batch_size=128, lr=0.2, precision="bfloat16", channels_last=True
-        ),
+        TrainConfig(epochs=14, batch_size=128, lr=0.2, precision="bfloat16", channels_last=True),
     ),
 }
 
