@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.rivals.torch_pruning import accumulate_squares, trace_dependencies
 from mipp.criteria import CRITERIA, CriterionInput
-from mipp.criteria.imp import MOMENTUM, RATE, train_gated
+from mipp.criteria.imp import DESCENT, train_gated
 from mipp.criteria.prospr import RATE as STEP
 from mipp.criteria.prospr import STEPS
 from mipp.criteria.shared.elimination import score_by_elimination, stops
@@ -386,7 +386,7 @@ def test_prospr_differs_from_snip_by_what_the_steps_do(chain):
 def trained_twin(model, images, labels):
     """A pass of torch's own descent over a copy, all images in one batch."""
     model = copy.deepcopy(model).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    optimiser = torch.optim.SGD(model.parameters(), lr=DESCENT.rate, momentum=DESCENT.momentum)
     for x, y in zip(images.split(64), labels.split(64), strict=True):
         optimiser.zero_grad()
         F.cross_entropy(model(x), y).backward()
