@@ -27,7 +27,7 @@ def contribution_grams(given: CriterionInput) -> dict[str, Gram]:
     grams = {name: np.zeros((w, w)) for name, w in given.graph.widths.items()}
     for pair in given.graph.pairs:
         consumer = layer_at(given.model, pair.consumer)
-        grams[pair.group] += _gram(_weights(consumer, pair), sums.pop(pair.name))
+        grams[pair.group] += _gram(weights_read(consumer, pair), sums.pop(pair.name))
     return grams
 
 
@@ -41,7 +41,7 @@ def _gram(weights: Tensor, sums: Moments) -> Gram:
     return (gram + gram.T) / 2
 
 
-def _weights(consumer: Layer, pair: LayerPair) -> Tensor:
+def weights_read(consumer: Layer, pair: LayerPair) -> Tensor:
     """The consumer's weights of the pair's features, (targets, channels, block)."""
     linear = consumer.map
     assert linear is not None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from mipp.activations import capture_whole
 from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.samples import first_inputs
 from mipp.graph import ChannelGroup, Member
-from mipp.inputs import Inputs, count, each, joined
 from mipp.layers import layer_at
 
 TOGETHER = 32  # images whose maps are held at once
@@ -27,28 +26,12 @@ def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Ten
     """
     groups = given.graph.groups
     readers = list(dict.fromkeys(m.module for group in groups.values() for m in group.consumers))
-    batches = _parts(given.inputs(), images)
+    batches = first_inputs(given, images, TOGETHER)
     for inputs in capture_whole(given.model, readers, "inputs", batches):
         for name, group in groups.items():
             for member in group.consumers:
                 for x in inputs[member.module]:
                     yield name, _maps(given.model, group, member, x)
-
-
-def _parts(batches: Iterable[Inputs], images: int) -> Iterator[Inputs]:
-    """The first images, so many at a time whatever the size of the batches."""
-    taken: list[Inputs] = []
-    for inputs in batches:
-        taken.append(inputs)
-        if sum(map(count, taken)) >= images:
-            break
-    whole = joined(taken)
-    for start in range(0, min(images, count(whole)), TOGETHER):
-        yield each(whole, partial(_between, start=start, stop=min(start + TOGETHER, images)))
-
-
-def _between(x: Tensor, start: int, stop: int) -> Tensor:
-    return x[start:stop]
 
 
 def _maps(model: nn.Module, group: ChannelGroup, member: Member, x: Tensor) -> Tensor:

@@ -22,6 +22,18 @@ def labelled_images(given: CriterionInput, images: int | None) -> Iterator[tuple
         yield inputs, labels
 
 
+def first_inputs(given: CriterionInput, images: int, size: int) -> Iterator[Inputs]:
+    """The first images without labels, so many at a time whatever the size of the batches."""
+    taken: list[Inputs] = []
+    for inputs in given.inputs():
+        taken.append(inputs)
+        if sum(map(count, taken)) >= images:
+            break
+    whole = joined(taken)
+    for start in range(0, min(images, count(whole)), size):
+        yield each(whole, partial(_rows, start=start, stop=min(start + size, images)))
+
+
 def images_in_batches(given: CriterionInput, images: int, size: int) -> list[tuple[Inputs, Tensor]]:
     """The first images again, so many at a time, a lone last one left out."""
     parts = list(labelled_images(given, images))
