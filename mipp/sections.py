@@ -70,10 +70,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images, where they are, how they are split and prepared.
-
-    `workers` changes no image: stages and points leave it out of what they depend on.
-    """
+    """Which images, where they are, how they are split and prepared."""
 
     name: str = "digits"
     root: str | None = None
@@ -89,7 +86,6 @@ class DataConfig(Section):
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     download: bool = False
-    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
 
 
 class ModelConfig(Section):
