@@ -73,6 +73,8 @@ WRITTEN: Mapping[str, str] = {
     "latency_batch": "evaluate.latency_batch",
 }  # where the core's options stand in a configuration, see `as_written`
 
+CHANGE_NO_RESULT = ("data.workers", "extract.shards")
+
 
 def load_params(
     path: str | Path | None = None,
@@ -125,6 +127,15 @@ def require_one_machine(compute: ComputeConfig, instead: str = "flows.pipeline")
 def dump_params(params: Section) -> dict[str, Any]:
     """Plain mapping of a section or of all parameters, ready for JSON or YAML."""
     return params.model_dump(mode="json")
+
+
+def dump_results(params: Params) -> dict[str, Any]:
+    """The same of all parameters, but for those that change no result, only how it is made."""
+    values = dump_params(params)
+    for field in CHANGE_NO_RESULT:
+        section, _, name = field.partition(".")
+        del values[section][name]
+    return values
 
 
 def write_params(params: Params, path: Path) -> None:

@@ -70,7 +70,10 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images, where they are, how they are split and prepared."""
+    """Which images, where they are, how they are split and prepared.
+
+    `workers` changes no image: stages and points leave it out of what they depend on.
+    """
 
     name: str = "digits"
     root: str | None = None
@@ -86,6 +89,7 @@ class DataConfig(Section):
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     download: bool = False
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
 
 
 class ModelConfig(Section):

@@ -5,6 +5,7 @@ the other; a field of `Params` without a row fails.
 """
 
 import hashlib
+import multiprocessing
 import shutil
 import sys
 from importlib.machinery import ModuleSpec
@@ -20,6 +21,7 @@ from mipp.config import Params, Section, load_params
 from mipp.errors import InputError
 from mipp.stages.pipeline import STAGES, pending_shards
 from mipp.stages.preflight import preflight
+from mipp.stages.splits import load_splits
 from mipp.stages.stage import run_stage
 from mipp.storage import Workdir
 
@@ -134,6 +136,14 @@ def shards(params, work):
     return pending_shards(Workdir(work), params)
 
 
+def processes(params, work):
+    """How many read the training images of a pass."""
+    before = set(multiprocessing.active_children())
+    batches = load_splits(params).train.batches(64)
+    next(batches)
+    return len(set(multiprocessing.active_children()) - before)
+
+
 def page(params, work):
     return (run_until("report", params, work) / "report.md").read_text()
 
@@ -224,6 +234,7 @@ ROWS = [
     Row("data.mean", "[0.3]", "[0.5]", made("train")),
     Row("data.std", "[0.3]", "[0.5]", made("train")),
     Row("data.download", "false", "true", refusal, ("data.name=mnist", "data.root=/dev/null/no")),
+    Row("data.workers", 0, 1, processes),
     Row("model.name", "test_neighbours:Tiny", "test_neighbours:Wider", made("train")),
     Row("model.weights", "null", "weights.pt", made("train")),
     Row("train.epochs", 1, 2, made("train")),

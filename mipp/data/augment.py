@@ -51,6 +51,11 @@ class Augmentation:
         """What is done, in this order."""
         return steps_of(self.augment)
 
+    @property
+    def draws_seeds(self) -> bool:
+        """Whether a step draws more than is drawn here."""
+        return not {*self.steps}.isdisjoint(_SEEDED)
+
     def draw(self, sizes: Sequence[int], side: int, generator: Generator) -> list[Draws]:
         """What chance decides about batches of these sizes, of images of this side.
 
@@ -65,7 +70,7 @@ class Augmentation:
 
     def _draw(self, n: int, side: int, generator: Generator) -> Draws:
         steps, seeds, shifts, mirrored = self.steps, None, None, None
-        if {*steps} & {*_SEEDED}:
+        if self.draws_seeds:
             seeds = torch.randint(2**62, (n,), generator=generator, device="cpu").numpy()
         if "crop" in steps:
             offsets = 2 * self._padding(side) + 1

@@ -1,10 +1,9 @@
-"""Encoded images (JPEG, PNG, ...) to pixels, in a small thread pool."""
+"""Encoded images (JPEG, PNG, ...) to pixels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from functools import cache
 from io import BytesIO
 from itertools import chain
@@ -20,8 +19,6 @@ from mipp.data.frame import framed_image
 from mipp.errors import DataError
 from mipp.progress import track
 
-_WORKERS = min(8, os.cpu_count() or 1)
-_PIECE = 16  # images a thread takes at a time
 _DEEP = (
     "I;16",
     "I;16L",
@@ -61,20 +58,9 @@ def decode_images(
     DataError : an image cannot be decoded.
     """
     out = np.empty((count, channels, size, size), dtype=np.uint8)
-
-    def fill(piece: Sequence[Encoded]) -> Sequence[Encoded]:
-        for encoded in piece:
-            out[encoded.row] = _decode(encoded, channels, size)
-        return piece
-
-    def filled() -> Iterator[Encoded]:
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for chunk in chunks:
-                pieces = [chunk[at : at + _PIECE] for at in range(0, len(chunk), _PIECE)]
-                yield from chain.from_iterable(pool.map(fill, pieces))
-
-    for _ in track(filled(), total=count, label=progress) if progress else filled():
-        pass
+    every = chain.from_iterable(chunks)
+    for encoded in track(every, total=count, label=progress) if progress else every:
+        out[encoded.row] = _decode(encoded, channels, size)
     return torch.from_numpy(out)
 
 

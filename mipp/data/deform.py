@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mipp.data.image_set import ImageSet, Part
+from mipp.data.image_set import ImageSet, Part, Read
 
 KINDS = ("none", "rotation", "shear", "scale", "translation", "elastic")
 
@@ -85,16 +86,19 @@ def _deform_part(part: Part, seed: int) -> Part:
     deformations = draw_deformations(part.name, seed, len(part.labels))
     ranges = (ROTATION, SHEAR, SCALE, TRANSLATION, ELASTIC, NODES)
 
-    def read(indices: Tensor, size: int, progress: str) -> Tensor:
-        return _deform(part.read(indices, size, progress), deformations, indices)
-
     return Part(
         name=f"{part.name} deformed by seed {seed}",
         labels=part.labels,
-        read=read,
+        read=partial(_read, part.read, deformations),
         streams=part.streams,
         identity=f"{part.identity} deformed by seed {seed} within {ranges}".lstrip(),
     )
+
+
+def _read(
+    whole: Read, deformations: Deformations, indices: Tensor, size: int, progress: str
+) -> Tensor:
+    return _deform(whole(indices, size, progress), deformations, indices)
 
 
 def _deform(pixels: Tensor, deformations: Deformations, indices: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from mipp.data.crops import random_box
+from mipp.data.transforms import random_part
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 OF_PIXELS: Interpolation = "bilinear"  # where nobody says another
@@ -24,7 +24,7 @@ class Frame(int):
     Without `resize` an image is scaled so that it just covers the square, and what sticks out is
     cut off. With it, the shorter side becomes `resize` pixels and the centre is cropped, both as
     torchvision's transforms do, pixel for pixel. With `seeds`, one for each image that is read, a
-    random part of it is scaled to the square, see `mipp.data.crops`.
+    random part of it is scaled to the square, see `mipp.data.transforms`.
 
     >>> frame = Frame.of(224, resize=256, interpolation="bicubic")
     >>> frame, frame.resize, frame.interpolation
@@ -67,8 +67,10 @@ def framed_image(image: Image.Image, size: int, row: int = 0) -> Image.Image:
     frame = _frame(size)
     if frame.seeds is not None:
         ways, way = frame.modes()
-        box = random_box(image.height, image.width, frame.seeds[row])
-        part: Image.Image = ways.resized_crop(image, *box, [int(frame)] * 2, way)
+        drawn = random_part(image, frame.seeds[row])
+        part: Image.Image = ways.resized_crop(
+            image, **drawn, size=[int(frame)] * 2, interpolation=way
+        )
         return part
     if frame.resize is not None:
         ways, way = frame.modes()
@@ -93,11 +95,12 @@ def framed_pixels(images: Tensor, size: int) -> Tensor:
         return pixels.view(len(images), size, size, -1).permute(0, 3, 1, 2).contiguous()
     if frame.seeds is not None:
         ways, way = frame.modes()
-        high, wide, side = *images.shape[2:], [int(frame)] * 2
-        boxes = (random_box(high, wide, seed) for seed in frame.seeds)
+        drawn = map(random_part, images, frame.seeds)
         crops = (
-            ways.resized_crop(image, *box, side, way, antialias=True)
-            for image, box in zip(images, boxes, strict=True)
+            ways.resized_crop(
+                image, **part, size=[int(frame)] * 2, interpolation=way, antialias=True
+            )
+            for image, part in zip(images, drawn, strict=True)
         )
         return torch.stack(list(crops))
     if frame.resize is not None:

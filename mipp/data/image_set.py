@@ -28,6 +28,8 @@ class Part:
         empty.
     streams : the images are too many to keep; read them batch by batch.
     crops : where they stream, a frame's random crops are made of the whole images.
+    blocks : first rows of what can only be read as a whole, such as row groups of a table; None
+        where any image is read by itself, or lies in memory.
     identity : what else tells this part from another of the same name (file sizes or names).
     """
 
@@ -36,6 +38,7 @@ class Part:
     read: Read
     streams: bool = False
     crops: bool = False
+    blocks: Tensor | None = None
     identity: str = ""
 
 

@@ -17,7 +17,8 @@ from mipp.data.augment import Augmentation
 from mipp.data.deform import deform_set
 from mipp.data.image_set import ImageSet
 from mipp.data.own_set import image_set_of
-from mipp.data.split import DataSplits, ImageSplit, Preparation
+from mipp.data.preparation import Preparation
+from mipp.data.split import DataSplits, ImageSplit
 from mipp.errors import DataError
 from mipp.names import Table, call_taking, require_takes
 
@@ -109,7 +110,7 @@ def load_data(
         )
 
     def split(indices: Tensor) -> ImageSplit:
-        return ImageSplit(images.train, indices, preparation, augmentation)
+        return ImageSplit(images.train, indices, preparation, augmentation, config.workers)
 
     return DataSplits(
         name=config.name,
@@ -120,7 +121,10 @@ def load_data(
         calibration=split(train[: config.calibration]),
         validation=split(validation),
         test=ImageSplit(
-            images.test, torch.arange(len(images.test.labels), device="cpu"), preparation
+            images.test,
+            torch.arange(len(images.test.labels), device="cpu"),
+            preparation,
+            workers=config.workers,
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,15 @@ def _holds_set(folder: Path) -> bool:
 
 def _part(name: str, path: Path, labels: Tensor, channels: int) -> Part:
     read = partial(_read, path, channels)
-    return Part(name, labels, read, identity=str(path.stat().st_size))
+    identity = str(path.stat().st_size)
+    return Part(name, labels, read, blocks=_groups(path), identity=identity)
+
+
+def _groups(path: Path) -> Tensor:
+    """First rows of the row groups."""
+    with _opened(path) as file:
+        rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    return torch.tensor([0, *accumulate(rows)][:-1], dtype=torch.int64, device="cpu")
 
 
 def _read(path: Path, channels: int, indices: Tensor, size: int, progress: str) -> Tensor:

@@ -5,40 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Generator, Tensor
 
 from mipp.data.augment import UNCHANGED, Augmentation, Draws
 from mipp.data.batch import normalise
-from mipp.data.frame import Frame, Interpolation, framed_pixels
+from mipp.data.batch_job import BatchJob, BatchMaker, read_kept, read_part
 from mipp.data.image_set import Part
+from mipp.data.loader import Loader, default_workers
+from mipp.data.preparation import Preparation
+from mipp.data.read_whole import read_whole
 from mipp.data.transforms import OF_BATCHES, mixed
 from mipp.errors import DataError
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What a model is given: its shape (channels, size, size) and the normalisation."""
-
-    channels: int
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: int | None = None  # as `mipp.data.frame.Frame` has it, and so is what follows
-    interpolation: Interpolation | None = None
-
-    @property
-    def frame(self) -> Frame:
-        """How images come to the square."""
-        return Frame.of(self.size, self.resize, self.interpolation)
-
-    def cropping(self, seeds: Sequence[int]) -> Frame:
-        """The same with a random crop of each of as many images."""
-        return Frame.of(self.size, self.resize, self.interpolation, seeds)
 
 
 class ImageSplit:
@@ -53,6 +34,8 @@ class ImageSplit:
     indices : shape (n,), int64, rows of the part.
     preparation : shape and normalisation of the batches.
     augmentation : for `batches(augment=True)`.
+    workers : processes that make batches ahead of time; None for one a core where the part
+        streams much, and none where it is in memory.
     """
 
     def __init__(
@@ -61,12 +44,15 @@ class ImageSplit:
         indices: Tensor,
         preparation: Preparation,
         augmentation: Augmentation = UNCHANGED,
+        workers: int | None = None,
     ) -> None:
         self.part = part
         self.indices = indices
         self.labels = part.labels[indices]
         self.preparation = preparation
         self.augmentation = augmentation
+        self.workers = workers
+        self._loaders: dict[bool, Loader] = {}  # by whether what they make is pinned
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -91,7 +77,7 @@ class ImageSplit:
     def at(self, places: slice | Sequence[int]) -> ImageSplit:
         """Split of the images at some places of this one, in their order."""
         indices = self.indices[places]
-        part = ImageSplit(self.part, indices, self.preparation, self.augmentation)
+        part = ImageSplit(self.part, indices, self.preparation, self.augmentation, self.workers)
         if "_kept" in self.__dict__:  # decoded already: share, do not decode again
             part.__dict__["_kept"] = self._kept[places]
         return part
@@ -137,59 +123,49 @@ class ImageSplit:
         generator: Generator | None,
         device: torch.device,
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        if not chunks:
+            return
         draws = [Draws()] * len(chunks)
         if generator is not None:
             sizes = [len(chunk) for chunk in chunks]
             draws = augmentation.draw(sizes, self.preparation.size, generator)
-        frames = [self._frame(augmentation, drawn) for drawn in draws]
-        pixels_of = (self._streamed if self.part.streams else self._indexed)(chunks, frames)
+        jobs = [BatchJob(c.numpy(), drawn) for c, drawn in zip(chunks, draws, strict=True)]
         mean, std = self.preparation.mean, self.preparation.std
         published = self.preparation.resize is not None
         mixes = [step for step in augmentation.steps if step in OF_BATCHES]
-        for chunk, drawn, pixels in zip(chunks, draws, pixels_of, strict=True):
-            varied = augmentation.vary(pixels, drawn, mean).to(device)
-            images = normalise(varied, mean, std, as_torchvision=published)
+        made = self._loader(len(chunks[0]), device).made(jobs)
+        for chunk, drawn, pixels in zip(chunks, draws, made, strict=True):
+            there = pixels.to(device, non_blocking=True)
+            images = normalise(there, mean, std, as_torchvision=published)
             labels = self.labels[chunk].to(device)
             if mixes and drawn.seeds is not None:
                 number = int(drawn.seeds[0])
                 images, labels = mixed(images, labels, number, mixes, augmentation.classes)
             yield images, labels
 
-    def _frame(self, augmentation: Augmentation, drawn: Draws) -> Frame:
-        """How the images of a batch come to the square."""
-        if "resized-crop" not in augmentation.steps or drawn.seeds is None:
-            return self.preparation.frame
-        return self.preparation.cropping(drawn.seeds.tolist())
+    def _loader(self, batch_size: int, device: torch.device) -> Loader:
+        """What makes batches; its processes are made once."""
+        pinned = device.type == "cuda"
+        if pinned not in self._loaders:
+            read = (
+                partial(read_part, self.part, self.indices)
+                if self.part.streams
+                else partial(read_kept, self._kept)
+            )
+            make = BatchMaker(read, self.preparation, self.augmentation)
+            workers = self._count_workers(batch_size)
+            self._loaders[pinned] = Loader(self.part.name, make, workers, pinned=pinned)
+        return self._loaders[pinned]
 
-    def _indexed(self, chunks: Sequence[Tensor], frames: Sequence[Frame]) -> Iterator[Tensor]:
-        for chunk, frame in zip(chunks, frames, strict=True):
-            yield self._cropped(self._kept[chunk], frame)
-
-    def _streamed(self, chunks: Sequence[Tensor], frames: Sequence[Frame]) -> Iterator[Tensor]:
-        """Pixels of each chunk, read while the caller works on the one before."""
-
-        def read(chunk: Tensor, frame: Frame) -> Tensor:
-            if self.part.crops:
-                return self.part.read(self.indices[chunk], frame, "")
-            whole = self.part.read(self.indices[chunk], self.preparation.frame, "")
-            return self._cropped(whole, frame)
-
-        with ThreadPoolExecutor(1) as reader:
-            ahead = [reader.submit(read, *at) for at in zip(chunks[:1], frames[:1], strict=True)]
-            for following in zip(chunks[1:], frames[1:], strict=True):
-                pixels = ahead.pop().result()
-                ahead.append(reader.submit(read, *following))
-                yield pixels
-            yield from (future.result() for future in ahead)
-
-    def _cropped(self, pixels: Tensor, frame: Frame) -> Tensor:
-        """Images that are in the square already, with the frame's random crops."""
-        return pixels if frame.seeds is None else framed_pixels(pixels, frame)
+    def _count_workers(self, batch_size: int) -> int:
+        if self.workers is not None or not self.part.streams:
+            return self.workers or 0
+        image = self.preparation.channels * self.preparation.size**2
+        return default_workers(batch_size * image, len(self) * image)
 
     @cached_property
     def _kept(self) -> Tensor:
-        frame = self.preparation.frame
-        return self.part.read(self.indices, frame, f"reading {self.part.name}")
+        return read_whole(self.part, self.indices, self.preparation, self.workers)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0  # of Beta, torchvision's own for ImageNet
 SIDE_CUT_OUT = 0.5  # of the image's; that of Cutout's paper (arXiv:1708.04552v2) on CIFAR-10
 
 
-def _v2() -> Any:
+def v2() -> Any:
+    """The module `torchvision.transforms.v2`."""
     from mipp.vision import torchvision  # a second of import
 
     return torchvision.transforms.v2
@@ -26,17 +27,17 @@ def _v2() -> Any:
 def _cutout(fill: Sequence[int]) -> Any:
     # Departs: a square that may stick out of the image in the paper lies inside.
     area = (SIDE_CUT_OUT**2,) * 2
-    return _v2().RandomErasing(p=1.0, scale=area, ratio=(1.0, 1.0), value=list(fill))
+    return v2().RandomErasing(p=1.0, scale=area, ratio=(1.0, 1.0), value=list(fill))
 
 
 BY_IMAGE: Mapping[str, Callable[[Sequence[int]], Any]] = {
-    "randaugment": lambda fill: _v2().RandAugment(),
-    "trivialaugment": lambda fill: _v2().TrivialAugmentWide(),
+    "randaugment": lambda fill: v2().RandAugment(),
+    "trivialaugment": lambda fill: v2().TrivialAugmentWide(),
     "cutout": _cutout,
 }
 OF_BATCHES: Mapping[str, Callable[[int], Any]] = {
-    "mixup": lambda classes: _v2().MixUp(alpha=MIXUP_ALPHA, num_classes=classes),
-    "cutmix": lambda classes: _v2().CutMix(alpha=CUTMIX_ALPHA, num_classes=classes),
+    "mixup": lambda classes: v2().MixUp(alpha=MIXUP_ALPHA, num_classes=classes),
+    "cutmix": lambda classes: v2().CutMix(alpha=CUTMIX_ALPHA, num_classes=classes),
 }
 
 
@@ -45,6 +46,22 @@ def seeding() -> Iterator[Callable[[int], object]]:
     """Sets the global generator of this process, and puts it back in the end."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         yield torch.default_generator.manual_seed
+
+
+def random_part(image: Any, seed: int) -> dict[str, int]:
+    """Top, left, height and width of what torchvision's `RandomResizedCrop` draws.
+
+    Parameters
+    ----------
+    image : of Pillow, which need not be decoded yet, or a tensor (c, h, w).
+
+    >>> random_part(torch.zeros(3, 20, 30), seed=1)
+    {'top': 1, 'left': 1, 'height': 15, 'width': 18}
+    """
+    with seeding() as set_seed:
+        set_seed(seed)
+        drawn: dict[str, int] = v2().RandomResizedCrop(1).make_params([image])
+    return drawn
 
 
 def transformed(
@@ -61,7 +78,7 @@ def transformed(
         fill = [round(255 * sum(mean) / len(mean))] * pixels.shape[1]
     images = []
     with seeding() as seed:
-        transform = _v2().Compose([BY_IMAGE[name](fill) for name in names])
+        transform = v2().Compose([BY_IMAGE[name](fill) for name in names])
         for image, number in zip(pixels, seeds, strict=True):
             seed(number + 1)  # a crop has drawn from the number itself
             images.append(transform(image))
@@ -80,7 +97,7 @@ def mixed(
     names : `mixup`, `cutmix`, or both, of which chance takes one.
     """
     with seeding() as seed:
-        transform = _v2().RandomChoice([OF_BATCHES[name](classes) for name in names])
+        transform = v2().RandomChoice([OF_BATCHES[name](classes) for name in names])
         seed(number + 2)
         soft: tuple[Tensor, Tensor] = transform(images, labels)
     return soft

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mipp.config import Params, dump_params, load_params
+from mipp.config import Params, dump_results, load_params
 from mipp.data.locate import places
 from mipp.errors import CheckpointError, ConfigError
 from mipp.experiments.methods import DENSE_BUDGET, settings_of
@@ -49,8 +49,7 @@ class Point:
 
     def key(self) -> str:
         """Fingerprint of method, and of the parameters and the code that its result depends on."""
-        values = dump_params(self.params)
-        del values["extract"]["shards"]  # changes no row
+        values = dump_results(self.params)
         used = {section: v for section, v in values.items() if section not in NOT_RESULTS}
         return fingerprint([self.method, used, point_code(self.method, self.params)])[:12]
 

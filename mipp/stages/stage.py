@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from mipp.config import WRITTEN, Params, dump_params
+from mipp.config import WRITTEN, Params, dump_results
 from mipp.data.content import content_of
 from mipp.errors import WorkdirError, as_written
 from mipp.manifest import MadeFrom, Manifest, fingerprint
@@ -158,7 +158,7 @@ def _inputs(stage: Stage, workdir: Workdir, method: str) -> dict[str, str]:
 
 def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
     """The parameters that a stage's outputs depend on, by dotted key."""
-    everything = dump_params(params)
+    everything = dump_results(params)
     chosen = {key: _lookup(everything, key) for key in declared(stage, params)}
     for key in stage.files:
         path = _lookup(everything, key)

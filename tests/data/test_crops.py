@@ -8,12 +8,12 @@ from PIL import Image
 from mipp.config import DataConfig
 from mipp.data import Part, load_data
 from mipp.data.augment import Augmentation
-from mipp.data.crops import RATIO, SCALE, random_box
 from mipp.data.image_set import part_in_memory
 from mipp.data.split import ImageSplit, Preparation
+from mipp.data.transforms import random_part
 from mipp.vision import torchvision
 
-SIDE = 24
+SIDE, RATIO = 24, (3 / 4, 4 / 3)
 RESIZED = Augmentation("resized-crop")
 AS_IS = Preparation(3, SIDE, (0.0,) * 3, (1 / 255,) * 3)  # pixel values come out as they are
 
@@ -42,8 +42,10 @@ def test_boxes_are_torchvisions(size):
     image = torch.zeros(3, *size)
     for seed in range(40):
         torch.manual_seed(seed)
-        known = torchvision.transforms.RandomResizedCrop.get_params(image, SCALE, RATIO)
-        assert tuple(random_box(*size, seed)) == known
+        known = torchvision.transforms.RandomResizedCrop.get_params(
+            image, (0.08, 1), (3 / 4, 4 / 3)
+        )
+        assert tuple(random_part(image, seed).values()) == known
 
 
 def test_images_of_a_folder_are_cropped_whole(tmp_path):

@@ -1,0 +1,56 @@
+"""All images of a split, as it keeps them in memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mipp.data.augment import UNCHANGED
+from mipp.data.batch_job import BatchJob, BatchMaker, read_part
+from mipp.data.image_set import Part
+from mipp.data.loader import Loader, default_workers
+from mipp.data.preparation import Preparation
+from mipp.progress import track
+
+
+def read_whole(
+    part: Part, indices: Tensor, preparation: Preparation, workers: int | None
+) -> Tensor:
+    """Pixels uint8 (n, c, size, size) of the images `indices` of a part.
+
+    What lies in blocks is read block by block, each once, by several processes.
+
+    Parameters
+    ----------
+    workers : as `ImageSplit` has it.
+    """
+    label = f"reading {part.name}"
+    if part.blocks is None or len(indices) == 0:
+        return part.read(indices, preparation.frame, label)
+    jobs = [BatchJob(places.numpy()) for places in by_block(indices, part.blocks)]
+    image = preparation.channels * preparation.size**2
+    if workers is None:
+        largest = max(len(job.places) for job in jobs)
+        workers = default_workers(image * largest, image * len(indices))
+    make = BatchMaker(partial(read_part, part, indices), preparation, UNCHANGED)
+    made = Loader(part.name, make, min(workers, len(jobs))).made(jobs)
+    whole = None
+    for job, pixels in zip(jobs, track(made, total=len(jobs), label=label), strict=True):
+        if whole is None:
+            whole = pixels.new_empty(len(indices), *pixels.shape[1:])
+        whole[torch.from_numpy(job.places)] = pixels
+    assert whole is not None
+    return whole
+
+
+def by_block(indices: Tensor, blocks: Tensor) -> list[Tensor]:
+    """Places of the images in each block that has any, from the first block on.
+
+    >>> by_block(torch.tensor([7, 2, 9, 0]), blocks=torch.tensor([0, 4, 8]))
+    [tensor([1, 3]), tensor([0]), tensor([2])]
+    """
+    block = torch.searchsorted(blocks, indices, right=True)
+    counts = block.bincount()
+    return list(torch.split(block.argsort(stable=True), counts[counts > 0].tolist()))
