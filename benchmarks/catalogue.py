@@ -95,6 +95,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "30 min",
         "docs/sizing.md",
     ),
+    _row(
+        "cost.loader",
+        "training images from a folder of JPEGs, beside torchvision's ImageFolder",
+        "5 min",
+        "docs/loading.md",
+    ),
     _row("cost.gpu", "a search on a GPU, in time and memory", "5 min", "benchmarks/RESULTS.md"),
     _row("cost.memory", "peak memory of extraction against the number of images", "3 min"),
     _row("cost.allocator", "training with freed memory kept and given back", "2 min"),
