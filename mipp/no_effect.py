@@ -14,7 +14,8 @@ from mipp.errors import ConfigError
 from mipp.settings import MIPP
 
 EMBEDDED = ("digits", "digits-deformed")
-LOCAL = (*EMBEDDED, "image-folder", "parquet")  # of built-in sets, those that nobody fetches
+# of built-in sets, those that nobody fetches
+LOCAL = (*EMBEDDED, "image-folder", "parquet", "webdataset", "huggingface")
 
 
 class Idle(NamedTuple):

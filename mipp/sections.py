@@ -79,6 +79,7 @@ class DataConfig(Section):
     root: str | None = None
     limit: Count | None = None
     calibration: Count = 1024
+    calibration_sample: Literal["random", "balanced"] = "random"
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     prepare: Annotated[str, Field(pattern=r"^(set|weights(:\w+)?)$")] = "set"

@@ -87,6 +87,7 @@ WALLS = {
     "prefect": ("tasks/", "flows/"),
     "torchvision": ("mipp/vision.py",),
     "timm": ("mipp/models/timm_models.py",),
+    "datasets": ("mipp/data/huggingface.py",),
     "dvc": (),
     "onnx": (),
     "onnxruntime": ("mipp/export/formats.py",),

@@ -224,6 +224,7 @@ ROWS = [
     Row("data.root", "/nowhere", "/elsewhere", refusal, ("data.name=parquet",)),
     Row("data.limit", 256, 200, made("train")),
     Row("data.calibration", 128, 96, made("extract")),
+    Row("data.calibration_sample", "random", "balanced", made("extract")),
     Row("data.validation", 0.1, 0.2, made("train")),
     Row("data.size", 8, 9, made("train"), ("model.name=lenet-300-100",)),
     Row("data.prepare", "set", "weights", refusal),  # of a network without weights

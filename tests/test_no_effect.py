@@ -29,7 +29,7 @@ IDLE = [
     ("data.root=elsewhere", ["data.name=digits-deformed"], "data.name=digits-deformed"),
     *(
         ("data.download=true", [f"data.name={name}"], f"data.name={name}")
-        for name in ("digits", "image-folder", "parquet")
+        for name in ("digits", "image-folder", "parquet", "webdataset", "huggingface")
     ),
     ("data.augment=flip", ["train.epochs=0", "finetune.epochs=0"], "train.epochs=0"),
     ("data.crop_padding=1", ["data.augment=flip"], "data.augment=flip"),

@@ -21,6 +21,8 @@ from mipp.whole_files import write_whole
 FILES_OF = {  # by data.name: the files that the set lies in
     "parquet": "mipp.data.parquet:files_of",
     "image-folder": "mipp.data.image_folder:files_of",
+    "webdataset": "mipp.data.webdataset:files_of",
+    "huggingface": "mipp.data.huggingface:files_of",
     **dict.fromkeys(
         ("mnist", "fashion-mnist", "cifar10", "cifar100"), "mipp.data.torchvision_sets:files_of"
     ),

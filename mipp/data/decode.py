@@ -19,6 +19,7 @@ from mipp.data.frame import framed_image
 from mipp.errors import DataError
 from mipp.progress import track
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}  # of files that are images
 _DEEP = (
     "I;16",
     "I;16L",

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from mipp.config import DataConfig
 from mipp.data.content import files_under
-from mipp.data.decode import Encoded, decode_images, own_channels_and_size
+from mipp.data.decode import SUFFIXES, Encoded, decode_images, own_channels_and_size
 from mipp.data.image_set import ImageSet, Part, default_normalisation
 from mipp.data.locate import find_folder
 from mipp.errors import DataError
 from mipp.inside import leaves
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _TEST_PARTS = ("test", "val")
 _LAYOUT = "train/<class>/*.jpg and test/ or val/ beside it"
 _ANNOTATIONS = "val_annotations.txt"  # TinyImageNet: file name, class, box
@@ -111,7 +110,7 @@ def _images_under(folder: Path) -> list[str]:
         os.path.join(parent, file)
         for parent, _, files in os.walk(folder)
         for file in files
-        if os.path.splitext(file)[1].lower() in _SUFFIXES
+        if os.path.splitext(file)[1].lower() in SUFFIXES
     ]
 
 

@@ -32,6 +32,8 @@ _OWN = {
     "cifar100": _TORCHVISION,
     "image-folder": "mipp.data.image_folder:load_image_folder",
     "parquet": "mipp.data.parquet:load_parquet",
+    "webdataset": "mipp.data.webdataset:load_webdataset",
+    "huggingface": "mipp.data.huggingface:load_huggingface",
 }
 _DEFORMED = {  # name -> the set that is deformed
     f"{name}-deformed": name for name in ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
@@ -87,7 +89,8 @@ def load_data(
     Returns
     -------
     Train and validation divide the training images; `config.limit` cuts train. Calibration is a
-    random sample of train, in random order; a larger one contains a smaller one of the same seed.
+    random sample of train, in random order, or as many of each class, as far as there are; a larger
+    one contains a smaller one of the same seed. Drawing it reads no image.
 
     Raises
     ------
@@ -118,8 +121,8 @@ def load_data(
         class_names=images.class_names,
         shape=(preparation.channels, preparation.size, preparation.size),
         train=split(train),
-        calibration=split(train[: config.calibration]),
-        validation=split(validation),
+        calibration=split(_calibration(config, images.train.labels, train)),
+        validation=_in_blocks(split(validation)),
         test=ImageSplit(
             images.test,
             torch.arange(len(images.test.labels), device="cpu"),
@@ -143,6 +146,33 @@ def _divide(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
     held_out = max(1, round(n * share)) if share else 0
     return order[:held_out], order[held_out:]
+
+
+def _in_blocks(split: ImageSplit) -> ImageSplit:
+    """In the order of the part where blocks of it are read anew for every pass, each once."""
+    read_anew = split.streams and split.part.blocks is not None
+    return split.at(split.indices.argsort().tolist()) if read_anew else split
+
+
+def _calibration(config: DataConfig, labels: Tensor, train: Tensor) -> Tensor:
+    """The first training images, or as many of each class, the first of it first."""
+    if config.calibration_sample == "balanced":
+        train = train[torch.argsort(occurrences(labels[train]), stable=True)]
+    return train[: config.calibration]
+
+
+def occurrences(labels: Tensor) -> Tensor:
+    """How often each label came before.
+
+    >>> occurrences(torch.tensor([2, 0, 2, 2, 0])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    by_class = torch.argsort(labels, stable=True)
+    counts = torch.unique_consecutive(labels[by_class], return_counts=True)[1]
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    before = torch.empty_like(by_class)
+    before[by_class] = torch.arange(len(labels), device="cpu") - starts
+    return before
 
 
 def _check_counts(config: DataConfig, train: int, test: int) -> None:

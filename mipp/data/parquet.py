@@ -20,28 +20,33 @@ from mipp.config import DataConfig
 from mipp.data.decode import Encoded, decode_images, own_channels_and_size
 from mipp.data.image_set import ImageSet, Part, default_normalisation
 from mipp.data.locate import find_folder
-from mipp.device import free_bytes
+from mipp.data.room import require_room
 from mipp.errors import DataError
 from mipp.manifest import json_object
 
-_FILES = ("train.parquet", "test.parquet")
+_LAYOUT = "train.parquet and test.parquet, or train-*.parquet and test-*.parquet"
+_TEST = ("test", "validation", "val")  # how files begin; the first that there are
 _BYTES = "image.bytes"  # column path of the encoded images
 _OWN_SIZE = 224  # for images of many sizes
+_SMALLER = "write the file in smaller row groups"
+KEPT = 2**28  # bytes of row groups that stay in memory, at most, but for the last one
 
 
 def load_parquet(config: DataConfig) -> ImageSet:
     """Set of `train.parquet` and `test.parquet`; reads labels now, images when asked for.
 
+    Either may be several files, `train-00000-of-00014.parquet` and so on, as public hubs keep them.
+
     Raises
     ------
-    DataError : no folder with both files, an unreadable file, a missing column, a bad label.
+    DataError : no folder with such files, an unreadable file, a missing column, a bad label.
     """
-    train, test = files_of(config)
-    train_labels, test_labels = _labels(train), _labels(test)
-    channels, size = own_channels_and_size(_sample(train), otherwise=_OWN_SIZE)
+    train, test = _files(find_folder(config, _holds_set, _LAYOUT))
+    train_labels, test_labels = ([_labels(path) for path in paths] for paths in (train, test))
+    channels, size = own_channels_and_size(_sample(train[0]), otherwise=_OWN_SIZE)
     mean, std = default_normalisation(channels)
-    names = _class_names(train) or _numbered(train, train_labels, test_labels)
-    for path, labels in ((train, train_labels), (test, test_labels)):
+    names = _class_names(train[0]) or _numbered(train[0], *train_labels, *test_labels)
+    for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
         _check_labels(path, labels, len(names))
     return ImageSet(
         class_names=names,
@@ -49,56 +54,89 @@ def load_parquet(config: DataConfig) -> ImageSet:
         size=size,
         mean=mean,
         std=std,
-        train=_part("parquet/train", train, train_labels, channels),
-        test=_part("parquet/test", test, test_labels, channels),
+        train=_part("parquet/train", train, torch.cat(train_labels), channels),
+        test=_part("parquet/test", test, torch.cat(test_labels), channels),
     )
 
 
 def files_of(config: DataConfig) -> list[Path]:
     """The files of the set: training, test."""
-    folder = find_folder(config, _holds_set, " and ".join(_FILES))
-    return [folder / file for file in _FILES]
+    train, test = _files(find_folder(config, _holds_set, _LAYOUT))
+    return [*train, *test]
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Of training and of the test, those of either in order."""
+    tests = (_files_of(folder, start) for start in _TEST)
+    return _files_of(folder, "train"), next(filter(None, tests), [])
+
+
+def _files_of(folder: Path, start: str) -> list[Path]:
+    one = folder / f"{start}.parquet"
+    return [one] if one.is_file() else sorted(folder.glob(f"{start}-*.parquet"))
 
 
 def _holds_set(folder: Path) -> bool:
-    return all((folder / file).is_file() for file in _FILES)
+    return all(_files(folder))
 
 
-def _part(name: str, path: Path, labels: Tensor, channels: int) -> Part:
-    read = partial(_read, path, channels)
-    identity = str(path.stat().st_size)
-    return Part(name, labels, read, blocks=_groups(path), identity=identity)
+def _part(name: str, paths: Sequence[Path], labels: Tensor, channels: int) -> Part:
+    table = RowGroups(paths)
+    identity = ",".join(str(path.stat().st_size) for path in paths)
+    read = partial(_read, table, channels)
+    return Part(name, labels, read, crops=True, blocks=table.starts, identity=identity)
 
 
-def _groups(path: Path) -> Tensor:
-    """First rows of the row groups."""
-    with _opened(path) as file:
-        rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    return torch.tensor([0, *accumulate(rows)][:-1], dtype=torch.int64, device="cpu")
-
-
-def _read(path: Path, channels: int, indices: Tensor, size: int, progress: str) -> Tensor:
-    chunks = _encoded(path, indices.numpy())
+def _read(table: RowGroups, channels: int, indices: Tensor, size: int, progress: str) -> Tensor:
+    chunks = _encoded(table, indices.numpy())
     return decode_images(chunks, len(indices), channels=channels, size=size, progress=progress)
 
 
-def _encoded(path: Path, indices: NDArray[np.int64]) -> Iterator[Sequence[Encoded]]:
-    """Wanted rows, with one row group in memory at a time."""
-    with _opened(path) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            wanted = np.flatnonzero((indices >= start) & (indices < stop))
-            if len(wanted):
-                _require_group(path, file, group)
-                images = file.read_row_group(group, columns=[_BYTES])["image"]
-                rows = images.take(pa.array(indices[wanted] - start)).combine_chunks()
-                blobs = rows.field("bytes").to_pylist()
-                yield [
-                    Encoded(int(at), f"{path} row {indices[at]}", blob)
-                    for at, blob in zip(wanted, blobs, strict=True)
-                ]
-            start = stop
+def _encoded(table: RowGroups, indices: NDArray[np.int64]) -> Iterator[Sequence[Encoded]]:
+    """Wanted rows, row group by row group."""
+    groups = np.searchsorted(table.starts.numpy(), indices, side="right") - 1
+    for group in np.unique(groups).tolist():
+        wanted = np.flatnonzero(groups == group)
+        path, first, images = table.images(group)
+        rows = indices[wanted] - int(table.starts[group])
+        blobs = images.take(pa.array(rows)).combine_chunks().field("bytes").to_pylist()
+        yield [
+            Encoded(int(at), f"{path} row {first + row}", blob)
+            for at, row, blob in zip(wanted, rows.tolist(), blobs, strict=True)
+        ]
+
+
+class RowGroups:
+    """The row groups of some files, as one table; the last few read stay in memory.
+
+    Parameters
+    ----------
+    paths : of the files, in order.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._groups: list[tuple[Path, int, int]] = []  # file, number in it, first row in it
+        starts = [0]
+        for path in paths:
+            with _opened(path) as file:
+                rows = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            firsts = [0, *accumulate(rows)][:-1]
+            self._groups += [(path, group, first) for group, first in enumerate(firsts)]
+            starts += [starts[-1] + stop for stop in accumulate(rows)]
+        self.starts = torch.tensor(starts[:-1], dtype=torch.int64, device="cpu")
+        self._read: dict[int, pa.ChunkedArray] = {}  # in the order in which they were wanted last
+
+    def images(self, group: int) -> tuple[Path, int, pa.ChunkedArray]:
+        """File of a row group, its first row in it, and its encoded images."""
+        path, number, first = self._groups[group]
+        if (found := self._read.pop(group, None)) is None:
+            with _opened(path) as file:
+                _require_group(path, file, number)
+                found = file.read_row_group(number, columns=[_BYTES])["image"]
+        self._read[group] = found
+        while len(self._read) > 1 and sum(kept.nbytes for kept in self._read.values()) > KEPT:
+            del self._read[next(iter(self._read))]
+        return path, first, found
 
 
 def _sample(path: Path) -> list[Encoded]:
@@ -114,7 +152,8 @@ def _sample(path: Path) -> list[Encoded]:
 def _labels(path: Path) -> Tensor:
     with _opened(path) as file:
         _check_columns(path, file.schema_arrow)
-        _require_room(path, 3 * 8 * file.metadata.num_rows, f"{file.metadata.num_rows} labels")
+        rows = file.metadata.num_rows
+        require_room(path, 3 * 8 * rows, f"{rows} labels", _SMALLER)
         labels = file.read(columns=["label"])["label"].cast(pa.int64())
     return torch.from_numpy(labels.fill_null(-1).to_numpy().copy())
 
@@ -135,17 +174,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 def _require_group(path: Path, file: pq.ParquetFile, group: int) -> None:
     size = file.metadata.row_group(group).total_byte_size  # not compressed
-    _require_room(path, size, f"images of row group {group}")
-
-
-def _require_room(path: Path, size: int, what: str) -> None:
-    """Refuse what a few bytes of a file say that they unpack to, before room for it is made."""
-    free = free_bytes(torch.device("cpu"))
-    if free is not None and size > free:
-        raise DataError(
-            f"image set {path} has no room in memory: {what}.\nExpected at most the {free:,} bytes "
-            f"that are free, got {size:,}; write the file in smaller row groups."
-        )
+    require_room(path, size, f"images of row group {group}", _SMALLER)
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:

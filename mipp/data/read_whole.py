@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mipp.data.augment import UNCHANGED
 from mipp.data.batch_job import BatchJob, BatchMaker, read_part
+from mipp.data.blocks import by_block
 from mipp.data.image_set import Part
 from mipp.data.loader import Loader, default_workers
 from mipp.data.preparation import Preparation
@@ -43,14 +44,3 @@ def read_whole(
         whole[torch.from_numpy(job.places)] = pixels
     assert whole is not None
     return whole
-
-
-def by_block(indices: Tensor, blocks: Tensor) -> list[Tensor]:
-    """Places of the images in each block that has any, from the first block on.
-
-    >>> by_block(torch.tensor([7, 2, 9, 0]), blocks=torch.tensor([0, 4, 8]))
-    [tensor([1, 3]), tensor([0]), tensor([2])]
-    """
-    block = torch.searchsorted(blocks, indices, right=True)
-    counts = block.bincount()
-    return list(torch.split(block.argsort(stable=True), counts[counts > 0].tolist()))

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from mipp.data.augment import UNCHANGED, Augmentation, Draws
 from mipp.data.batch import normalise
 from mipp.data.batch_job import BatchJob, BatchMaker, read_kept, read_part
+from mipp.data.blocks import shuffled_by_block
 from mipp.data.image_set import Part
 from mipp.data.loader import Loader, default_workers
 from mipp.data.preparation import Preparation
@@ -21,12 +22,14 @@ from mipp.data.read_whole import read_whole
 from mipp.data.transforms import OF_BATCHES, mixed
 from mipp.errors import DataError
 
+MOST_KEPT = 2**31  # bytes of the pixels of a split
+
 
 class ImageSplit:
     """Images `indices` of a part, in that order.
 
     Images are decoded when first asked for and then kept as uint8, or read batch by batch where
-    the part streams.
+    the part streams, or has more of them than `MOST_KEPT` holds.
 
     Parameters
     ----------
@@ -56,6 +59,12 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def streams(self) -> bool:
+        """Whether images are read anew for every pass."""
+        pixels = len(self) * self.preparation.channels * self.preparation.size**2
+        return self.part.streams or (self.part.blocks is not None and pixels > MOST_KEPT)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,11 +119,16 @@ class ImageSplit:
                 f"Expected a generator to draw {', '.join(drawn.steps)} from, got None.\n"
                 "Pass generator=torch.Generator() to batches."
             )
-        n = len(self)
-        every = torch.arange(n, device="cpu")
-        order = every if generator is None else torch.randperm(n, generator=generator, device="cpu")
-        chunks = torch.split(order, batch_size) if n else ()
+        chunks = torch.split(self._order(generator), batch_size) if len(self) else ()
         return self._prepared(chunks, drawn, generator, torch.device(device))
+
+    def _order(self, generator: Generator | None) -> Tensor:
+        """Places of a pass, shuffled by a generator; of blocks few at a time."""
+        if generator is None:
+            return torch.arange(len(self), device="cpu")
+        if self.streams and self.part.blocks is not None:
+            return shuffled_by_block(self.indices, self.part.blocks, generator)
+        return torch.randperm(len(self), generator=generator, device="cpu")
 
     def _prepared(
         self,
@@ -149,7 +163,7 @@ class ImageSplit:
         if pinned not in self._loaders:
             read = (
                 partial(read_part, self.part, self.indices)
-                if self.part.streams
+                if self.streams
                 else partial(read_kept, self._kept)
             )
             make = BatchMaker(read, self.preparation, self.augmentation)
@@ -158,7 +172,7 @@ class ImageSplit:
         return self._loaders[pinned]
 
     def _count_workers(self, batch_size: int) -> int:
-        if self.workers is not None or not self.part.streams:
+        if self.workers is not None or not self.streams:
             return self.workers or 0
         image = self.preparation.channels * self.preparation.size**2
         return default_workers(batch_size * image, len(self) * image)

@@ -128,7 +128,7 @@ def test_table_that_unpacks_to_more_than_the_memory_is_refused(what, tmp_path, m
     images = pa.nulls(many, BYTES) if what == "labels" else swollen
     write(tmp_path, table(labels=[0, 1] * (many // 2), images=images), compression="zstd")
     assert (tmp_path / "train.parquet").stat().st_size < 20_000
-    monkeypatch.setattr("mipp.data.parquet.free_bytes", lambda device: 20_000)
+    monkeypatch.setattr("mipp.data.room.free_bytes", lambda device: 20_000)
     with pytest.raises(
         DataError, match=rf"{what[:-1]}.*\nExpected at most the 20,000 bytes .*, got"
     ):

@@ -214,3 +214,87 @@ def test_class_names_of_another_form_count_as_none(parquet_set, hub):
         root / "train.parquet", pixels, np.repeat(range(4), 10), metadata={"huggingface": hub}
     )
     assert load_data(tiny(root), seed=0).class_names == ("0", "1", "2", "3")
+
+
+# More than fits
+
+
+@pytest.fixture
+def many_files(tmp_path):
+    """40 training images in four files of two row groups each, 12 of validation in one."""
+    root = tmp_path / "sets" / "many"
+    root.mkdir(parents=True)
+    pixels = pictures(40)
+    for number in range(4):
+        rows = slice(10 * number, 10 * number + 10)
+        file = root / f"train-0000{number}-of-00004.parquet"
+        write_parquet(file, pixels[rows], [number] * 10, row_group_size=5)
+    write_parquet(
+        root / "validation-00000-of-00001.parquet", pictures(12, seed=1), [0, 1, 2, 3] * 3
+    )
+    return root, pixels
+
+
+def epoch(split, seed=3, batch_size=6):
+    batches = split.batches(batch_size, generator=torch.Generator().manual_seed(seed))
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return 255 * images, labels
+
+
+def test_files_of_a_part_are_one_table(many_files):
+    root, pixels = many_files
+    config = DataConfig(name="parquet", root=str(root), calibration=8, validation=0, **RAW)
+    data = load_data(config, seed=0)
+    assert (len(data.train), len(data.test), data.classes) == (40, 12, 4)
+    images, labels = epoch(data.train)
+    order = data.train.indices[torch.randperm(40, generator=torch.Generator().manual_seed(3))]
+    wanted = torch.from_numpy(pixels[order.numpy()].transpose(0, 3, 1, 2)).float()
+    torch.testing.assert_close(images, wanted, atol=1e-3, rtol=0)
+    assert torch.equal(labels, order // 10)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_table_that_memory_does_not_hold_is_read_by_few_groups_at_a_time(
+    many_files, monkeypatch, workers
+):
+    root, pixels = many_files
+    monkeypatch.setattr("mipp.data.split.MOST_KEPT", 1000)
+    monkeypatch.setattr("mipp.data.blocks.WINDOW", 10)
+    monkeypatch.setattr("mipp.data.parquet.KEPT", 12_000)  # about two groups
+    config = DataConfig(
+        name="parquet", root=str(root), calibration=8, validation=0, workers=workers, **RAW
+    )
+    train = load_data(config, seed=0).train
+    opened = count_groups(monkeypatch)
+    images, labels = epoch(train)
+    assert workers or len(opened) <= 8 + 4  # where windows meet in a batch, groups are read twice
+    shown = {tuple(p.transpose(2, 0, 1).flatten()): n for n, p in enumerate(pixels)}
+    rows = [shown[tuple(i)] for i in images.round().to(torch.uint8).flatten(1).tolist()]
+    assert sorted(rows) == list(range(40))
+    assert [row // 10 for row in rows] == labels.tolist()
+    windows = [{row // 5 for row in rows[at : at + 10]} for at in range(0, 40, 10)]
+    assert all(len(window) == 2 for window in windows)
+    assert rows != sorted(rows)
+    assert torch.equal(epoch(train)[0], images)
+    assert not torch.equal(epoch(train, seed=4)[0], images)
+
+
+def test_what_is_validated_is_read_in_the_order_of_the_table(many_files, monkeypatch):
+    root, _ = many_files
+    config = DataConfig(name="parquet", root=str(root), calibration=8, validation=0.5, **RAW)
+    before = load_data(config, seed=0).validation.indices
+    monkeypatch.setattr("mipp.data.split.MOST_KEPT", 1000)
+    after = load_data(config, seed=0).validation.indices
+    assert after.tolist() == sorted(before.tolist()) != before.tolist()
+
+
+def count_groups(monkeypatch):
+    """Row groups as they are read in this process."""
+    read, groups = pq.ParquetFile.read_row_group, []
+
+    def note(self, group, **options):
+        groups.append(group)
+        return read(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", note)
+    return groups
