@@ -121,3 +121,58 @@ def test_a_killed_run_with_all_of_them_ends_as_an_undisturbed_one(tmp_path: Path
     train(again, images, blobs(0), config, seed=0, device=CPU, checkpoint=file)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Growing:
+    """An L2 penalty that grows by as much with every step, and weights that are cut off at 0.2."""
+
+    def __init__(self) -> None:
+        self.strength = 0.0
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        squares = [parameter.square().sum() for parameter in model.parameters()]
+        return self.strength * torch.stack(squares).sum()
+
+    def after_step(self, model: nn.Module) -> None:
+        self.strength += 0.05
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.clamp_(-0.2, 0.2)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"strength": self.strength}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.strength = state["strength"]
+
+
+def test_a_regulariser_is_added_to_the_loss_and_follows_every_step() -> None:
+    images, regulariser = blobs(), Growing()
+    plain, model = network(), network()
+    config = OptimConfig.model_validate(PLAIN | {"batch_size": 48, "epochs": 2})
+    first, second = train(
+        model, images, blobs(0), config, seed=0, device=CPU, regulariser=regulariser
+    )
+    unbound = train(plain, images, blobs(0), config, seed=0, device=CPU)
+    assert regulariser.strength == pytest.approx(0.1)  # a step an epoch
+    assert first.train_loss == unbound[0].train_loss  # its strength was 0 until then
+    assert max(parameter.abs().max().item() for parameter in model.parameters()) <= 0.2
+    assert second.train_loss > 0.05 * sum(p.square().sum().item() for p in model.parameters())
+
+
+def test_a_killed_run_goes_on_with_the_state_of_its_regulariser(tmp_path: Path) -> None:
+    config, images = OptimConfig.model_validate(PLAIN | {"batch_size": 16, "epochs": 4}), blobs()
+    whole, killed, file = network(), network(), tmp_path / "resume"
+    train(whole, images, blobs(0), config, seed=0, device=CPU, regulariser=Growing())
+
+    def stop(record: object) -> None:
+        raise InterruptedError
+
+    again = {"seed": 0, "device": CPU, "checkpoint": file}
+    with pytest.raises(InterruptedError):
+        train(killed, images, blobs(0), config, regulariser=Growing(), on_epoch=stop, **again)  # type: ignore[arg-type]
+    resumed = network()
+    train(resumed, images, blobs(0), config, regulariser=Growing(), **again)  # type: ignore[arg-type]
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )

@@ -2,6 +2,7 @@
 
 from mipp.training.history import EpochRecord
 from mipp.training.loop import require_trainable, train
+from mipp.training.regulariser import Regulariser
 from mipp.training.teacher import Teacher
 
-__all__ = ["EpochRecord", "Teacher", "require_trainable", "train"]
+__all__ = ["EpochRecord", "Regulariser", "Teacher", "require_trainable", "train"]

@@ -18,6 +18,7 @@ from mipp.errors import ConfigError, DataError, TrainingError
 from mipp.metrics import Split, accuracy_and_loss
 from mipp.progress import track
 from mipp.training.history import EpochRecord, best_epoch, has_stalled
+from mipp.training.regulariser import Regulariser
 from mipp.training.resume import Checkpoint, State, fingerprint
 from mipp.training.schedule import build_optimizer, lr_at
 from mipp.training.teacher import Teacher
@@ -43,6 +44,7 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     teacher: Teacher | None = None,
+    regulariser: Regulariser | None = None,
 ) -> tuple[EpochRecord, ...]:
     """The epochs' records; the model is trained in place and left on `device`, in eval mode.
 
@@ -57,6 +59,7 @@ def train(
         often as it is worth, ignored if other arguments wrote it, removed at the end.
     on_epoch : called with each epoch that this run computed, once a checkpoint due is written.
     teacher : whose answers count beside the labels, if given.
+    regulariser : what is added to the loss and follows every step, if given.
 
     Raises
     ------
@@ -70,9 +73,9 @@ def train(
     require_trainable(config, train_split, validation_split, device)
     labels = {"train": train_split.labels, "validation": validation_split.labels}
     others = {**labels, **(teacher.tensors() if teacher is not None else {})}
-    digest = fingerprint(model, config, seed, device, others)
+    digest = fingerprint(model, config, seed, device, others, regulariser)
     file = Checkpoint(checkpoint, digest)
-    state = _begin(model, config, device)
+    state = _begin(model, config, device, regulariser)
     file.restore(state)
     batches = _count_batches(len(train_split), config.batch_size)
     plan = _Plan(config, seed, device, batches, teacher)
@@ -118,11 +121,13 @@ def require_trainable(
         )
 
 
-def _begin(model: nn.Module, config: OptimConfig, device: torch.device) -> State:
+def _begin(
+    model: nn.Module, config: OptimConfig, device: torch.device, regulariser: Regulariser | None
+) -> State:
     model.to(device)
     _order_axes(model, _format(config))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    return State(model, build_optimizer(model, config), scaler)
+    return State(model, build_optimizer(model, config), scaler, regulariser)
 
 
 def _format(config: OptimConfig) -> torch.memory_format:
@@ -219,6 +224,8 @@ def _gradients(
         else:
             logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
             loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if state.regulariser is not None:
+        loss = loss + state.regulariser.penalty(state.model)
     torch.autograd.backward(state.scaler.scale(loss if shared == 1 else loss / shared))
     classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images the larger share
     return loss.detach(), (logits.detach().argmax(1) == classes).sum()
@@ -231,6 +238,8 @@ def _step(state: State, config: OptimConfig) -> None:
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
+    if state.regulariser is not None:
+        state.regulariser.after_step(state.model)
 
 
 def _autocast(config: OptimConfig, device: torch.device) -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mipp.config import OptimConfig
 from mipp.errors import CheckpointError, reason_of
 from mipp.training.history import EpochRecord
+from mipp.training.regulariser import Regulariser
 from mipp.whole_files import written_whole
 
 # Seconds of work that a second of saving must protect: saving takes at most 5 % of the time.
@@ -28,6 +29,7 @@ class State:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    regulariser: Regulariser | None = None
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] | None = None  # weights of the best epoch, with patience only
 
@@ -71,6 +73,7 @@ class Checkpoint:
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
+            "regulariser": state.regulariser and state.regulariser.state_dict(),
             "history": [asdict(record) for record in state.history],
             "best": state.best,
         }
@@ -92,6 +95,7 @@ def fingerprint(
     seed: int,
     device: torch.device,
     others: Mapping[str, Tensor],
+    regulariser: Regulariser | None = None,
 ) -> str:
     """Digest of a training's arguments: parameters, seed, kind of device, weights and others.
 
@@ -100,6 +104,7 @@ def fingerprint(
     others : labels, which stand for the images that would take too long to read, and a teacher.
     """
     digest = hashlib.sha256(f"{config.model_dump_json()} {seed} {device.type}".encode())
+    digest.update(repr(regulariser and regulariser.state_dict()).encode())
     tensors = {**model.state_dict(), **{f"other {name}": part for name, part in others.items()}}
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -112,5 +117,7 @@ def _take_up(state: State, saved: Mapping[str, Any]) -> None:
     state.model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
+    if state.regulariser is not None:
+        state.regulariser.load_state_dict(saved["regulariser"])
     state.history = [EpochRecord(**record) for record in saved["history"]]
     state.best = saved["best"]
