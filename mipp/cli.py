@@ -20,6 +20,7 @@ from mipp.report import result_table
 from mipp.stages import STAGES, epochs_after_pruning, preflight, run_all, run_one
 from mipp.stages.choose import trade_off
 from mipp.stages.dvc import dvc_pipeline
+from mipp.stages.rank import ranks_given
 from mipp.stages.sharing import share_stages
 from mipp.storage import Workdir
 from mipp.workdir import require_writable
@@ -39,7 +40,8 @@ examples:
   mipp doctor                                      whether this machine has what a run needs
 
 A stage whose parameters, inputs and code have not changed is not run again, so a killed run goes
-on where it stopped. exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C, 1 anything else.
+on where it stopped. exit codes: 0 done, 2 bad input, 3 a process of a training died, 130 stopped by
+Ctrl-C, 1 anything else.
 """
 
 
@@ -101,6 +103,11 @@ def _run(options: argparse.Namespace) -> int:
     workdir = Workdir.open(options.workdir)
     params = load_params(_config(options, workdir), options.set)
     require_one_machine(params.compute)
+    with ranks_given(params.compute) as leads:
+        return _run_stages(options, workdir, params) if leads else 0
+
+
+def _run_stages(options: argparse.Namespace, workdir: Workdir, params: Params) -> int:
     whole = options.command == "run"
     if whole:
         preflight(workdir, params)

@@ -48,6 +48,32 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def require_devices(name: str, count: int) -> None:
+    """Refuse to train on more devices than there are.
+
+    Parameters
+    ----------
+    name : as `resolve_device` takes it; of the CPU any number of processes may be.
+
+    Raises
+    ------
+    DeviceError : the name is of one GPU alone, or there are fewer.
+    """
+    device = resolve_device(name)
+    if count == 1 or device.type == "cpu":
+        return
+    if device.index is not None:
+        raise DeviceError(
+            f"compute.devices={count} cannot all be {name!r}.\nExpected compute.device auto, cpu "
+            f"or cuda, got one GPU; set compute.device=cuda for the first {count}."
+        )
+    if count > torch.cuda.device_count():
+        raise DeviceError(
+            f"compute.devices={count} are not on this machine.\nExpected at least {count} CUDA "
+            f"GPUs, got {torch.cuda.device_count()}; lower compute.devices."
+        )
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where a network's tensors are; the CPU for one that has none."""
     tensors = chain(model.parameters(), model.buffers())

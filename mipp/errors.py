@@ -96,6 +96,10 @@ class TrainingError(MippError):
     """Training diverged."""
 
 
+class LostRankError(MippError):
+    """A process of a training on several devices died; the command line exits with 3."""
+
+
 class ServiceError(InputError):
     """A server or worker cannot start: its port is taken, or it ended at once."""
 

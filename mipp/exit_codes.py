@@ -1,4 +1,7 @@
-"""What a command ends with: 0 done, 2 bad input, 130 stopped by Ctrl-C, 1 anything else."""
+"""What a command ends with.
+
+0 done, 2 bad input, 3 a process of a training died, 130 stopped by Ctrl-C, 1 anything else.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mipp.errors import InputError, MippError
+from mipp.errors import InputError, LostRankError, MippError
 
+LOST = 3
 STOPPED = 128 + signal.SIGINT
 STOPPED_TEXT = "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
 OTHERS = 0o007  # all that people may do who are neither the owner nor of the group
@@ -31,6 +35,8 @@ def exit_code(command: Callable[[], int | None]) -> int:
             return command() or 0
     except MippError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        if isinstance(error, LostRankError):
+            return LOST
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED_TEXT)

@@ -32,6 +32,10 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
+    def at(self, places: Sequence[int]) -> Split:
+        """Those at some places of this one, in their order."""
+        ...
+
     def batches(
         self,
         batch_size: int,

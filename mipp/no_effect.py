@@ -158,7 +158,8 @@ _ROWS: tuple[_Row, ...] = (
     _Row("finetune.start", "prune.refit", _one_start, _REFITS),
     _Row(
         "finetune.batch_size optimizer lr momentum weight_decay schedule milestones warmup "
-        "accumulate clip label_smoothing patience precision channels_last distill features",
+        "accumulate clip label_smoothing ema patience precision channels_last compile distill "
+        "features",
         "finetune.epochs",
         lambda p: p.finetune.epochs == 0,
         "set finetune.epochs=10",
@@ -192,6 +193,18 @@ _ROWS: tuple[_Row, ...] = (
         "finetune.schedule",
         lambda p: p.finetune.schedule == "onecycle",
         "set finetune.schedule=cosine",
+    ),
+    _Row(
+        "compute.devices",
+        "train.epochs",
+        lambda p: not (p.train.epochs or p.finetune.epochs),
+        _TRAINS,
+    ),
+    _Row(
+        "compute.strategy",
+        "compute.devices",
+        lambda p: p.compute.devices == 1,
+        "set compute.devices to how many train",
     ),
     _Row(
         "compute.address cpus_per_task gpus_per_task",

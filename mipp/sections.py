@@ -105,7 +105,7 @@ class OptimConfig(Section):
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] = 20
     batch_size: Count = 64
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     lr: Rate = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -115,9 +115,11 @@ class OptimConfig(Section):
     accumulate: Count = 1
     clip: Annotated[float, Field(gt=0)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Part | None = None
     patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
+    compile: bool = False
 
 
 class TrainConfig(OptimConfig):
@@ -237,6 +239,8 @@ class ComputeConfig(Section):
     """Where and how wide the work runs."""
 
     device: str = "auto"
+    devices: Count = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     runner: Literal["serial", "threads", "ray"] = "threads"
     workers: Count = 2
     address: str | None = None

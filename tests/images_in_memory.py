@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,10 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def at(self, places: Sequence[int]) -> InMemory:
+        rows = list(places)
+        return InMemory(self.images[rows], self.labels[rows])
 
     def batches(
         self,

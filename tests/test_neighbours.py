@@ -19,6 +19,7 @@ from torch import nn
 
 from mipp.config import Params, Section, load_params
 from mipp.errors import InputError
+from mipp.stages.launch import job_of
 from mipp.stages.pipeline import STAGES, pending_shards
 from mipp.stages.preflight import preflight
 from mipp.stages.splits import load_splits
@@ -144,6 +145,31 @@ def processes(params, work):
     return len(set(multiprocessing.active_children()) - before)
 
 
+def calls_of_the_compiler(params, work):
+    """How often networks are compiled; by a compiler that leaves them as they are."""
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", lambda run: calls.append(run) or run)
+        for stage in ("train", "finetune"):
+            shutil.rmtree(work / stage, ignore_errors=True)
+            run_until(stage, params, work)
+    return len(calls)
+
+
+def jobs_of_ranks(params, work):
+    """What the processes of a training are told, if there are any."""
+    jobs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "mipp.stages.stage.launch", lambda *job: jobs.append(job_of(*job)["params"]["compute"])
+        )
+        shutil.rmtree(work / "train", ignore_errors=True)
+        run_until("train", params, work)
+    if jobs:
+        shutil.rmtree(work / "train")  # nobody has filled it
+    return jobs
+
+
 def page(params, work):
     return (run_until("report", params, work) / "report.md").read_text()
 
@@ -251,6 +277,8 @@ ROWS = [
     Row("train.clip", "null", 0.01, made("train")),
     Row("train.channels_last", "false", "true", made("train")),
     Row("train.label_smoothing", 0, 0.1, made("train")),
+    Row("train.ema", "null", 0.5, made("train")),
+    Row("train.compile", "false", "true", calls_of_the_compiler),
     Row("train.patience", 0, 1, made("train"), ("train.epochs=6", "train.lr=2")),
     Row("train.precision", "float32", "bfloat16", made("train")),
     Row("train.when", "before-pruning", "after-pruning", made("train"), ("finetune.epochs=10",)),
@@ -313,9 +341,11 @@ ROWS = [
                   Row("train.accumulate", 1, 2, None), Row("train.clip", "null", 0.01, None),
                   Row("train.channels_last", "false", "true", None),
                   Row("train.label_smoothing", 0, 0.1, None),
+                  Row("train.ema", "null", 0.5, None),
                   Row("train.patience", 0, 1, None, ("train.epochs=6", "train.lr=2")),
                   Row("train.precision", "float32", "bfloat16", None)]
     ),
+    Row("finetune.compile", "false", "true", calls_of_the_compiler),
     Row("finetune.start", "refit", "pruned", made("finetune")),
     Row("finetune.distill", 0, 0.5, made("finetune"), TAUGHT[:1]),
     Row("finetune.temperature", 4, 1, made("finetune"), TAUGHT),
@@ -326,6 +356,8 @@ ROWS = [
     Row("evaluate.export", "[]", "[torch]", metrics),
     Row("report.title", "One", "Another", page),
     Row("compute.device", "cpu", "cuda:99", refusal),
+    Row("compute.devices", 1, 2, jobs_of_ranks),
+    Row("compute.strategy", "ddp", "fsdp", jobs_of_ranks, ("compute.devices=2",)),
     Row("compute.runner", "serial", "threads", runner),
     Row("compute.workers", 1, 3, runner, ("compute.runner=threads",)),
     Row("compute.address", "null", "10.0.0.1:6379", runner, ("compute.runner=ray",)),

@@ -22,7 +22,8 @@ from mipp.stages import finetune
 from mipp.stages.files import write_json
 from mipp.stages.finetune import require_start, starting_point
 from mipp.training import EpochRecord, Teacher, loop, resume, train
-from mipp.training.schedule import build_optimizer, lr_at
+from mipp.training.optimizers import build_optimizer
+from mipp.training.schedule import lr_at
 from tests.images_in_memory import InMemory
 
 CPU = torch.device("cpu")

@@ -105,7 +105,7 @@ def test_a_killed_run_with_all_of_them_ends_as_an_undisturbed_one(tmp_path: Path
 
     options = PLAIN | {
         "epochs": 4, "accumulate": 2, "clip": 0.1, "channels_last": True, "warmup": 0.5,
-        "momentum": 0.9, "batch_size": 8,
+        "momentum": 0.9, "batch_size": 8, "ema": 0.9,
     }  # fmt: skip
     config, images = OptimConfig.model_validate(options), blobs()
     whole, killed = network(), network()

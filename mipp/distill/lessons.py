@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,20 @@ class Answer(NamedTuple):
     read: dict[str, Tensor]
 
 
-def answer(model: nn.Module, inputs: Inputs, layers: Features) -> Answer:
-    """The answer of a network as it stands, in the mode that it is in."""
+def answer(
+    model: nn.Module,
+    inputs: Inputs,
+    layers: Features,
+    run: Callable[[Tensor], Any] | None = None,
+) -> Answer:
+    """The answer of a network as it stands, in the mode that it is in.
+
+    Parameters
+    ----------
+    run : what is called in the network's place, such as the network compiled.
+    """
     with inputs_caught(model, layers) as read:
-        outputs = [t for t in tensors_in(call(model, inputs)) if t.is_floating_point()]
+        outputs = [t for t in tensors_in(call(run or model, inputs)) if t.is_floating_point()]
     return Answer(outputs, dict(read))
 
 

@@ -19,14 +19,15 @@ from mipp.stages.context import OnEpoch
 from mipp.stages.estimate import estimate_pair, gather_estimates, pairs_to_estimate
 from mipp.stages.evaluate import evaluate_networks
 from mipp.stages.extract import extract_activations
-from mipp.stages.finetune import finetune_pruned
+from mipp.stages.finetune import config_after_pruning, finetune_pruned
 from mipp.stages.preflight import preflight
 from mipp.stages.prune import prune_network
 from mipp.stages.report import write_report
 from mipp.stages.shards import extract_shard
 from mipp.stages.stage import Stage, made_from, needs_run, require_current, run_stage
-from mipp.stages.train import train_dense
+from mipp.stages.train import epochs_before_pruning, train_dense
 from mipp.storage import Workdir
+from mipp.training.optimizers import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ STAGES: Mapping[str, Stage] = {
             train_dense,
             params=("seed", "data", "model", "train"),
             files=("model.weights",),
-            names={**_IMAGES, **_NETWORK},
+            names={**_IMAGES, **_NETWORK, "train.optimizer": OPTIMIZERS},
+            epochs=epochs_before_pruning,
         ),
         Stage(
             "extract",
@@ -97,7 +99,13 @@ STAGES: Mapping[str, Stage] = {
             finetune_pruned,
             params=("seed", "data", "train", "finetune"),
             reads=("train", "choose", "prune"),
-            names={**_IMAGES, **_NETWORK},
+            names={
+                **_IMAGES,
+                **_NETWORK,
+                "train.optimizer": OPTIMIZERS,
+                "finetune.optimizer": OPTIMIZERS,
+            },
+            epochs=lambda params: config_after_pruning(params).epochs,
         ),
         Stage(
             "evaluate",

@@ -11,7 +11,7 @@ from torch import nn
 from mipp.activations import Sampling
 from mipp.budget import Budget
 from mipp.config import WRITTEN, Params, TrainConfig
-from mipp.device import resolve_device
+from mipp.device import require_devices, resolve_device
 from mipp.errors import ConfigError, as_written
 from mipp.export.formats import require_exportable
 from mipp.graph import ChannelGraph, build_graph
@@ -21,6 +21,7 @@ from mipp.models import build_model, load_weights
 from mipp.pruning.drop import require_tellable
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
+from mipp.ranks import is_launched
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
@@ -42,6 +43,8 @@ def preflight(workdir: Workdir, params: Params) -> None:
     InputError : the first thing that does not fit; a subclass says which kind.
     """
     device = resolve_device(params.compute.device)
+    if not is_launched():  # on machines that each have some of them
+        require_devices(params.compute.device, params.compute.devices)
     _require_trials(params)
     for budget in _plain_budgets(params):
         require_plannable(method_of(params), budget)

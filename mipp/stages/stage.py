@@ -15,9 +15,11 @@ from mipp.errors import WorkdirError, as_written
 from mipp.manifest import MadeFrom, Manifest, fingerprint
 from mipp.names import Table
 from mipp.needed_stages import is_needed
+from mipp.ranks import Ranks
 from mipp.sources import code_hash
 from mipp.stages.context import Context, OnEpoch
 from mipp.stages.files import given_up_if_damaged
+from mipp.stages.launch import job_of, launch
 from mipp.storage import Workdir
 from mipp.workdir import (
     changed_files,
@@ -30,6 +32,10 @@ from mipp.workdir import (
 logger = logging.getLogger(__name__)
 
 
+def _none(params: Params) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline.
@@ -37,7 +43,8 @@ class Stage:
     `params` are dotted keys or sections that its outputs depend on, with the section `data` the
     content of the set; `reads` are the stages it reads; `files` are keys of parameters that name a
     file whose content counts; `names` those that name a thing whose code counts, beside all that
-    the body's module imports; `tries` are parameters that count too where networks are tried.
+    the body's module imports; `tries` are parameters that count too where networks are tried;
+    `epochs` says for how many the body trains.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Stage:
     files: tuple[str, ...] = ()
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
     tries: tuple[str, ...] = ()
+    epochs: Callable[[Params], int] = _none
 
 
 @as_written(WRITTEN)
@@ -74,11 +82,23 @@ def run_stage(
         logger.info("%s: running", stage.name)
         made = made_from(stage, workdir, params)
         with stage_folder(workdir, made) as out, given_up_if_damaged(workdir):
-            stage.body(Context(workdir, out, params, made.key(), on_epoch))
+            _run_body(stage, Context(workdir, out, params, made.key(), on_epoch))
     workdir.keep(stage.name)
     done = read_manifest(folder)
     assert done is not None
     return done
+
+
+def _run_body(stage: Stage, context: Context) -> None:
+    """The body, by several processes where it trains and they are asked for."""
+    ranks = Ranks.here()
+    several = context.params.compute.devices > 1 and stage.epochs(context.params) > 0
+    if several and ranks.size == 1:
+        launch(stage.name, context)
+        return
+    if several:
+        ranks.told(job_of(stage.name, context))
+    stage.body(context)
 
 
 def needs_run(stage: Stage, workdir: Workdir, params: Params) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from mipp.checkpoint import Checkpoint, save_checkpoint
-from mipp.config import OptimConfig
+from mipp.config import OptimConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.models import build_model, load_weights
@@ -33,6 +33,11 @@ def train_dense(context: Context) -> None:
     write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
 
 
+def epochs_before_pruning(params: Params) -> int:
+    """Epochs that the dense network is trained for."""
+    return params.train.epochs if params.train.when == "before-pruning" else 0
+
+
 def train_network(
     context: Context,
     stage: str,
@@ -53,6 +58,7 @@ def train_network(
         checkpoint=context.workdir.folder / f".{stage}.resume",
         on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
         teacher=teacher,
+        strategy=context.params.compute.strategy,
     )
 
 

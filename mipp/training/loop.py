@@ -1,36 +1,28 @@
-"""One loop for training and for fine-tuning."""
+"""One loop for training and for fine-tuning, on one device or by several processes."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mipp.config import OptimConfig
-from mipp.errors import ConfigError, DataError, TrainingError
+from mipp.errors import ConfigError, DataError
 from mipp.metrics import Split, accuracy_and_loss
 from mipp.progress import track
+from mipp.ranks import Ranks
+from mipp.training.epoch import Work, fit, order_axes
 from mipp.training.history import EpochRecord, best_epoch, has_stalled
+from mipp.training.optimizers import build_optimizer, optimizer_of
 from mipp.training.regulariser import Regulariser
-from mipp.training.resume import Checkpoint, State, fingerprint
-from mipp.training.schedule import build_optimizer, lr_at
+from mipp.training.resume import Checkpoint, State, facts, fingerprint
+from mipp.training.strategy import Strategy, spread
 from mipp.training.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class _Plan:
-    config: OptimConfig
-    seed: int
-    device: torch.device
-    batches: int  # per epoch
-    teacher: Teacher | None
 
 
 def train(
@@ -45,25 +37,34 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     teacher: Teacher | None = None,
     regulariser: Regulariser | None = None,
+    strategy: Strategy = "auto",
 ) -> tuple[EpochRecord, ...]:
     """The epochs' records; the model is trained in place and left on `device`, in eval mode.
 
     On the CPU the same arguments give the same weights bit for bit, whether or not the run was
     killed in between and started again. The caller's random state is untouched.
 
+    Called by each process of several that have joined (`mipp.ranks.joined`), they train one
+    network: each takes its part of every batch, so that `batch_size` is that of all together and
+    the losses are those of one process up to rounding (of dropout and, on CPUs, of batch norms
+    that see parts of a batch, further). Rank 0 alone writes the checkpoint.
+
     Parameters
     ----------
     validation_split : may be empty, if `config.patience` is 0.
-    config : zero epochs do nothing. With `patience`, the weights of the best epoch are kept.
+    config : zero epochs do nothing. With `patience`, the weights of the best epoch are kept; with
+        `ema` a moving average of the weights is validated and kept in place of them.
     checkpoint : file from which a killed run goes on; written after the first epoch and then as
         often as it is worth, ignored if other arguments wrote it, removed at the end.
     on_epoch : called with each epoch that this run computed, once a checkpoint due is written.
     teacher : whose answers count beside the labels, if given.
     regulariser : what is added to the loss and follows every step, if given.
+    strategy : of several processes: whether each holds all weights (`ddp`) or a part (`fsdp`).
 
     Raises
     ------
-    ConfigError : `precision` or `patience` cannot be had with this device or validation split.
+    ConfigError : `precision`, `patience` or the optimizer cannot be had with this device or
+        validation split; processes disagree about what they train.
     DataError : the training split is empty.
     CheckpointError : the checkpoint is damaged.
     TrainingError : the loss is no longer finite.
@@ -71,24 +72,25 @@ def train(
     if config.epochs == 0:
         return ()
     require_trainable(config, train_split, validation_split, device)
-    labels = {"train": train_split.labels, "validation": validation_split.labels}
-    others = {**labels, **(teacher.tensors() if teacher is not None else {})}
-    digest = fingerprint(model, config, seed, device, others, regulariser)
-    file = Checkpoint(checkpoint, digest)
-    state = _begin(model, config, device, regulariser)
-    file.restore(state)
-    batches = _count_batches(len(train_split), config.batch_size)
-    plan = _Plan(config, seed, device, batches, teacher)
+    ranks = Ranks.here()
+    others = _others(train_split, validation_split, teacher)
+    made_from = facts(model, config, seed, device, others, regulariser)
+    ranks.require_agreement(made_from | _software())
+    work = Work(config, seed, device, train_split, teacher, ranks)
     with _random_state_kept(device):
-        for record in _epochs(state, plan, train_split, validation_split):
+        state = _begin(model, work, strategy, regulariser)
+        sharded = {"sharded": str(state.spread.is_sharded)}
+        file = Checkpoint(checkpoint, fingerprint(made_from | sharded))
+        file.restore(state)
+        ranks.require_agreement({"the epochs that are done": len(state.history)})
+        for record in _epochs(state, work, validation_split):
             file.save_if_due(state)
             if on_epoch is not None:
                 on_epoch(record)
-    if state.best is not None:
-        model.load_state_dict(state.best)
-    _order_axes(model, torch.contiguous_format)
+    model.load_state_dict(state.result() if state.best is None else state.best)
+    order_axes(model)
     model.eval()
-    file.remove()
+    file.remove(ranks)
     return tuple(state.history)
 
 
@@ -99,9 +101,11 @@ def require_trainable(
 
     Raises
     ------
-    ConfigError : `precision` or `patience` cannot be had with this device or validation split.
+    ConfigError : `precision`, `patience` or the optimizer cannot be had with this device or
+        validation split.
     DataError : the training split is empty.
     """
+    optimizer_of(config)
     if len(train_split) == 0:
         raise DataError(
             "the training split is empty.\n"
@@ -121,158 +125,103 @@ def require_trainable(
         )
 
 
+def _others(
+    train_split: Split, validation_split: Split, teacher: Teacher | None
+) -> dict[str, Tensor]:
+    labels = {"train": train_split.labels, "validation": validation_split.labels}
+    return {**labels, **(teacher.tensors() if teacher is not None else {})}
+
+
+def _software() -> dict[str, str]:
+    return {"the version of Python": platform.python_version(), "that of torch": torch.__version__}
+
+
 def _begin(
-    model: nn.Module, config: OptimConfig, device: torch.device, regulariser: Regulariser | None
+    model: nn.Module, work: Work, strategy: Strategy, regulariser: Regulariser | None
 ) -> State:
-    model.to(device)
-    _order_axes(model, _format(config))
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    return State(model, build_optimizer(model, config), scaler, regulariser)
+    config = work.config
+    model.to(work.device)
+    order_axes(model, work.order)
+
+    def example() -> Tensor:
+        return next(iter(work.split.batches(2, device=work.device)))[0]
+
+    made = spread(model, strategy, work.ranks, example)
+    if made.is_sharded:
+        _require_whole(config, regulariser)
+    if config.compile:
+        made.compile()
+    averaged = None
+    if config.ema is not None:
+        mean = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        averaged = AveragedModel(made.model, multi_avg_fn=mean, use_buffers=True)
+    scaler = torch.amp.GradScaler(work.device.type, enabled=config.precision == "float16")
+    optimizer = build_optimizer(made.model, config)
+    return State(made, optimizer, scaler, averaged, regulariser)
 
 
-def _format(config: OptimConfig) -> torch.memory_format:
-    return torch.channels_last if config.channels_last else torch.contiguous_format
+def _require_whole(config: OptimConfig, regulariser: Regulariser | None) -> None:
+    """Refuse what reads or copies weights that are divided among processes."""
+    wanted = {
+        "ema": config.ema is not None,
+        "precision=float16": config.precision == "float16",
+        "a regulariser": regulariser is not None,
+    }
+    for what, asked in wanted.items():
+        if asked:
+            raise ConfigError(
+                f"{what} cannot be had where no process holds all weights (strategy fsdp).\n"
+                f"Expected a training without, got {what}; leave it out, or set "
+                "compute.strategy=ddp."
+            )
 
 
-def _order_axes(model: nn.Module, order: torch.memory_format) -> None:
-    """Weights of convolutions in this order, in place."""
-    model.to(memory_format=order)  # type: ignore[call-overload]  # torch's types leave it out
-
-
-def _count_batches(images: int, batch_size: int) -> int:
-    # A lone last image is left out (another one every epoch): batch norm cannot train on one.
-    full, rest = divmod(images, batch_size)
-    return full + (rest > 1 or full == 0)
-
-
-def _epochs(
-    state: State, plan: _Plan, train_split: Split, validation_split: Split
-) -> Iterator[EpochRecord]:
-    config, history = plan.config, state.history
-    left = (config.epochs - len(history)) * plan.batches
+def _epochs(state: State, work: Work, validation_split: Split) -> Iterator[EpochRecord]:
+    config, history = work.config, state.history
+    left = (config.epochs - len(history)) * work.batches
     with closing(track(range(left), total=left, label="train")) as bar:
         while len(history) < config.epochs and not has_stalled(history, config.patience):
-            record = _epoch(state, plan, train_split, validation_split, bar)
+            record = _epoch(state, work, validation_split, bar)
             history.append(record)
             if config.patience and best_epoch(history) == record.epoch:
-                weights = state.model.state_dict()
-                state.best = {name: tensor.clone() for name, tensor in weights.items()}
+                state.best = {name: tensor.clone() for name, tensor in state.result().items()}
             yield record
 
 
-def _epoch(
-    state: State, plan: _Plan, train_split: Split, validation_split: Split, bar: Iterator[int]
-) -> EpochRecord:
+def _epoch(state: State, work: Work, validation_split: Split, bar: Iterator[int]) -> EpochRecord:
     epoch = len(state.history) + 1
-    loss, accuracy = _fit(state, plan, train_split, bar)
-    validation: tuple[float | None, float | None] = None, None
-    if len(validation_split):
-        validation = accuracy_and_loss(
-            state.model, validation_split, batch_size=plan.config.batch_size, device=plan.device
-        )
+    loss, accuracy = fit(state, work, epoch, bar)
+    right, apart = _validated(state, work, validation_split)
     return EpochRecord(
         epoch=epoch,
         lr=state.optimizer.param_groups[0]["lr"],
         train_loss=loss,
         train_accuracy=accuracy,
-        validation_loss=validation[1],
-        validation_accuracy=validation[0],
+        validation_loss=apart,
+        validation_accuracy=right,
     )
 
 
-def _fit(state: State, plan: _Plan, train_split: Split, bar: Iterator[int]) -> tuple[float, float]:
-    config, epoch = plan.config, len(state.history) + 1
-    batches = train_split.batches(
-        config.batch_size, generator=_seed(plan, epoch), augment=True, device=plan.device
+def _validated(state: State, work: Work, split: Split) -> tuple[float | None, float | None]:
+    """Accuracy and loss of the network that is left, the same on every process."""
+    ranks, images = work.ranks, len(split)
+    if images == 0:
+        return None, None
+    shared = not state.spread.is_sharded and images >= ranks.size  # no pass waits for the others'
+    part = split.at(range(ranks.rank, images, ranks.size)) if shared and ranks.size > 1 else split
+    found = accuracy_and_loss(
+        state.judged, part, batch_size=work.config.batch_size, device=work.device
     )
-    first, total = (epoch - 1) * plan.batches, config.epochs * plan.batches
-    state.model.train()
-    state.optimizer.zero_grad()
-    losses, hits, images = [], [], 0
-    # zip asks the batches first, so their end takes nothing from the bar.
-    ticking = zip(islice(batches, plan.batches), bar, strict=False)
-    for step, ((inputs, labels), _) in enumerate(ticking, first):
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr_at(config, step, total)
-        inputs = inputs.to(memory_format=_format(config))
-        loss, hit = _gradients(state, plan, inputs, labels, _added_up(plan, step - first))
-        if (step - first + 1) % config.accumulate == 0 or step - first + 1 == plan.batches:
-            _step(state, config)
-        losses.append(loss * len(labels))
-        hits.append(hit)
-        images += len(labels)
-    # Read once an epoch: reading every batch would make a GPU wait.
-    sums = torch.stack(losses)
-    _require_finite(sums, epoch, config)
-    return sums.sum(dtype=torch.float64).item() / images, torch.stack(hits).sum().item() / images
-
-
-def _added_up(plan: _Plan, batch: int) -> int:
-    """Batches of an epoch whose gradients this one's is added up with, itself among them."""
-    first = batch - batch % plan.config.accumulate
-    return min(plan.config.accumulate, plan.batches - first)
-
-
-def _gradients(
-    state: State, plan: _Plan, inputs: Tensor, labels: Tensor, shared: int
-) -> tuple[Tensor, Tensor]:
-    """Add a batch's part of the gradients up; its loss, and how many labels were right."""
-    smoothing = plan.config.label_smoothing
-    with _autocast(plan.config, inputs.device):
-        if plan.teacher is not None:
-            logits, loss = plan.teacher.taught(state.model, inputs, labels, smoothing)
-        else:
-            logits = state.model(inputs)  # (b, c, h, w) -> (b, classes)
-            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    if state.regulariser is not None:
-        loss = loss + state.regulariser.penalty(state.model)
-    torch.autograd.backward(state.scaler.scale(loss if shared == 1 else loss / shared))
-    classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images the larger share
-    return loss.detach(), (logits.detach().argmax(1) == classes).sum()
-
-
-def _step(state: State, config: OptimConfig) -> None:
-    if config.clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad()
-    if state.regulariser is not None:
-        state.regulariser.after_step(state.model)
-
-
-def _autocast(config: OptimConfig, device: torch.device) -> AbstractContextManager[object]:
-    if config.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, config.precision))
-
-
-def _seed(plan: _Plan, epoch: int) -> torch.Generator:
-    # Both streams start anew every epoch: a resumed run needs no random state to go on exactly.
-    shuffle, dropout = np.random.SeedSequence((plan.seed, epoch)).generate_state(2).tolist()
-    torch.default_generator.manual_seed(dropout)
-    if plan.device.type == "cuda":
-        with torch.cuda.device(plan.device):
-            torch.cuda.manual_seed(dropout)
-    return torch.Generator().manual_seed(shuffle)
+    if part is split:
+        accuracy, loss = ranks.told(found)
+    else:
+        sums = torch.tensor(found, dtype=torch.float64, device=work.device) * len(part)
+        accuracy, loss = (ranks.mean(sums) * ranks.size / images).tolist()
+    return accuracy, loss
 
 
 def _random_state_kept(device: torch.device) -> AbstractContextManager[None]:
     gpu = device.type == "cuda"
     return torch.random.fork_rng(
         [torch.cuda.current_device() if device.index is None else device.index] if gpu else []
-    )
-
-
-def _require_finite(losses: Tensor, epoch: int, config: OptimConfig) -> None:
-    finite = losses.isfinite()
-    if finite.all():
-        return
-    batch = int(finite.long().argmin()) + 1
-    raise TrainingError(
-        f"training diverged: epoch {epoch}, batch {batch} of {len(losses)}.\n"
-        f"Expected a finite loss, got {losses[batch - 1].item()} "
-        f"with lr {config.lr:g}, precision {config.precision}; "
-        f"set a lower lr, such as {config.lr / 10:g}."
     )

@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from mipp.config import OptimConfig
 from mipp.errors import CheckpointError, reason_of
+from mipp.ranks import Ranks
 from mipp.training.history import EpochRecord
 from mipp.training.regulariser import Regulariser
+from mipp.training.spread import Spread
 from mipp.whole_files import written_whole
 
 # Seconds of work that a second of saving must protect: saving takes at most 5 % of the time.
@@ -26,12 +29,22 @@ WORK_PER_SAVE = 20.0
 class State:
     """All that changes from epoch to epoch; randomness is a function of seed and epoch."""
 
-    model: nn.Module
+    spread: Spread
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    averaged: AveragedModel | None = None  # the mean of the weights of late, with ema only
     regulariser: Regulariser | None = None
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] | None = None  # weights of the best epoch, with patience only
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated, and left in the end."""
+        return self.spread.model if self.averaged is None else self.averaged.module
+
+    def result(self) -> dict[str, Tensor]:
+        """Its weights."""
+        return self.spread.weights() if self.averaged is None else self.judged.state_dict()
 
 
 class Checkpoint:
@@ -65,57 +78,74 @@ class Checkpoint:
 
     def save_if_due(self, state: State) -> None:
         """Save, unless so little work is at stake that doing it again is cheaper."""
-        start = time.monotonic()
-        if self.path is None or start - self.saved_at < WORK_PER_SAVE * self.cost:
+        start, ranks = time.monotonic(), state.spread.ranks
+        early = start - self.saved_at < WORK_PER_SAVE * self.cost
+        if self.path is None or ranks.told(early):
             return
         content = {
             "fingerprint": self.fingerprint,
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
+            "model": state.spread.weights(),
+            "optimizer": state.spread.state_of(state.optimizer),
             "scaler": state.scaler.state_dict(),
+            "averaged": state.averaged and state.averaged.state_dict(),
             "regulariser": state.regulariser and state.regulariser.state_dict(),
             "history": [asdict(record) for record in state.history],
             "best": state.best,
         }
-        # by a path torch would not tell why it fails
-        with written_whole(self.path) as partial, partial.open("wb") as file:
-            torch.save(content, file)
+        if ranks.rank == 0:
+            # by a path torch would not tell why it fails
+            with written_whole(self.path) as partial, partial.open("wb") as file:
+                torch.save(content, file)
         self.saved_at = time.monotonic()
         self.cost = self.saved_at - start
 
-    def remove(self) -> None:
+    def remove(self, ranks: Ranks) -> None:
         """Delete the file, if there is one."""
-        if self.path is not None:
+        if self.path is not None and ranks.rank == 0:
             self.path.unlink(missing_ok=True)
 
 
-def fingerprint(
+def facts(
     model: nn.Module,
     config: OptimConfig,
     seed: int,
     device: torch.device,
     others: Mapping[str, Tensor],
     regulariser: Regulariser | None = None,
-) -> str:
-    """Digest of a training's arguments: parameters, seed, kind of device, weights and others.
+) -> dict[str, str]:
+    """A training's arguments, each as text or a digest, by what they are about.
 
     Parameters
     ----------
     others : labels, which stand for the images that would take too long to read, and a teacher.
     """
-    digest = hashlib.sha256(f"{config.model_dump_json()} {seed} {device.type}".encode())
-    digest.update(repr(regulariser and regulariser.state_dict()).encode())
-    tensors = {**model.state_dict(), **{f"other {name}": part for name, part in others.items()}}
+    rule = regulariser and regulariser.state_dict()
+    return {
+        "the parameters": f"{config.model_dump_json()} {seed} {device.type} {rule}",
+        "the weights": _digest(model.state_dict()),
+        "the data": _digest(others),
+    }
+
+
+def fingerprint(made_from: Mapping[str, str]) -> str:
+    """Digest of what `facts` said, and of whatever else a training goes on with."""
+    return hashlib.sha256(repr(sorted(made_from.items())).encode()).hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def _take_up(state: State, saved: Mapping[str, Any]) -> None:
-    state.model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
+    state.spread.load(saved["model"])
+    state.spread.load_state(state.optimizer, saved["optimizer"])
+    if state.averaged is not None:
+        state.averaged.load_state_dict(saved["averaged"])
     state.scaler.load_state_dict(saved["scaler"])
     if state.regulariser is not None:
         state.regulariser.load_state_dict(saved["regulariser"])

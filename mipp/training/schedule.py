@@ -1,31 +1,17 @@
-"""The optimizer, and the learning rate of every batch."""
+"""The learning rate of every batch.
+
+Torch has classes for these; a pure function stays, because those that torch computes step from
+step differ from their formulas in the last bits, and need a state of their own to be resumed.
+"""
 
 from __future__ import annotations
 
 import math
 
-import torch
-from torch import nn
-
 from mipp.config import OptimConfig
 
 # Those of torch.optim.lr_scheduler.OneCycleLR.
 WARM_UP, START, END = 0.3, 1 / 25, 1 / 25e4
-
-
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters; biases and norms (1-d) do not decay.
-
-    For AdamW `momentum` is the decay of the first moment, beta 1.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
 def lr_at(config: OptimConfig, step: int, total: int) -> float:

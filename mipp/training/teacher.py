@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +46,20 @@ class Teacher:
     layers: Features = field(default_factory=dict)
 
     def taught(
-        self, student: nn.Module, inputs: Tensor, labels: Tensor, label_smoothing: float
+        self,
+        student: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        run: Callable[[Tensor], Any] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits of the student (n, classes), and the loss by labels, answers and features."""
-        made = answer(student, inputs, dict.fromkeys(self.layers))
+        """Logits of the student (n, classes), and the loss by labels, answers and features.
+
+        Parameters
+        ----------
+        run : what is called in the student's place, such as the student compiled.
+        """
+        made = answer(student, inputs, dict.fromkeys(self.layers), run)
         with evaluating(self.model), torch.no_grad():
             right = answer(self.model, inputs, self.layers)
         (logits, *_), (wanted, *_) = made.outputs, right.outputs

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from prefect.states import Failed
 
-from mipp.errors import BudgetError, MippError, TrainingError
+from mipp.errors import BudgetError, LostRankError, MippError, TrainingError
 from tasks import steps
 from tasks.retrying import may_pass
 
@@ -18,6 +18,7 @@ PASSING = (
     OSError(errno.ESTALE, "stale file handle"),
     OSError(errno.EIO, "input/output error"),
     torch.OutOfMemoryError("CUDA out of memory"),
+    LostRankError("rank 1 was killed"),
     MlflowException("connection refused", INTERNAL_ERROR),
 )
 LASTING = (
