@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -85,7 +86,7 @@ class DataConfig(Section):
     prepare: Annotated[str, Field(pattern=r"^(set|weights(:\w+)?)$")] = "set"
     resize: Annotated[int, Field(ge=8, le=8192)] | None = None
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    augment: Annotated[Augment, PlainValidator(parse_augment)] = "none"
+    augment: Annotated[Augment, BeforeValidator(parse_augment)] = "none"
     crop_padding: Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None

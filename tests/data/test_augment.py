@@ -1,18 +1,20 @@
 """What chance does to training images, against torchvision's own transforms and by definition."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from mipp.augment_names import PRESETS, STEPS
-from mipp.config import DataConfig, OptimConfig, load_params
+from mipp.config import DataConfig, OptimConfig, dump_params, load_params, parse_params
 from mipp.data import load_data
 from mipp.data.augment import Augmentation, shifted
 from mipp.data.image_set import part_in_memory
 from mipp.data.split import ImageSplit, Preparation
 from mipp.errors import ConfigError
-from mipp.training import train
+from mipp.training import Teacher, train
 from mipp.vision import torchvision
 
 V2 = torchvision.transforms.v2
@@ -199,12 +201,15 @@ def test_of_mixup_and_cutmix_chance_takes_one_for_each_batch():
     assert 0 < cut.sum() < len(cut)
 
 
-def test_a_network_learns_from_shares_of_classes():
+@pytest.mark.parametrize("how", ["labels", "a teacher", "bfloat16"])
+def test_a_network_learns_from_shares_of_classes(how):
     data = load_data(DataConfig(augment=("crop", "mixup"), size=8, calibration=8), seed=0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    config = OptimConfig(epochs=3, label_smoothing=0.1)
-    cpu = torch.device("cpu")
-    history = train(model, data.train.first(512), data.validation, config, seed=0, device=cpu)
+    precision = "bfloat16" if how == "bfloat16" else "float32"
+    config = OptimConfig(epochs=3, label_smoothing=0.1, precision=precision)
+    teacher = Teacher(copy.deepcopy(model), 0.1, 4.0) if how == "a teacher" else None
+    some, cpu = data.train.first(512), torch.device("cpu")
+    history = train(model, some, data.validation, config, seed=0, device=cpu, teacher=teacher)
     assert history[-1].validation_accuracy > 0.6
     assert 0.3 < history[-1].train_accuracy <= 1
 
@@ -223,9 +228,10 @@ def test_all_of_it_is_decided_by_the_generator_and_leaves_torchs_alone():
 
 
 def test_a_list_may_be_in_any_order_and_hold_presets():
-    written = load_params(overrides=["data.augment=[mixup, cutout, imagenet-train]"]).data.augment
-    assert written == ("mixup", "cutout", "imagenet-train")
-    steps = Augmentation(written).steps
+    params = load_params(overrides=["data.augment=[mixup, cutout, imagenet-train]"])
+    assert params.data.augment == ("mixup", "cutout", "imagenet-train")
+    assert parse_params(dump_params(params)) == params
+    steps = Augmentation(params.data.augment).steps
     assert steps == ("resized-crop", "flip", "cutout", "mixup")
 
 

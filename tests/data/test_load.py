@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mipp.config import DataConfig
-from mipp.data import DATA_SETS, load_data
+from mipp.data import DATA_SETS, ImageSet, Part, load_data
 from mipp.errors import DataError
 
 DIGITS = DataConfig(calibration=256)
@@ -139,3 +139,17 @@ def test_given_root_is_the_only_place(name, monkeypatch, tmp_path):
     monkeypatch.setenv("MIPP_DATA", str(tmp_path / "named"))
     with pytest.raises(DataError, match=r"Looked in \S*mine: expected"):
         load_data(DataConfig(name=name, root=str(tmp_path / "mine")), seed=0)
+
+
+@pytest.mark.parametrize("sample", ["random", "balanced"])
+def test_a_calibration_sample_is_drawn_by_the_labels_alone(sample, monkeypatch):
+    def read(indices, size, progress):
+        raise AssertionError("an image is read")
+
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    part = Part("rare/train", labels, read, streams=True)
+    images = ImageSet(("a", "b", "c"), 1, 8, (0.0,), (1.0,), part, part)
+    monkeypatch.setattr("mipp.data.load._load", lambda config, seed: images)
+    config = DataConfig(calibration=45, calibration_sample=sample, validation=0)
+    found = load_data(config, seed=1).calibration.labels.bincount().tolist()
+    assert found == [18, 17, 10] if sample == "balanced" else found[0] > 20

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mipp.config import DataConfig, Params, load_params
+from mipp.config import DataConfig, OptimConfig, Params, load_params
 from mipp.data import load_data, loader
 from mipp.data.loader import Loader, default_workers
 from mipp.errors import DataError
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import stage_params
+from mipp.training import train as fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # of few cores
 
@@ -84,6 +85,32 @@ def test_any_number_of_processes_makes_the_same_batches(photographs, workers):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert equal(found, epochs(split_of(photographs, 0)))
     assert not equal(found[:4], found[4:])
+
+
+def test_a_killed_training_ends_alike_with_other_workers(photographs, tmp_path):
+    class Kill(Exception):
+        pass
+
+    def stop(record):
+        raise Kill
+
+    def trained(model, workers, **more):
+        train, none = split_of(photographs, workers), split_of(photographs, 0).first(0)
+        config = OptimConfig(epochs=3, batch_size=8)
+        fit(model, train, none, config, seed=0, device=torch.device("cpu"), **more)
+        return model[1].weight
+
+    def network():
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 2))
+
+    file = tmp_path / "resume"
+    with pytest.raises(Kill):
+        trained(network(), 2, checkpoint=file, on_epoch=stop)
+    assert file.exists()
+    resumed = trained(network(), 1, checkpoint=file)
+    assert torch.equal(resumed, trained(network(), 0))
 
 
 def test_images_in_memory_are_varied_by_processes_too():
