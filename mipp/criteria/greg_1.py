@@ -6,7 +6,7 @@ from functools import partial
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.driving import decay, score_by_driving
-from mipp.criteria.shared.unit_weights import magnitudes
+from mipp.criteria.shared.unit_weights import Makers
 from mipp.selection.scores import GroupScores
 
 
@@ -19,4 +19,5 @@ def score_greg_1(given: CriterionInput) -> GroupScores:
     Departs: as no budget is known, it is done in 5 rounds, each of which chooses anew by the
     norms as they are by then; the penalty acts as a factor on the weights after every step.
     """
-    return score_by_driving(given, partial(magnitudes, given), partial(decay, given))
+    makers = Makers(given)
+    return score_by_driving(given, makers.magnitudes, partial(decay, makers))

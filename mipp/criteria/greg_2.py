@@ -8,7 +8,7 @@ import torch
 from mipp.criteria.shared.calibrated_steps import Descent, Weights, train_copies
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.driving import grown
-from mipp.criteria.shared.unit_weights import magnitudes, over_mean, scale_units
+from mipp.criteria.shared.unit_weights import Makers, over_mean
 from mipp.selection.scores import GroupScores
 
 DESCENT = Descent()
@@ -24,15 +24,15 @@ def score_greg_2(given: CriterionInput) -> GroupScores:
     Departs: trains for 4 passes over at most 1,024 images; the penalty acts as a factor on the
     weights after every step.
     """
-    return over_mean(magnitudes(given, train_under_penalty(given)))
+    return over_mean(Makers(given).magnitudes(train_under_penalty(given)))
 
 
 def train_under_penalty(given: CriterionInput) -> Weights:
     """Weights after the penalty has grown to its end."""
-    widths = given.graph.widths
+    makers, widths = Makers(given), given.graph.widths
 
     def after(weights: Weights, before: float, now: float) -> None:
         factor = float(np.exp(-DECAY * (grown(now) - grown(before))))
-        scale_units(given, weights, {n: torch.full((w,), factor) for n, w in widths.items()})
+        makers.scale(weights, {n: torch.full((w,), factor) for n, w in widths.items()})
 
     return train_copies(given, DESCENT, after=after)

@@ -10,7 +10,7 @@ from mipp.criteria.shared.calibrated_steps import Descent, train_copies
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.unit_gates import Tensors, gated, gates_of
-from mipp.criteria.shared.unit_weights import magnitudes, over_mean
+from mipp.criteria.shared.unit_weights import Makers, over_mean
 from mipp.selection.scores import GroupScores
 
 ROUNDS = 10
@@ -32,10 +32,11 @@ def score_imp(given: CriterionInput) -> GroupScores:
 
 def score_by_rewinding(given: CriterionInput, start: Tensors | None) -> GroupScores:
     """Rounds that each train from `start`, from the network's own weights where there is none."""
+    makers = Makers(given)
 
     def score(alive: Alive) -> GroupScores:
         trained = train_gated(given, alive, start=start)
-        return over_mean(magnitudes(given, trained), alive)
+        return over_mean(makers.magnitudes(trained), alive)
 
     return score_by_elimination(given.graph.widths, score, ROUNDS)
 

@@ -9,7 +9,7 @@ import torch
 from mipp.criteria.shared.calibrated_steps import Descent, Weights, train_copies
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.order import scores_of_order
-from mipp.criteria.shared.unit_weights import magnitudes, scale_units
+from mipp.criteria.shared.unit_weights import Makers
 from mipp.selection.scores import GroupScores
 
 DESCENT = Descent()
@@ -33,7 +33,7 @@ def score_increg(given: CriterionInput) -> GroupScores:
     weights, factors = train_under_increments(given)
     return {
         name: scores_of_order(np.lexsort((norms, -factors[name])).tolist())
-        for name, norms in magnitudes(given, weights).items()
+        for name, norms in Makers(given).magnitudes(weights).items()
     }
 
 
@@ -41,19 +41,19 @@ def train_under_increments(
     given: CriterionInput,
 ) -> tuple[Weights, dict[str, npt.NDArray[np.float64]]]:
     """Weights after training, and the factors of the units."""
-    widths = given.graph.widths
+    makers, widths = Makers(given), given.graph.widths
     factors = {name: np.zeros(width) for name, width in widths.items()}
     ranks = {name: np.zeros(width) for name, width in widths.items()}  # added up
 
     def after(weights: Weights, before: float, now: float) -> None:
         shrink = {}
-        for name, norms in magnitudes(given, weights).items():
+        for name, norms in makers.magnitudes(weights).items():
             ranks[name] += norms.argsort(kind="stable").argsort()
             order = ranks[name].argsort(kind="stable").argsort()
             grown = factors[name] + STEP * (now - before) * increments(len(order))[order]
             factors[name] = np.maximum(grown, 0)
             shrink[name] = torch.from_numpy(np.exp(-factors[name] * (now - before)))
-        scale_units(given, weights, shrink)
+        makers.scale(weights, shrink)
 
     return train_copies(given, DESCENT, after=after), factors
 

@@ -8,7 +8,13 @@ from torch import Tensor
 from mipp.criteria.shared.calibrated_steps import copied_buffers, loss_with, normalising_by_batch
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import images_in_batches
-from mipp.criteria.shared.unit_gates import Gates, gated, open_gates, tensors_of
+from mipp.criteria.shared.unit_gates import (
+    Gates,
+    gated,
+    open_gates,
+    parameters_of,
+    tensors_of,
+)
 from mipp.selection.scores import GroupScores
 
 STEPS = 3
@@ -42,7 +48,7 @@ def loss_after_steps(given: CriterionInput, gates: Gates) -> Tensor:
     batches = images_in_batches(given, (STEPS + 1) * BATCH, BATCH)
     fixed = tensors_of(model) | copied_buffers(model)
     first = gated(model, given.graph, gates, fixed)
-    names = [name for name, _ in model.named_parameters()]
+    names = [*parameters_of(model)]
     weights = {
         name: first[name] + torch.zeros_like(first[name], requires_grad=True) for name in names
     }

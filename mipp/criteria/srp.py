@@ -7,7 +7,7 @@ from functools import partial
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.driving import decay, score_by_driving
 from mipp.criteria.shared.unit_gates import Tensors
-from mipp.criteria.shared.unit_weights import rows_of_units
+from mipp.criteria.shared.unit_weights import Makers
 from mipp.selection.scores import GroupScores
 
 
@@ -22,13 +22,13 @@ def score_srp(given: CriterionInput) -> GroupScores:
     Source: eq. of the L2 penalty as in the authors' code, which aligns layers by the first one's
     indices. Departs: as `greg-1` does.
     """
-    return score_by_driving(given, partial(first_magnitudes, given), partial(decay, given))
+    makers = Makers(given)
+    return score_by_driving(given, partial(first_magnitudes, makers), partial(decay, makers))
 
 
-def first_magnitudes(given: CriterionInput, weights: Tensors) -> GroupScores:
+def first_magnitudes(makers: Makers, weights: Tensors) -> GroupScores:
     """L1 norms in the first layer that makes a group."""
-    rows = rows_of_units(given, weights)
     return {
-        name: first.detach().double().abs().sum(1).cpu().numpy()
-        for name, (first, *_) in rows.items()
+        name: first.rows(weights).detach().double().abs().sum(1).cpu().numpy()
+        for name, (first, *_) in makers.slices.items()
     }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mipp.criteria.shared.calibrated_steps import Descent, Weights, train_copies
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.criteria.shared.unit_gates import Tensors
+from mipp.criteria.shared.unit_gates import Tensors, tensors_of
 from mipp.criteria.shared.unit_weights import Slice, made_by, read_by
 from mipp.selection.scores import GroupScores
 
@@ -27,7 +27,7 @@ def score_ssl(given: CriterionInput) -> GroupScores:
     Source: arXiv:1608.03665v4 eq. (3). Departs: trains for 4 passes over at most 1,024 images; the
     strength is such that in all, half of the mean norm is taken.
     """
-    first = given.model.state_dict()
+    first = tensors_of(given.model)
     sides = _sides(given)
     means = [float(_norms(slices, first).mean()) for _, slices in sides]
     trained = train_under_lasso(given, sides, means)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from mipp.criteria.shared.calibrated_steps import Weights
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.driving import DECAY, Leaving, score_by_driving
-from mipp.criteria.shared.unit_weights import made_by, magnitudes, norms_of
+from mipp.criteria.shared.unit_weights import Makers, Slice, norms_of
 from mipp.selection.scores import GroupScores
 
 
@@ -26,20 +27,28 @@ def score_tpp(given: CriterionInput) -> GroupScores:
     Source: arXiv:2207.12534v3 eq. (3) and (5). Departs: as `greg-1` does; a step of the penalty is
     one of gradient descent as long as the largest eigenvalue of the Gram matrix allows.
     """
-    return score_by_driving(given, partial(magnitudes, given), partial(decorrelate, given))
+    makers = Makers(given)
+    norms = {name: norms_of(given, group) for name, group in given.graph.groups.items()}
+    penalise = partial(decorrelate, makers, norms)
+    return score_by_driving(given, makers.magnitudes, penalise)
 
 
-def decorrelate(given: CriterionInput, weights: Weights, leaving: Leaving, share: float) -> None:
+def decorrelate(
+    makers: Makers,
+    norms: Mapping[str, Sequence[Slice]],
+    weights: Weights,
+    leaving: Leaving,
+    share: float,
+) -> None:
     """A step of the penalty, in place."""
-    for name, group in given.graph.groups.items():
-        going = leaving[name]
+    for name, going in leaving.items():
         if not going.any():
             continue
-        for one in made_by(given, group):
+        for one in makers.slices[name]:
             rows = one.rows(weights)
             one.write(weights, rows - DECAY * share * gram_slope(rows, going))
         factors = torch.where(going, float(np.exp(-DECAY * share)), 1.0)
-        for one in norms_of(given, group):
+        for one in norms[name]:
             one.scale(weights, factors)
 
 

@@ -117,7 +117,9 @@ def test_every_criterion_keeps_the_contract(name, criterion):
     check_criterion(criterion, labels, "drawn" if name in DRAWN else "fixed")
 
 
-@pytest.mark.parametrize("own", ["dense_blocks", "depthwise", "tokens", "transposed_branch"])
+@pytest.mark.parametrize(
+    "own", ["dense_blocks", "depthwise", "tied_weights", "tokens", "transposed_branch"]
+)
 def test_units_of_own_networks_have_scores(criterion, own):
     given = CriterionInput(build_own(own), graph_of_own(own), labelled(own_images(8), 3), 0)
     for values in criterion(given).values():

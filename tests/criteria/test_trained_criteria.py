@@ -1,11 +1,13 @@
 """Criteria that train copies of the weights under a penalty: what it does, and what is left."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import build_own, own_images, small_resnet
 from torch import nn
 
 from mipp.criteria import CRITERIA, CriterionInput, greg_2, imp_rewind, increg, slimming, ssl
@@ -14,6 +16,7 @@ from mipp.criteria.shared import driving
 from mipp.criteria.shared.calibrated_steps import Descent, train_copies
 from mipp.criteria.shared.driving import decay, drive
 from mipp.criteria.shared.unit_gates import tensors_of
+from mipp.criteria.shared.unit_weights import Makers, norms_of
 from mipp.criteria.srp import first_magnitudes
 from mipp.criteria.tpp import decorrelate, gram_slope
 from mipp.criteria.variational import CENTRE, WIDTH, divergence, train_scales
@@ -104,6 +107,14 @@ def classes(seed, read):
     return given_for(model, images, labels)
 
 
+def test_tied_weights_are_trained_as_one(seed):
+    model = build_own("tied_weights", seed).eval()
+    given = given_for(model, own_images(128, seed), torch.randint(3, (128,)))
+    found = train_copies(given, Descent(passes=1.5))
+    for name, expected in trained_by_torch(given, 3).items():
+        torch.testing.assert_close(found[name], expected.detach())
+
+
 # Network slimming
 
 
@@ -166,6 +177,13 @@ def nothing(outputs, labels):
     return 0 * outputs.sum()
 
 
+def test_ssl_takes_a_fixed_shortcut_for_no_weight():
+    model = small_resnet()
+    assert [name for name, _ in model.named_buffers() if name.endswith("placement")]
+    given = given_for(model, torch.randn(16, 3, 8, 8).double(), torch.randint(10, (16,)))
+    assert all(np.ptp(values) > 0 for values in CRITERIA["ssl"](given).values())
+
+
 # Incremental regularisation
 
 
@@ -223,10 +241,7 @@ def driven(given, penalise, units):
     leaving = {name: np.zeros(width, bool) for name, width in given.graph.widths.items()}
     leaving["0"][units] = True
 
-    def penalty(*arguments):
-        penalise(given, *arguments)
-
-    return drive(given, tensors_of(given.model), there, leaving, penalty)
+    return drive(given, tensors_of(given.model), there, leaving, penalise)
 
 
 def without(weights, units):
@@ -240,7 +255,7 @@ def test_greg_1_leaves_nothing_of_the_units_and_the_others_make_up_for_them(seed
     """Each class has a unit and a copy; the copies are driven out, or cut as they are."""
     given = classes(seed, [0.6, 0.6, 0.6, 0.4, 0.4, 0.4])
     copies = [3, 4, 5]
-    weights = driven(given, decay, copies)
+    weights = driven(given, partial(decay, Makers(given)), copies)
     before = {name: value.detach() for name, value in given.model.named_parameters()}
     share = weights["0.weight"].norm(dim=1) / before["0.weight"].norm(dim=1)
     assert float(share[copies].max()) < 0.05
@@ -288,7 +303,9 @@ def correlation(weights, units):
 def test_tpp_takes_units_apart_from_those_that_stay_and_plain_l2_does_not(seed):
     given = chain(seed)
     units = [0, 3, 5]
-    plain, apart = (correlation(driven(given, p, units), units) for p in (decay, decorrelate))
+    makers = Makers(given)
+    penalties = partial(decay, makers), partial(decorrelate, makers, {"0": [], "2": []})
+    plain, apart = (correlation(driven(given, p, units), units) for p in penalties)
     before = correlation(dict(given.model.named_parameters()), units)
     assert plain > 0.95 * before
     assert apart < 0.7 * before
@@ -300,7 +317,9 @@ def test_tpp_takes_scale_and_shift_of_units_that_leave():
     leaving = {"0": np.arange(6) < 2}
     given.model[1].bias.data.fill_(1.0)
     fixed = tensors_of(given.model)
-    weights = drive(given, fixed, there, leaving, lambda *a: decorrelate(given, *a))
+    norms = {"0": norms_of(given, given.graph.groups["0"])}
+    penalise = partial(decorrelate, Makers(given), norms)
+    weights = drive(given, fixed, there, leaving, penalise)
     for name in ("1.weight", "1.bias"):
         assert float(weights[name][:2].abs().max()) < 0.05 < float(weights[name][2:].min())
 
@@ -338,7 +357,7 @@ def test_srp_drives_the_same_channels_of_all_layers_of_a_stream_to_zero(seed):
     leaving = {name: np.zeros(width, bool) for name, width in given.graph.widths.items()}
     leaving["head"][[1, 4]] = True
     fixed = tensors_of(given.model)
-    weights = drive(given, fixed, there, leaving, lambda *a: decay(given, *a))
+    weights = drive(given, fixed, there, leaving, partial(decay, Makers(given)))
     for layer in ("head", "third", "fourth"):
         share = weights[f"{layer}.weight"].flatten(1).norm(dim=1)
         share = share / fixed[f"{layer}.weight"].flatten(1).norm(dim=1)
@@ -350,7 +369,7 @@ def test_srp_goes_by_the_first_layer_of_a_stream_and_greg_1_by_their_sum(seed):
     with torch.no_grad():
         given.model.head.weight[2] *= 0.01
         given.model.third.weight[2] *= 5
-    first = first_magnitudes(given, tensors_of(given.model))["head"]
+    first = first_magnitudes(Makers(given), tensors_of(given.model))["head"]
     np.testing.assert_allclose(first, given.model.head.weight.detach().abs().sum((1, 2, 3)))
     srp, greg = (CRITERIA[name](given)["head"] for name in ("srp", "greg-1"))
     assert srp.argmin() == 2 != greg.argmin()

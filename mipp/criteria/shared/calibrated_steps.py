@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import images_in_batches
-from mipp.criteria.shared.unit_gates import Tensors, differentiable, run_with, tensors_of
+from mipp.criteria.shared.unit_gates import (
+    Tensors,
+    differentiable,
+    run_with,
+    tensors_of,
+    tied_names,
+)
 from mipp.inputs import Inputs
 from mipp.layers import layer_of
 
@@ -75,7 +81,7 @@ def train_copies(
 
     Parameters
     ----------
-    start : every parameter, and whatever else is to be trained.
+    start : every parameter, one that is tied by its first name, and whatever else is trained.
     within : from all parameters and buffers, and what else is trained, to what the network
         runs with.
     penalty : what is added to the loss of every batch.
@@ -84,6 +90,7 @@ def train_copies(
     """
     model = given.model
     fixed = tensors_of(model) | copied_buffers(model)
+    tied = tied_names(model)
     if start is None:
         start = {name: fixed[name] for name, _ in model.named_parameters()}
     weights = {name: value.detach().clone().requires_grad_(True) for name, value in start.items()}
@@ -92,7 +99,7 @@ def train_copies(
     steps = max(1, round(descent.passes * len(batches)))
     with normalising_by_batch(model):
         for step in range(steps):
-            tensors = within(fixed | weights)
+            tensors = within(fixed | weights | {name: weights[own] for name, own in tied.items()})
             own = {name: tensors[name] for name in fixed}
             loss = loss_with(given, own, *batches[step % len(batches)])
             if penalty is not None:

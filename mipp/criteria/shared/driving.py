@@ -13,7 +13,7 @@ from mipp.criteria.shared.calibrated_steps import Descent, Weights, train_copies
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive, score_by_elimination
 from mipp.criteria.shared.unit_gates import Tensors, gated, gates_of, tensors_of
-from mipp.criteria.shared.unit_weights import over_mean, scale_units
+from mipp.criteria.shared.unit_weights import Makers, over_mean
 from mipp.selection.scores import GroupScores
 
 ROUNDS = 5
@@ -71,8 +71,8 @@ def grown(share: float) -> float:
     return share**2
 
 
-def decay(given: CriterionInput, weights: Weights, leaving: Leaving, share: float) -> None:
+def decay(makers: Makers, weights: Weights, leaving: Leaving, share: float) -> None:
     """A step of the L2 penalty: weights that make leaving units shrink by a factor."""
     factor = float(np.exp(-DECAY * share))
     factors = {name: torch.where(units, factor, 1.0) for name, units in leaving.items()}
-    scale_units(given, weights, factors)
+    makers.scale(weights, factors)

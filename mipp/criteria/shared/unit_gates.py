@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,37 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def parameters_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by full name; one that several modules have bears the name of each."""
+    return {
+        f"{name}.{key}" if name else key: parameter
+        for name, module in model.named_modules()
+        for key, parameter in module.named_parameters(recurse=False)
+    }
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Further names of parameters that several modules have -> the first one."""
+    first: dict[int, str] = {}
+    named = parameters_of(model).items()
+    owners = {name: first.setdefault(id(parameter), name) for name, parameter in named}
+    return {name: owner for name, owner in owners.items() if name != owner}
+
+
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by full name, apart from the caller's gradients."""
-    named = (*model.named_parameters(), *model.named_buffers())
+    named = (*parameters_of(model).items(), *model.named_buffers())
     return {name: tensor.detach() for name, tensor in named}
 
 
 def run_with(model: nn.Module, tensors: Tensors, inputs: Inputs) -> Any:
     """Outputs with these parameters and buffers in place of the model's own."""
+    run = partial(functional_call, model, dict(tensors), tie_weights=False)
     if isinstance(inputs, Tensor):
-        return functional_call(model, dict(tensors), (inputs,))
+        return run((inputs,))
     if isinstance(inputs, Mapping):
-        return functional_call(model, dict(tensors), (), dict(inputs))
-    return functional_call(model, dict(tensors), inputs)
+        return run((), dict(inputs))
+    return run(inputs)
 
 
 def open_gates(given: CriterionInput) -> dict[str, Tensor]:

@@ -12,12 +12,10 @@ from torch import Tensor
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive
 from mipp.criteria.shared.filters import weight_names
-from mipp.criteria.shared.unit_gates import Tensors
+from mipp.criteria.shared.unit_gates import Tensors, parameters_of, tied_names
 from mipp.graph import ChannelGroup, IntArray
 from mipp.layers import layer_at
 from mipp.selection.scores import GroupScores
-
-Rows = list[Tensor]  # (width, weights of a unit), one for each layer
 
 
 class Slice(NamedTuple):
@@ -57,16 +55,18 @@ def made_by(given: CriterionInput, group: ChannelGroup) -> list[Slice]:
         if member.module in names and layer.filters is not None:
             axis = layer.outputs.tensors[layer.filters]
             found.append(Slice(names[member.module], axis, member.features))
-    return found
+    return _once(given, found)
 
 
 def read_by(given: CriterionInput, group: ChannelGroup) -> list[Slice]:
-    """The weights of the layers that read a group."""
-    return [
+    """The weights of the layers that read a group, those that are trained."""
+    found = [
         Slice(f"{member.module}.{key}", axis, member.features)
         for member in group.consumers
         for key, axis in layer_at(given.model, member.module).inputs.tensors.items()
     ]
+    trained = parameters_of(given.model)
+    return _once(given, [one for one in found if one.name in trained])
 
 
 def norms_of(given: CriterionInput, group: ChannelGroup) -> list[Slice]:
@@ -89,35 +89,44 @@ def _of_norms(
         for key, own in given.model.get_submodule(member.module).named_parameters(recurse=False):
             if own is value:
                 found.append(Slice(f"{member.module}.{key}", 0, member.features))
-    return found
+    return _once(given, found)
 
 
-def rows_of_units(given: CriterionInput, weights: Tensors) -> dict[str, Rows]:
-    """By group, the weights that make each unit, for each of its layers."""
-    return {
-        name: [one.rows(weights) for one in made_by(given, group)]
-        for name, group in given.graph.groups.items()
-    }
+def _once(given: CriterionInput, slices: list[Slice]) -> list[Slice]:
+    """The slices by the first name of their parameter, those of a tied one but once."""
+    tied, found = tied_names(given.model), {}
+    for one in slices:
+        name = tied.get(one.name, one.name)
+        found[name, one.features.tobytes()] = one._replace(name=name)
+    return list(found.values())
 
 
-def magnitudes(given: CriterionInput, weights: Tensors) -> GroupScores:
-    """Sum of a unit's absolute weights, of coupled layers together."""
-    scores = {}
-    for name, rows in rows_of_units(given, weights).items():
-        scores[name] = np.zeros(given.graph.widths[name])
-        for one in rows:
-            scores[name] += one.detach().double().abs().sum(1).cpu().numpy()
-    return scores
+class Makers:
+    """The weights that make each unit of a network, all groups of it."""
+
+    def __init__(self, given: CriterionInput) -> None:
+        self._widths = given.graph.widths
+        groups = given.graph.groups.items()
+        self.slices = {name: made_by(given, group) for name, group in groups}
+
+    def magnitudes(self, weights: Tensors) -> GroupScores:
+        """Sum of a unit's absolute weights, of coupled layers together."""
+        scores = {}
+        for name, slices in self.slices.items():
+            scores[name] = np.zeros(self._widths[name])
+            for one in slices:
+                values = one.rows(weights).detach().double().abs().sum(1)
+                scores[name] += values.cpu().numpy()
+        return scores
+
+    def scale(self, weights: Tensors, factors: Mapping[str, Tensor]) -> None:
+        """Multiply what makes each unit in place by its factor, (width,) by group."""
+        for name, values in factors.items():
+            for one in self.slices[name]:
+                one.scale(weights, values)
 
 
 def over_mean(scores: GroupScores, alive: Alive | None = None) -> GroupScores:
     """Scores divided by the mean over their group, or over what is left of it."""
     parts = scores if alive is None else {name: v[alive[name]] for name, v in scores.items()}
     return {name: v / (parts[name].mean() or 1.0) for name, v in scores.items()}
-
-
-def scale_units(given: CriterionInput, weights: Tensors, factors: Mapping[str, Tensor]) -> None:
-    """Multiply the weights that make each unit in place by its factor, (width,) by group."""
-    for name, values in factors.items():
-        for one in made_by(given, given.graph.groups[name]):
-            one.scale(weights, values)
