@@ -18,7 +18,12 @@ from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import stage_params
 from mipp.training import train as fit
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # of few cores
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # of few cores
+    pytest.mark.filterwarnings(
+        "ignore:This process:DeprecationWarning"
+    ),  # of Python 3.12: it forks
+]
 
 
 @pytest.fixture(scope="module")

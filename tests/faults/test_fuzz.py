@@ -4,6 +4,7 @@ import pytest
 from fuzz_files import checkpoints, selections, stores
 from fuzz_inputs import command_lines, parameter_files, parameters
 from fuzz_networks import calls, rows
+from fuzz_sets import sets
 from fuzzing import try_cases
 
 from mipp.errors import DataError
@@ -14,6 +15,7 @@ CASES = {  # kind -> what makes its case in a folder, cases of the default tests
     "command lines": (lambda folder: command_lines(folder / "work"), 10, 600),
     "stores": (stores, 10, 800),
     "checkpoints": (checkpoints, 40, 1200),
+    "image sets": (sets, 20, 600),
     "selections": (lambda folder: selections, 20, 500),
     "rows": (lambda folder: rows, 60, 1000),
     "calls": (lambda folder: calls, 10, 300),
