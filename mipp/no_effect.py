@@ -159,10 +159,16 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "finetune.batch_size optimizer lr momentum weight_decay schedule milestones warmup "
         "accumulate clip label_smoothing ema patience precision channels_last compile distill "
-        "features",
+        "features rounds",
         "finetune.epochs",
         lambda p: p.finetune.epochs == 0,
         "set finetune.epochs=10",
+    ),
+    _Row(
+        "finetune.round_budgets",
+        "finetune.rounds",
+        lambda p: p.finetune.rounds == 1,
+        "set finetune.rounds=3",
     ),
     _Row(
         "finetune.temperature",

@@ -210,15 +210,34 @@ class FinetuneConfig(OptimConfig):
     """Fine-tuning of the pruned network, by labels alone or with the dense one as a teacher.
 
     `distill` is the weight of its answers, at a `temperature`, beside the labels; `features`
-    that of what later layers read.
+    that of what later layers read. In several `rounds` it is pruned on in between, and `epochs` are
+    those of all together.
     """
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] = 10
     lr: Rate = 0.02
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 1
+    round_budgets: Literal["cubic", "geometric"] = "cubic"
     start: Literal["refit", "pruned", "best"] = "refit"
     distill: Annotated[float, Field(ge=0, le=1)] = 0.0
     temperature: Annotated[float, Field(gt=0, le=1000)] = 4.0
     features: Annotated[float, Field(ge=0, le=1000)] = 0.0
+
+    @model_validator(mode="after")
+    def _every_round_has_epochs(self) -> FinetuneConfig:
+        if 0 < self.epochs < self.rounds:
+            raise ConfigError(
+                f"finetune.rounds={self.rounds} cannot share out finetune.epochs={self.epochs}.\n"
+                "Expected an epoch for each round, got fewer; set finetune.epochs="
+                f"{self.rounds} or more."
+            )
+        if self.compile and self.features:
+            raise ConfigError(
+                "finetune.compile=true hides what layers read from finetune.features."
+                f"\nExpected one of them, got features {self.features:g}; set "
+                "finetune.compile=false."
+            )
+        return self
 
 
 class EvaluateConfig(Section):

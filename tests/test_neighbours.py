@@ -346,6 +346,9 @@ ROWS = [
                   Row("train.precision", "float32", "bfloat16", None)]
     ),
     Row("finetune.compile", "false", "true", calls_of_the_compiler),
+    Row("finetune.rounds", 1, 2, made("finetune"), ("finetune.epochs=2",)),
+    Row("finetune.round_budgets", "cubic", "geometric", kept,
+        ("finetune.rounds=2", "finetune.epochs=2")),
     Row("finetune.start", "refit", "pruned", made("finetune")),
     Row("finetune.distill", 0, 0.5, made("finetune"), TAUGHT[:1]),
     Row("finetune.temperature", 4, 1, made("finetune"), TAUGHT),

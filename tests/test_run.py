@@ -270,7 +270,8 @@ class Watched:
 
 # The network's name travels in its checkpoint; no device, worker or shard may change an answer.
 IMPLIED = {
-    "model.name", "compute.device", "compute.runner", "compute.workers", "extract.shards",
+    "model.name", "compute.device", "compute.runner", "compute.strategy", "compute.workers",
+    "extract.shards",
 }  # fmt: skip
 
 

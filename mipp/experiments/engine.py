@@ -17,7 +17,7 @@ from mipp.experiments.points import Point
 from mipp.experiments.shared import lock_of, run_shared
 from mipp.origin import commit
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
-from mipp.stages.files import load_selection, read_json
+from mipp.stages.files import final_selection, load_selection, read_json
 from mipp.stages.sharing import link_stages
 from mipp.stages.splits import load_splits
 from mipp.storage import Workdir
@@ -61,7 +61,7 @@ def _compute(root: Path, workdir: Path, point: Point) -> dict[str, Any]:
     return {
         **point.identity(),
         **metrics,
-        "widths": counts,
+        "widths": final_selection(workdir).counts(),
         "widths_dense": dict(load_selection(workdir).width),
         "seconds_search": sum(
             read_timing(folders[stage])["seconds"] for stage in searches(point.method)

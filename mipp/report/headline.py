@@ -25,6 +25,8 @@ def what_was_done(run: Run) -> str:
         method = f"the score `{run.selection.method}` ({choose['scope']} ranking)"
     untrained, epochs = pruned_untrained(run.metrics), run.epochs_after_pruning()
     trained = f"{'trained' if untrained else 'fine-tuned'} for {spell_epochs(epochs)}"
+    if (rounds := params["finetune"]["rounds"]) > 1:
+        trained = f"in {rounds} rounds, {trained} after each, together"
     return (
         f"`{params['model']['name']}` on `{params['data']['name']}`{tested}: pruned "
         f"{'at initialisation ' if untrained else ''}by {method} under the budget "

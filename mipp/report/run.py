@@ -95,14 +95,16 @@ def read_run(workdir: Path) -> Run:
             )
     fits, trade_off = workdir / "prune/fits.json", workdir / "choose/trade_off.json"
     summary = _json(workdir / "choose/summary.json")
-    selection = Selection.from_json((workdir / "choose/selection.json").read_text())
+    rounds = workdir / "finetune/selection.json"  # what the last of several left
+    last = rounds if rounds.exists() else workdir / "choose/selection.json"
+    selection = Selection.from_json(last.read_text())
     ran = [stage for stage in STAGES if is_needed(stage, selection.method)]
     return Run(
         metrics=_json(workdir / "evaluate/metrics.json"),
         params=_sections(manifests),
         selection=selection,
         summary=summary,
-        units=_units(workdir / "choose/nodes.parquet"),
+        units=_units(workdir / "choose/nodes.parquet", selection),
         fits=_json(fits) if fits.exists() else (),
         history={s: _history(workdir / s / "history.json") for s in ("train", "finetune")},
         timings={stage: t for stage in ran if (t := read_timing(workdir / stage))},
@@ -160,11 +162,13 @@ def _pixels(path: Path, summary: Mapping[str, Any]) -> Pixels | None:
     return Pixels(kept, np.array(columns["single_nats"], np.float64).reshape(shape))
 
 
-def _units(path: Path) -> dict[str, list[Unit]]:
+def _units(path: Path, selection: Selection) -> dict[str, list[Unit]]:
+    """Units by group, as they were judged when the network was dense, and as they ended."""
     rows = pq.read_table(path).to_pylist()
+    kept = {group: set(channels.tolist()) for group, channels in selection.kept.items()}
     groups: dict[str, list[Unit]] = {}
     for row in reversed(rows):  # the table is top-down
         value = row["conditional_nats"] if "conditional_nats" in row else row["score"]
-        unit = Unit(row["channel"], value, row["kept"], row.get("why", ""))
+        unit = Unit(row["channel"], value, row["channel"] in kept[row["group"]], row.get("why", ""))
         groups.setdefault(row["group"], []).append(unit)
     return groups

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from mipp.errors import CheckpointError
+from mipp.errors import CheckpointError, CutError
 from mipp.graph import IntArray
 from mipp.manifest import json_object
 
@@ -38,6 +38,33 @@ class Selection:
     def units_removed(self) -> float:
         """Share of all units that go."""
         return 1 - sum(self.counts().values()) / sum(self.width.values())
+
+    def then(self, later: Selection) -> Selection:
+        """Both as one: what stays of a network that is cut by this, and what is left by the later.
+
+        Raises
+        ------
+        CutError : the later one is of another network.
+
+        Example
+        -------
+        >>> first = Selection({"conv": np.array([0, 2, 5])}, {"conv": 6}, "l1")
+        >>> first.then(Selection({"conv": np.array([1, 2])}, {"conv": 3}, "l1")).kept["conv"]
+        array([2, 5])
+        """
+        misfits = [g for g, width in later.width.items() if self.counts().get(g) != width]
+        if misfits:
+            raise CutError(
+                f"a second selection does not follow the first: group {misfits[0]!r}.\nExpected "
+                f"{self.counts().get(misfits[0])} channels, as the first leaves, got "
+                f"{later.width[misfits[0]]}; measure the network that the first one cut."
+            )
+        left = {
+            group: kept[later.kept[group]]
+            for group, kept in self.kept.items()
+            if group in later.kept
+        }
+        return replace(self, kept={**self.kept, **left}, method=later.method)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back equal; the same selection gives the same bytes."""

@@ -23,6 +23,7 @@ from mipp.stages.context import Context
 from mipp.stages.estimate import load_information
 from mipp.stages.files import write_json
 from mipp.stages.networks import load_dense, pixel_pairs_of
+from mipp.stages.rounds import budgets_of
 from mipp.stages.splits import SplitCalibration, load_splits
 from mipp.stages.trials import Trials
 from mipp.stages.values import limits_of, method_of
@@ -39,7 +40,7 @@ def choose_units(context: Context) -> None:
     params = context.params
     dense, planner, ranking = _measured(context.workdir, params)
     trials = Trials(params, dense, planner, ranking)
-    plan = trials.plan(params.choose.budget)
+    plan = trials.plan(budgets_of(params)[0])
     (context.out / "selection.json").write_text(plan.selection.to_json())
     pq.write_table(pa.Table.from_pylist(plan.units()), context.out / "nodes.parquet")
     summary = _summary(context, plan)

@@ -18,7 +18,7 @@ from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms
 from mipp.needed_stages import is_needed, search_of
 from mipp.peak_memory import peak_rss_mb
 from mipp.stages.context import Context
-from mipp.stages.files import load_selection, read_json, write_json
+from mipp.stages.files import final_selection, load_selection, read_json, write_json
 from mipp.stages.networks import load_dense, load_network
 from mipp.stages.splits import at_once, load_splits
 from mipp.workdir import read_timing
@@ -129,7 +129,7 @@ def _latency(
 
 def _collapse(workdir: Path, splits: DataSplits, finetuned: float) -> dict[str, Any]:
     """Collapsed: a group is empty, or the final network does no better than a constant answer."""
-    selection = load_selection(workdir)
+    selection = final_selection(workdir)
     empty = [group for group, count in selection.counts().items() if count == 0]
     constant = np.bincount(splits.test.labels.numpy()).max() / len(splits.test)
     return {

@@ -26,6 +26,12 @@ def load_selection(workdir: Path) -> Selection:
     return Selection.from_json((workdir / "choose/selection.json").read_text())
 
 
+def final_selection(workdir: Path) -> Selection:
+    """What stayed in the end: the same, but for a network that was pruned in rounds."""
+    last = workdir / "finetune/selection.json"
+    return Selection.from_json(last.read_text()) if last.exists() else load_selection(workdir)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value so that equal values give equal bytes."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True))

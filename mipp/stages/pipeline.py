@@ -77,6 +77,8 @@ STAGES: Mapping[str, Stage] = {
                 "estimate",
                 "choose",
                 "evaluate.latency_batch",
+                "finetune.rounds",
+                "finetune.round_budgets",
             ),
             reads=("train", "extract", "estimate"),
             names={
@@ -104,7 +106,10 @@ STAGES: Mapping[str, Stage] = {
                 **_NETWORK,
                 "train.optimizer": OPTIMIZERS,
                 "finetune.optimizer": OPTIMIZERS,
+                "choose.method": CRITERIA,
+                "choose.estimator": ESTIMATORS,
             },
+            rounds=("extract.rows", "estimate", "choose", "prune"),
             epochs=lambda params: config_after_pruning(params).epochs,
         ),
         Stage(

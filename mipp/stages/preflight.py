@@ -26,6 +26,7 @@ from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
 from mipp.stages.finetune import config_after_pruning, require_start
+from mipp.stages.rounds import budgets_of
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import at_once, load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
@@ -46,6 +47,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     if not is_launched():  # on machines that each have some of them
         require_devices(params.compute.device, params.compute.devices)
     _require_trials(params)
+    budgets_of(params)
     for budget in _plain_budgets(params):
         require_plannable(method_of(params), budget)
     require_exportable(params.evaluate.export)

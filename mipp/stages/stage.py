@@ -43,8 +43,8 @@ class Stage:
     `params` are dotted keys or sections that its outputs depend on, with the section `data` the
     content of the set; `reads` are the stages it reads; `files` are keys of parameters that name a
     file whose content counts; `names` those that name a thing whose code counts, beside all that
-    the body's module imports; `tries` are parameters that count too where networks are tried;
-    `epochs` says for how many the body trains.
+    the body's module imports; `tries` are parameters that count too where networks are tried,
+    `rounds` where they are pruned in several; `epochs` says for how many the body trains.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Stage:
     files: tuple[str, ...] = ()
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
     tries: tuple[str, ...] = ()
+    rounds: tuple[str, ...] = ()
     epochs: Callable[[Params], int] = _none
 
 
@@ -191,7 +192,8 @@ def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
 
 def declared(stage: Stage, params: Params) -> tuple[str, ...]:
     """Dotted keys or sections that a stage's outputs depend on under these parameters."""
-    return (*stage.params, *(stage.tries if params.choose.tries_networks else ()))
+    tries = stage.tries if params.choose.tries_networks else ()
+    return (*stage.params, *tries, *(stage.rounds if params.finetune.rounds > 1 else ()))
 
 
 def _lookup(values: Mapping[str, Any], key: str) -> Any:

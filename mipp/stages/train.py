@@ -45,10 +45,20 @@ def train_network(
     splits: DataSplits,
     config: OptimConfig,
     teacher: Teacher | None = None,
-) -> Sequence[EpochRecord]:
-    """Train a stage's network; goes on where a killed stage stopped."""
+    done: int = 0,
+) -> list[EpochRecord]:
+    """Train a stage's network; goes on where a killed stage stopped.
+
+    Parameters
+    ----------
+    done : epochs before these, from which they are counted on.
+    """
+
+    def counted(record: EpochRecord) -> EpochRecord:
+        return replace(record, epoch=done + record.epoch)
+
     on_epoch = context.on_epoch
-    return train(
+    history = train(
         model,
         splits.train,
         splits.validation,
@@ -56,10 +66,11 @@ def train_network(
         seed=context.params.seed,
         device=resolve_device(context.params.compute.device),
         checkpoint=context.workdir.folder / f".{stage}.resume",
-        on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, record),
+        on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, counted(record)),
         teacher=teacher,
         strategy=context.params.compute.strategy,
     )
+    return [counted(record) for record in history]
 
 
 def write_trained(context: Context, checkpoint: Checkpoint, history: Sequence[EpochRecord]) -> None:
