@@ -200,6 +200,8 @@ _ROWS: tuple[_Row, ...] = (
         lambda p: p.finetune.schedule == "onecycle",
         "set finetune.schedule=cosine",
     ),
+    _Row("train.slimming", "train.when", _late, _BEFORE),
+    _Row("train.slimming", "train.epochs", lambda p: p.train.epochs == 0, "set train.epochs=20"),
     _Row(
         "compute.devices",
         "train.epochs",

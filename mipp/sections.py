@@ -129,6 +129,7 @@ class TrainConfig(OptimConfig):
     Zero epochs hand the given weights on.
     """
 
+    slimming: Annotated[float, Field(ge=0)] = 0.0
     when: Literal["before-pruning", "after-pruning"] = "before-pruning"
 
 

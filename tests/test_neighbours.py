@@ -281,6 +281,7 @@ ROWS = [
     Row("train.compile", "false", "true", calls_of_the_compiler),
     Row("train.patience", 0, 1, made("train"), ("train.epochs=6", "train.lr=2")),
     Row("train.precision", "float32", "bfloat16", made("train")),
+    Row("train.slimming", 0, 0.01, made("train")),
     Row("train.when", "before-pruning", "after-pruning", made("train"), ("finetune.epochs=10",)),
     Row("extract.rows", 128, 256, made("extract")),
     Row("extract.batch_size", 64, 32, images_at_once("extract")),

@@ -16,7 +16,7 @@ from mipp.models import build_model, load_weights
 from mipp.stages.context import Context
 from mipp.stages.files import write_json
 from mipp.stages.splits import load_splits, model_spec
-from mipp.training import EpochRecord, Teacher, train
+from mipp.training import EpochRecord, Regulariser, Slimming, Teacher, train
 
 
 def train_dense(context: Context) -> None:
@@ -29,7 +29,9 @@ def train_dense(context: Context) -> None:
         load_weights(model, Path(params.model.weights))
     history: Sequence[EpochRecord] = ()
     if params.train.when == "before-pruning":
-        history = train_network(context, "train", model, splits, params.train)
+        strength = params.train.slimming
+        rule = Slimming(strength, model) if strength and params.train.epochs else None
+        history = train_network(context, "train", model, splits, params.train, regulariser=rule)
     write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
 
 
@@ -46,12 +48,14 @@ def train_network(
     config: OptimConfig,
     teacher: Teacher | None = None,
     done: int = 0,
+    regulariser: Regulariser | None = None,
 ) -> list[EpochRecord]:
     """Train a stage's network; goes on where a killed stage stopped.
 
     Parameters
     ----------
     done : epochs before these, from which they are counted on.
+    regulariser : what is added to the loss, if given.
     """
 
     def counted(record: EpochRecord) -> EpochRecord:
@@ -68,6 +72,7 @@ def train_network(
         checkpoint=context.workdir.folder / f".{stage}.resume",
         on_epoch=None if on_epoch is None else lambda record: on_epoch(stage, counted(record)),
         teacher=teacher,
+        regulariser=regulariser,
         strategy=context.params.compute.strategy,
     )
     return [counted(record) for record in history]
