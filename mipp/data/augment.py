@@ -56,6 +56,11 @@ class Augmentation:
         """Whether a step draws more than is drawn here."""
         return not {*self.steps}.isdisjoint(_SEEDED)
 
+    @property
+    def takes_long(self) -> bool:
+        """Whether images are transformed one by one."""
+        return not {*self.steps}.isdisjoint(("resized-crop", *BY_IMAGE))
+
     def draw(self, sizes: Sequence[int], side: int, generator: Generator) -> list[Draws]:
         """What chance decides about batches of these sizes, of images of this side.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mipp.errors import DataError, MippError, reason_of
+from mipp.errors import DataError, MippError
 
 SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over what they made
 AHEAD = 2  # batches of each process that wait
@@ -64,7 +64,10 @@ class Loader:
         self._name, self._make, self._workers, self._pinned = name, make, workers, pinned
         self._free = threading.Lock()
         self._jobs = _Jobs()
-        self._processes: DataLoader[Tensor] | None = None
+        self._kept: list[DataLoader[Tensor]] = []  # at most one, with its processes
+        # They end by their own order: collected as garbage together with the queues that they
+        # wait at, each would take five seconds.
+        weakref.finalize(self, self._kept.clear)
 
     def made(self, jobs: Sequence[Any]) -> Iterator[Tensor]:
         """What is made of each job.
@@ -86,23 +89,11 @@ class Loader:
 
     def _made_by_processes(self, jobs: Sequence[Any]) -> Iterator[Tensor]:
         self._jobs.jobs = jobs
-        if self._processes is None:
-            self._processes = DataLoader(
-                _Made(self._make),
-                batch_size=None,  # an item is a batch
-                sampler=self._jobs,
-                num_workers=self._workers,
-                persistent_workers=True,
-                prefetch_factor=AHEAD,
-                pin_memory=self._pinned,
-                generator=torch.Generator(),  # torch's own is the network's
-            )
-            # Held from outside, it ends its processes by its own order: collected as garbage
-            # together with its queues, it would wait for each of them for five seconds.
-            weakref.finalize(self, list.clear, [self._processes])
+        if not self._kept:
+            self._kept.append(self._processes())
         try:
             with _handler_of_children_kept():
-                batches = iter(self._processes)
+                batches = iter(self._kept[0])
             for made in batches:
                 if isinstance(made, MippError):
                     raise made
@@ -110,15 +101,27 @@ class Loader:
         except (RuntimeError, OSError, EOFError) as error:
             if str(error).startswith("Caught "):  # of `make`, as torch hands it on
                 raise
-            self._processes = None
+            self._kept.clear()
             raise self._ended(error) from error
 
+    def _processes(self) -> DataLoader[Tensor]:
+        return DataLoader(
+            _Made(self._make),
+            batch_size=None,  # an item is a batch
+            sampler=self._jobs,
+            num_workers=self._workers,
+            persistent_workers=True,
+            prefetch_factor=AHEAD,
+            pin_memory=self._pinned,
+            generator=torch.Generator(),  # torch's own is the network's
+        )
+
     def _ended(self, error: Exception) -> DataError:
+        said = str(error) or type(error).__name__
         return DataError(
             f"a process that reads images of {self._name} has ended.\nExpected batches from "
-            f"{self._workers} of them (data.workers), got: {reason_of(error)}; where memory ran "
-            f"out, or {SHARED_MEMORY} is small, set a smaller data.workers, or 0 to read them in "
-            "this process."
+            f"{self._workers} of them (data.workers), got: {said}; where memory ran out, or "
+            f"{SHARED_MEMORY} is small, set a smaller data.workers, or 0 to read them in this one."
         )
 
 

@@ -37,8 +37,8 @@ class ImageSplit:
     indices : shape (n,), int64, rows of the part.
     preparation : shape and normalisation of the batches.
     augmentation : for `batches(augment=True)`.
-    workers : processes that make batches ahead of time; None for one a core where the part
-        streams much, and none where it is in memory.
+    workers : processes that make batches ahead of time; None for one a core where much is read or
+        transformed image by image, else none.
     """
 
     def __init__(
@@ -172,8 +172,10 @@ class ImageSplit:
         return self._loaders[pinned]
 
     def _count_workers(self, batch_size: int) -> int:
-        if self.workers is not None or not self.streams:
-            return self.workers or 0
+        if self.workers is not None:
+            return self.workers
+        if not (self.streams or self.augmentation.takes_long):
+            return 0
         image = self.preparation.channels * self.preparation.size**2
         return default_workers(batch_size * image, len(self) * image)
 

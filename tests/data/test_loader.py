@@ -1,5 +1,6 @@
 """Batches are the same from any number of processes; what ends one is told in words."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from mipp.config import DataConfig, OptimConfig, Params, load_params
-from mipp.data import load_data, loader
+from mipp.data import load_data, loader, split
 from mipp.data.loader import Loader, default_workers
 from mipp.errors import DataError
 from mipp.stages.pipeline import STAGES
@@ -179,13 +180,15 @@ def end_itself(job):
 
 
 def test_a_process_that_dies_ends_the_pass_in_words(monkeypatch):
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
-    handler = signal.getsignal(signal.SIGCHLD)
-    made = Loader("mine/train", end_itself, workers=1)
-    says = r"reads images of mine/train has ended.\nExpected .* 1 of them \(data.workers\), got: "
+    waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(waits, "__defaults__", (0.2,))  # seconds; 5 without
+    before, handler = children(), signal.getsignal(signal.SIGCHLD)
+    made = Loader("mine/train", end_itself, workers=2)
+    says = r"reads images of mine/train has ended.\nExpected .* 2 of them \(data.workers\), got: "
     with pytest.raises(DataError, match=says):
         list(made.made(range(6)))
     assert signal.getsignal(signal.SIGCHLD) == handler  # torch's would raise in anybody's code
+    assert children() == before  # the other one has ended with it
     assert [int(number) for number in made.made([0, 1, 2])] == [0, 1, 2]  # by another process
 
 
@@ -200,6 +203,18 @@ def test_processes_are_as_many_as_cores_and_as_shared_memory_holds(monkeypatch, 
     assert default_workers(2**20, 2**20) == 0  # sooner read than they start
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64))
     assert default_workers(1, 2**30) == 8
+
+
+@pytest.mark.parametrize(
+    ("augment", "streams", "workers"),
+    [("crop-flip", False, 0), ("randaugment", False, 3), ("crop-flip", True, 3)],
+)
+def test_processes_are_started_where_images_take_long(augment, streams, workers, monkeypatch):
+    monkeypatch.setattr(split, "default_workers", lambda batch, whole: 3)
+    data = load_data(DataConfig(augment=augment), seed=0).train
+    part = dataclasses.replace(data.part, streams=streams)
+    some = split.ImageSplit(part, data.indices, data.preparation, data.augmentation)
+    assert some._count_workers(64) == workers
 
 
 def test_what_a_stage_depends_on_has_no_workers(photographs):
