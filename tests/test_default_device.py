@@ -65,6 +65,10 @@ def pruned(device, **how):
         {"method": "l1", "repair": "distill"},
         {"method": "taylor"},
         {"method": "chip", "repair": "none"},
+        *(
+            {"method": name, "repair": "none"}
+            for name in ("dcp", "greg-2", "snip", "tpp", "variational")
+        ),
     ],
     ids=str,
 )

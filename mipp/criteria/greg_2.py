@@ -33,6 +33,8 @@ def train_under_penalty(given: CriterionInput) -> Weights:
 
     def after(weights: Weights, before: float, now: float) -> None:
         factor = float(np.exp(-DECAY * (grown(now) - grown(before))))
-        makers.scale(weights, {n: torch.full((w,), factor) for n, w in widths.items()})
+        makers.scale(
+            weights, {n: torch.full((w,), factor, device="cpu") for n, w in widths.items()}
+        )
 
     return train_copies(given, DESCENT, after=after)

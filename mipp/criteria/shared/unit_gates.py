@@ -17,7 +17,7 @@ from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.elimination import Alive
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
-from mipp.inputs import Inputs
+from mipp.inputs import Inputs, beside
 from mipp.layers import layer_at
 
 Gates = Mapping[str, Tensor]  # group -> (width,); 1 leaves a unit as it is, 0 removes it
@@ -57,11 +57,12 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 def run_with(model: nn.Module, tensors: Tensors, inputs: Inputs) -> Any:
     """Outputs with these parameters and buffers in place of the model's own."""
     run = partial(functional_call, model, dict(tensors), tie_weights=False)
-    if isinstance(inputs, Tensor):
-        return run((inputs,))
-    if isinstance(inputs, Mapping):
-        return run((), dict(inputs))
-    return run(inputs)
+    with beside(inputs):
+        if isinstance(inputs, Tensor):
+            return run((inputs,))
+        if isinstance(inputs, Mapping):
+            return run((), dict(inputs))
+        return run(inputs)
 
 
 def open_gates(given: CriterionInput) -> dict[str, Tensor]:
