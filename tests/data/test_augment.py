@@ -18,7 +18,7 @@ from mipp.training import Teacher, train
 from mipp.vision import torchvision
 
 V2 = torchvision.transforms.v2
-SIDE, MEAN = 16, (0.2, 0.4, 0.6)
+SIDE = 16
 EVERY = tuple(step for step in STEPS if step not in ("crop", "trivialaugment"))
 
 
@@ -154,12 +154,14 @@ def test_a_square_of_half_the_side_is_cut_out_in_the_mean_colour():
         assert ((image - old).abs().amax(0) > 1e-4).sum() <= (SIDE // 2) ** 2
 
 
-def test_a_grey_image_that_is_seen_as_colour_is_cut_out_too():
-    part = part_in_memory("grey", pixels(4, channels=1), torch.arange(4))
-    shown = Preparation(3, SIDE, MEAN, (1 / 255,) * 3)
-    split = ImageSplit(part, torch.arange(4), shown, Augmentation("cutout"))
+@pytest.mark.parametrize("augment", ["cutout", "randaugment", "trivialaugment", "resized-crop"])
+def test_grey_images_that_are_seen_as_colour_are_varied_too(augment):
+    part = part_in_memory("grey", pixels(100, channels=1), torch.arange(100))
+    shown = Preparation(3, SIDE, (0.0,) * 3, (1 / 255,) * 3)
+    split = ImageSplit(part, torch.arange(100), shown, Augmentation(augment))
     found, _ = drawn(split)
-    assert found.shape == (4, 3, SIDE, SIDE)
+    assert found.shape == (100, 3, SIDE, SIDE)
+    assert torch.equal(found, found[:, :1].expand_as(found))  # still grey
 
 
 # Of batches
