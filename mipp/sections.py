@@ -119,7 +119,7 @@ class OptimConfig(Section):
     ema: Part | None = None
     patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
 
 

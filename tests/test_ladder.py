@@ -39,6 +39,7 @@ LADDER = (
         "mipp.device",
         "mipp.vision",
         "mipp.progress",
+        "mipp.axes",
         "mipp.ranks",
         "mipp.evaluation",
         "mipp.finite",

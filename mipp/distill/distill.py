@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from mipp.axes import faster_order, order_axes
 from mipp.distill.lessons import Lessons, at_once, batches_of, shuffled
 from mipp.distill.loss import loss_of, mean_error
 from mipp.distill.matched import kept_features
@@ -92,6 +93,7 @@ def distill(
     lessons = Lessons(batches_of(learned, views, generator), dense, layers)
     why = "training did not make it better"
     try:
+        order_axes(pruned, faster_order(pruned, lambda: learned[0]))
         with _norms_training(pruned), torch.enable_grad():
             for steps in _train(pruned, weights, lessons, settings, generator):
                 state = _State.of(pruned, exam, steps)
@@ -100,6 +102,7 @@ def distill(
         raise
     except (RuntimeError, ModelError) as error:  # of its own code, which may run in evaluation only
         why = f"it cannot be trained: {reason_of(error)}"
+    order_axes(pruned, torch.contiguous_format)
     best.restore(pruned)
     left = why if best is first else ""
     return Distilled(len(learned), len(judged), best.steps, first.error, best.error, left)

@@ -41,11 +41,6 @@ class Work:
         full, rest = divmod(len(self.split), self.config.batch_size)
         return full + (rest > 1 or full == 0)
 
-    @property
-    def order(self) -> torch.memory_format:
-        """Of the axes of images and filters."""
-        return torch.channels_last if self.config.channels_last else torch.contiguous_format
-
 
 @dataclass(frozen=True)
 class Part:
@@ -81,7 +76,7 @@ def fit(state: State, work: Work, epoch: int, bar: Iterator[int]) -> tuple[float
     for number, ((inputs, labels), _) in enumerate(ticking):
         for group in state.optimizer.param_groups:
             group["lr"] = lr_at(config, first + number, total)
-        part = part_of(inputs.to(memory_format=work.order), labels, ranks)
+        part = part_of(inputs.to(memory_format=state.order), labels, ranks)
         last = (number + 1) % config.accumulate == 0 or number + 1 == work.batches
         with state.spread.adding_up(last):
             loss, hit = _gradients(state, work, part, _added_up(work, number))
@@ -110,11 +105,6 @@ def part_of(images: Tensor, labels: Tensor, ranks: Ranks) -> Part:
         return Part(images, labels, whole, 1.0)
     images, labels = (x.tensor_split(ranks.size)[ranks.rank] for x in (images, labels))
     return Part(images, labels, whole, len(labels) * ranks.size / whole)
-
-
-def order_axes(model: nn.Module, order: torch.memory_format = torch.contiguous_format) -> None:
-    """Weights of convolutions in this order, in place."""
-    model.to(memory_format=order)  # type: ignore[call-overload]  # torch's types leave it out
 
 
 def _added_up(work: Work, batch: int) -> int:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mipp.axes import faster_order, order_axes
 from mipp.config import OptimConfig
 from mipp.errors import ConfigError, DataError
 from mipp.metrics import Split, accuracy_and_loss
 from mipp.progress import track
 from mipp.ranks import Ranks
-from mipp.training.epoch import Work, fit, order_axes
+from mipp.training.epoch import Work, fit
 from mipp.training.history import EpochRecord, best_epoch, has_stalled
 from mipp.training.optimizers import build_optimizer, optimizer_of
 from mipp.training.regulariser import Regulariser
@@ -88,7 +89,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(record)
     model.load_state_dict(state.result() if state.best is None else state.best)
-    order_axes(model)
+    order_axes(model, torch.contiguous_format)
     model.eval()
     file.remove(ranks)
     return tuple(state.history)
@@ -141,11 +142,12 @@ def _begin(
 ) -> State:
     config = work.config
     model.to(work.device)
-    order_axes(model, work.order)
 
     def example() -> Tensor:
-        return next(iter(work.split.batches(2, device=work.device)))[0]
+        return next(iter(work.split.at([0, 1]).batches(2, device=work.device)))[0]
 
+    order = _order(model, config, example)
+    order_axes(model, order)
     made = spread(model, strategy, work.ranks, example)
     if made.is_sharded:
         _require_whole(config, regulariser)
@@ -157,7 +159,15 @@ def _begin(
         averaged = AveragedModel(made.model, multi_avg_fn=mean, use_buffers=True)
     scaler = torch.amp.GradScaler(work.device.type, enabled=config.precision == "float16")
     optimizer = build_optimizer(made.model, config)
-    return State(made, optimizer, scaler, averaged, regulariser)
+    return State(made, order, optimizer, scaler, averaged, regulariser)
+
+
+def _order(
+    model: nn.Module, config: OptimConfig, example: Callable[[], Tensor]
+) -> torch.memory_format:
+    if config.channels_last == "auto":
+        return faster_order(model, example)
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def _require_whole(config: OptimConfig, regulariser: Regulariser | None) -> None:

@@ -30,6 +30,7 @@ class State:
     """All that changes from epoch to epoch; randomness is a function of seed and epoch."""
 
     spread: Spread
+    order: torch.memory_format  # of the axes of images and filters
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None = None  # the mean of the weights of late, with ema only
