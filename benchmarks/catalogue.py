@@ -118,6 +118,18 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/experiments.md",
     ),
     _row(
+        "ablations.measures",
+        "every estimator of information where the answer is known, and its seconds",
+        "1 h",
+        "docs/measures.md",
+    ),
+    _row(
+        "ablations.tables",
+        "selection of features in tables, beside scikit-learn's selectors",
+        "10 min",
+        "docs/tables.md",
+    ),
+    _row(
         "ablations.confidence",
         "the ratio that a confidence leads to, for both estimators",
         "1 h",

@@ -4,6 +4,8 @@
 once and answers many budgets. The `mipp` command runs the whole pipeline.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mipp.budget import Budget
 from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
 from mipp.criteria import register_criterion
@@ -22,28 +24,49 @@ from mipp.pruning.pruner import Pruner
 from mipp.pruning.ranking import Ranking
 from mipp.selection.selection import Selection
 from mipp.settings import (
+    NWJ,
+    TUBA,
     Criterion,
+    Diffusion,
     Distill,
     Gaussian,
+    Histogram,
+    InfoNCE,
+    Interpolated,
+    KernelDensity,
     Limits,
+    Mine,
     Mipp,
+    Neighbours,
     NoRepair,
     Recalibrate,
     Reconstruction,
     Refit,
 )
 
+if TYPE_CHECKING:
+    from mipp.features import TERCSelector
+
 __all__ = [
+    "NWJ",
+    "TUBA",
     "Budget",
     "Checkpoint",
     "Criterion",
+    "Diffusion",
     "Distill",
     "Exported",
     "Gaussian",
+    "Histogram",
+    "InfoNCE",
     "Inspection",
+    "Interpolated",
+    "KernelDensity",
     "Limits",
+    "Mine",
     "Mipp",
     "MippError",
+    "Neighbours",
     "NoRepair",
     "Plan",
     "PruneReport",
@@ -54,6 +77,7 @@ __all__ = [
     "Reconstruction",
     "Refit",
     "Selection",
+    "TERCSelector",
     "export_network",
     "inspect",
     "load",
@@ -66,3 +90,12 @@ __all__ = [
     "register_model",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`TERCSelector` when it is asked for: scikit-learn takes a second to import."""
+    if name == "TERCSelector":
+        from mipp.features import TERCSelector
+
+        return TERCSelector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,11 +7,12 @@ it matters or not. A row says which fields are idle, what decides that, and when
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from mipp.augment_names import steps_of
 from mipp.errors import ConfigError
-from mipp.settings import MIPP
+from mipp.settings import ESTIMATOR_NAMES, MIPP
 
 EMBEDDED = ("digits", "digits-deformed")
 # of built-in sets, those that nobody fetches
@@ -51,6 +52,18 @@ def _one_start(params: Any) -> bool:
     return not (params.prune.refit or both)
 
 
+def _unread(params: Any, name: str) -> bool:
+    """Whether the estimator is one of ours, and its settings have no such field."""
+    kinds = {known: kind for kind, known in ESTIMATOR_NAMES.items()}
+    kind = kinds.get(params.choose.estimator)
+    return kind is not None and name not in {field.name for field in fields(kind)}
+
+
+_READERS = (
+    ("resolution ridge", "gaussian"),
+    ("rows held_out width depth epochs patience batch_size lr retrain_epochs retrain_lr",
+     "reconstruction"),
+)  # fmt: skip
 _TRAINS = "set train.epochs or finetune.epochs above 0"
 _REFITS = "set prune.refit=true"
 _BEFORE = "set train.when=before-pruning"
@@ -121,18 +134,15 @@ _ROWS: tuple[_Row, ...] = (
         lambda p: p.choose.price == "budget" and _budget(p) != "ratio",
         "set choose.price=unit",
     ),
-    _Row(
-        "estimate.rows held_out width depth epochs patience batch_size lr retrain_epochs "
-        "retrain_lr",
-        "choose.estimator",
-        lambda p: p.choose.estimator == "gaussian",
-        "set choose.estimator=reconstruction",
-    ),
-    _Row(
-        "estimate.ridge",
-        "choose.estimator",
-        lambda p: p.choose.estimator == "reconstruction",
-        "set choose.estimator=gaussian",
+    *(
+        _Row(
+            f"estimate.{name}",
+            "choose.estimator",
+            lambda p, name=name: _unread(p, name),  # type: ignore[misc]
+            f"set choose.estimator={reader}",
+        )
+        for names, reader in _READERS
+        for name in names.split()
     ),
     _Row(
         "estimate.repeats",

@@ -54,6 +54,7 @@ LADDER = (
     {"mipp.selection"},
     {"mipp.criteria"},
     {
+        "mipp.features",
         "mipp.training",
         "mipp.metrics",
         "mipp.checkpoint",

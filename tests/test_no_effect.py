@@ -58,6 +58,9 @@ IDLE = [
     ("choose.param_weight=0", ["choose.budget=nats:1"], "choose.budget=nats:1"),
     *((f"estimate.{k}={v}", [], "choose.estimator=gaussian") for k, v in OF_PERCEPTRONS.items()),
     ("estimate.ridge=1", PERCEPTRONS, "choose.estimator=reconstruction"),
+    ("estimate.ridge=1", ["choose.estimator=neighbours"], "choose.estimator=neighbours"),
+    ("estimate.lr=1", ["choose.estimator=histogram"], "choose.estimator=histogram"),
+    ("estimate.depth=2", ["choose.estimator=infonce"], "choose.estimator=infonce"),
     ("estimate.repeats=3", [], "choose.budget=macs:0.5"),
     ("prune.refit=false", LATE, "train.when=after-pruning"),
     ("prune.recalibrate=false", LATE, "train.when=after-pruning"),
@@ -125,6 +128,7 @@ def test_what_the_refusal_says_mends_it(setting, beside, decider):
         [*TESTED, "choose.margin=0", "choose.sure=drop", "estimate.repeats=3"],
         [*PERCEPTRONS, "estimate.repeats=3", "estimate.width=8", "estimate.resolution=1"],
         ["choose.estimator=my.module:own", "estimate.width=8", "estimate.ridge=1"],
+        ["choose.estimator=infonce", "estimate.width=8", "estimate.lr=0.01", "estimate.rows=99"],
         ["data.name=my.module:load", "data.root=here", "data.download=true"],
         ["data.name=mnist", "data.root=here", "data.download=true"],
         ["train.optimizer=adamw", "train.momentum=0.5"],  # the decay of its first moment

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from benchmarks.ablations.estimators import COMPARED
 from benchmarks.shared.command import add_again, circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, print_table, spread
@@ -84,7 +85,7 @@ def measure(options: argparse.Namespace, points: Points) -> None:
     run_stage(STAGES["train"], Workdir(options.workdir), params)
     graph = trace(load_dense(options.workdir, CPU), CPU)
     pool = captured(options.workdir, params, 2 * max(options.rows))
-    cases = list(itertools.product(options.seeds, options.rows, ESTIMATORS))
+    cases = list(itertools.product(options.seeds, options.rows, COMPARED))
     for seed, rows, estimator in track(cases, total=len(cases), label="estimators"):
         every = [{"estimator": estimator, "rows": rows, "seed": seed, "x": x} for x in options.x]
         wanted = every if options.again else points.missing(every)

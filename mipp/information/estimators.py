@@ -18,7 +18,7 @@ from mipp.information import moments
 from mipp.information.moments import Moments
 from mipp.information.protocols import PairInformation, SampledInformation
 from mipp.names import Table
-from mipp.settings import Gaussian, Reconstruction
+from mipp.settings import ESTIMATOR_NAMES
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,18 @@ ESTIMATORS: Table[Estimator] = Table(
     {
         "gaussian": "mipp.information.gaussian.estimator:ESTIMATOR",
         "reconstruction": "mipp.information.reconstruction.estimator:ESTIMATOR",
+        "neighbours": "mipp.information.direct.neighbours:ESTIMATOR",
+        "kernel-density": "mipp.information.direct.kernel_density:ESTIMATOR",
+        "histogram": "mipp.information.direct.histogram:ESTIMATOR",
+        "mine": "mipp.information.direct.variational:MINE",
+        "infonce": "mipp.information.direct.variational:INFONCE",
+        "nwj": "mipp.information.direct.variational:OF_NWJ",
+        "tuba": "mipp.information.direct.variational:OF_TUBA",
+        "interpolated": "mipp.information.direct.variational:INTERPOLATED",
+        "diffusion": "mipp.information.direct.diffusion:ESTIMATOR",
     },
 )
-_NAMES: dict[type[Any], str] = {Gaussian: "gaussian", Reconstruction: "reconstruction"}
+_NAMES: dict[type[Any], str] = dict(ESTIMATOR_NAMES)
 
 
 def register_estimator(name: str) -> Callable[[Estimator], Estimator]:

@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -28,6 +29,7 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder = folder
+        self.sockets = tempfile.TemporaryDirectory(prefix="ray")  # whose names have a short limit
         self.address = f"127.0.0.2:{free_port()}"
         self.environment = {
             "RAY_AUTH_MODE": "token",
@@ -57,7 +59,7 @@ class Cluster:
             *options,
         ]
         if "--head" in options:
-            command.append(f"--temp-dir={self.folder}")
+            command.append(f"--temp-dir={self.sockets.name}")
         with (self.folder / f"start-{ip}.txt").open("w") as log:
             process = subprocess.Popen(
                 command,
@@ -100,6 +102,7 @@ class Cluster:
         for node in (self.other, self.head):
             if node.poll() is None:
                 self.kill(node)
+        self.sockets.cleanup()
 
 
 class FlowProcess:

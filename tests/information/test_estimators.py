@@ -7,7 +7,19 @@ from oracles import rows_of_pair
 
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.gaussian.folds import FoldedInformation
-from mipp.settings import Gaussian, Reconstruction
+from mipp.settings import (
+    NWJ,
+    TUBA,
+    Diffusion,
+    Direct,
+    Gaussian,
+    InfoNCE,
+    Interpolated,
+    KernelDensity,
+    Mine,
+    Neighbours,
+    Reconstruction,
+)
 
 SEED = 3
 REPEATS = 4
@@ -15,7 +27,17 @@ PERCEPTRONS = Reconstruction(
     repeats=REPEATS, rows=400, held_out=100, width=16, epochs=30, batch_size=64, retrain_epochs=12,
     retrain_lr=3e-3,
 )  # fmt: skip
-SETTINGS = {Gaussian: Gaussian(repeats=REPEATS), Reconstruction: PERCEPTRONS}
+CRITIC = {"repeats": REPEATS, "width": 16, "steps": 60, "batch_size": 64}
+SETTINGS = {
+    Gaussian: Gaussian(repeats=REPEATS),
+    Reconstruction: PERCEPTRONS,
+    Neighbours: Neighbours(repeats=REPEATS),
+    KernelDensity: KernelDensity(repeats=REPEATS),
+    **{kind: kind(**CRITIC) for kind in (Mine, InfoNCE, NWJ, TUBA, Interpolated)},
+    Diffusion: Diffusion(**CRITIC | {"steps": 150}),
+}
+HIDDEN = {"histogram"}  # counts no cells of so many columns: direct/test_measures.py
+SLOW = {"mine", "infonce", "nwj", "tuba", "interpolated", "diffusion"}  # tens of trainings
 CHANNELS, BLOCK, N = 4, 2, 600
 COPY = (1, 3)  # these channels are the same
 ORDER = [2, 0, 3, 1]
@@ -31,7 +53,13 @@ def small_pair(seed):
     return PairData("up--down", N, CHANNELS, BLOCK, lambda: chunks)
 
 
-@pytest.fixture(params=ESTIMATORS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in ESTIMATORS
+        if name not in HIDDEN
+    ]
+)
 def estimator(request):
     return ESTIMATORS[request.param]
 
@@ -112,6 +140,8 @@ def test_order_given_or_not_gives_the_same_losses(estimator, seed):
 
 
 def test_copy_adds_little_beside_its_twin_and_much_without_it(estimator, question, seed):
+    if issubclass(estimator.settings, Direct):
+        pytest.skip("so many columns hide it from 600 rows; see direct/test_measures.py")
     stays, goes = COPY
     rest = [channel for channel in ORDER if channel not in COPY]
     information = ask(estimator, question, seed)

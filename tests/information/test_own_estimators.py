@@ -126,8 +126,8 @@ def test_what_cannot_be_an_estimator_is_refused(brought, net, name, match):
     ("name", "change", "match"),
     [
         ("gaussian", {}, "the name is taken"),
-        ("mine", {"settings": Gaussian}, "has the settings of 'gaussian'"),
-        ("mine", {"settings": dict}, "expected a dataclass of its settings"),
+        ("ours", {"settings": Gaussian}, "has the settings of 'gaussian'"),
+        ("ours", {"settings": dict}, "expected a dataclass of its settings"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(name, change, match):
