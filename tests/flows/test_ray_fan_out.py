@@ -69,9 +69,8 @@ def test_shards_on_two_nodes_are_the_store_of_one_process(cluster, tmp_path, mon
     (tmp_path / "ray").mkdir()
     with Pipeline(cluster, tmp_path / "ray/work", [*given, "extract.shards=3"]) as flow:
         flow.finish()
-    assert read_manifest(tmp_path / "ray/work" / "extract") == read_manifest(
-        tmp_path / "one", "extract"
-    )
+    ray, one = (read_manifest(tmp_path / name / "extract") for name in ("ray/work", "one"))
+    assert ray == one
     shards = {f"{shard}-of-3" for shard in range(3)}
     assert {name: len(flow.attempts[name]) for name in shards} == dict.fromkeys(shards, 1)
     assert flow.process.pid not in flow.pids()  # a flow that computes by itself proves nothing
