@@ -110,6 +110,10 @@ WITHOUT_LABELS = (
     "random", "synflow", "thinet",
 )  # fmt: skip
 DRAWN = ("random", "variational")
+TRAINED = (
+    "dcp", "greg-1", "greg-2", "imp-rewind", "increg", "slimming", "srp", "ssl", "tpp",
+    "variational",
+)  # fmt: skip
 
 
 def test_every_criterion_keeps_the_contract(name, criterion):
@@ -193,6 +197,9 @@ def digits():
     return in_batches_of
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in TRAINED)) for n in CRITERIA]
+)
 def test_size_of_the_batches_changes_no_score(criterion, digits):
     """Up to rounding in float32: by less than 1e-5 of the largest score."""
     expected = criterion(digits(256))
