@@ -70,6 +70,7 @@ CRITERIA: Table[Criterion] = Table(
         "thinet": "mipp.criteria.thinet:score_thinet",
         "tpp": "mipp.criteria.tpp:score_tpp",
         "variational": "mipp.criteria.variational:score_variational",
+        "woodfisher": "mipp.criteria.woodfisher:score_woodfisher",
     },
     elsewhere=(MIPP,),
 )

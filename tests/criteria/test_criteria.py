@@ -243,7 +243,7 @@ def regression(loss=None):
 BY_LOSS = (
     "ccp", "dcp", "grasp", "grasp-iterative", "greg-1", "greg-2", "imp", "imp-rewind", "increg",
     "isometry", "obd", "prospr", "slimming", "snip", "snip-iterative", "sosp-h", "srp", "ssl",
-    "taylor", "taylor-2017", "tpp", "variational",
+    "taylor", "taylor-2017", "tpp", "variational", "woodfisher",
 )  # fmt: skip
 
 
@@ -259,7 +259,9 @@ def test_the_loss_given_is_the_loss_scored_by(name):
     assert any(not np.allclose(scores, found["0"]) for found in other)
 
 
-@pytest.mark.parametrize(("name", "power"), [("snip", 1), ("sosp-h", 1), ("obd", 2), ("taylor", 2)])
+@pytest.mark.parametrize(
+    ("name", "power"), [("snip", 1), ("sosp-h", 1), ("obd", 2), ("taylor", 2), ("woodfisher", 2)]
+)
 def test_scores_grow_with_the_loss(name, power):
     scores = CRITERIA[name](regression(F.mse_loss))["0"]
     tenfold = CRITERIA[name](regression(lambda out, wanted: 10 * F.mse_loss(out, wanted)))["0"]

@@ -1,0 +1,32 @@
+"""Gradients of the loss of single images, one backward pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mipp.criteria.shared.criterion import CriterionInput
+from mipp.criteria.shared.samples import labelled_images
+from mipp.criteria.shared.unit_gates import differentiable, run_with, tensors_of
+from mipp.inputs import count, each
+
+
+def image_slopes(
+    given: CriterionInput, names: Sequence[str], images: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Per image of the first ones: the gradients of its loss by the parameters of these names."""
+    tensors = tensors_of(given.model)
+    weights = [tensors[name].requires_grad_(True) for name in names]
+    with differentiable(given.model):
+        for inputs, labels in labelled_images(given, images):
+            for i in range(count(inputs)):
+                outputs = run_with(given.model, tensors, each(inputs, partial(_one, i=i)))
+                loss = given.mean_loss(outputs, labels[i : i + 1])
+                yield torch.autograd.grad(loss, weights, materialize_grads=True)
+
+
+def _one(x: Tensor, i: int) -> Tensor:
+    return x[i : i + 1]
