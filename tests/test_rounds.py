@@ -117,6 +117,9 @@ def test_report_and_history_are_of_all_rounds(pruned):
     assert {g: sum(u.kept for u in units) for g, units in run.units.items()} == final.counts()
     page = (pruned / "report/report.md").read_text()
     assert "in 3 rounds" in page
+    for number, one in enumerate(run.rounds, 1):
+        share = f"{100 * one['macs']:.1f}"
+        assert any(f"| {number} |" in line and share in line for line in page.splitlines())
 
 
 def test_a_run_killed_in_its_last_round_goes_on_from_there(pruned, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from mipp.report.markdown_page import markdown_page
 from mipp.report.notes import notes
 from mipp.report.programs import program_table
 from mipp.report.reproduce import command, made_with, unknown
+from mipp.report.rounds import rounds_table
 from mipp.report.run import Run, read_run
 from mipp.report.table import HEADER, pruned_untrained, result_rows
 from mipp.report.trade_off import trade_off_table
@@ -64,7 +65,7 @@ def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
         done=what_was_done(run),
         headline=headline(run),
         sections=[
-            Section("Result", [_result(run), Facts(facts(run)), *_programs(run)]),
+            Section("Result", [_result(run), Facts(facts(run)), *_rounds(run), *_programs(run)]),
             Section("Notes", [Notes(notes(run))]),
             Section("Groups", _groups(run)),
             *([Section("Trade-off", [trade_off_table(run)])] if run.trade_off else []),
@@ -85,6 +86,10 @@ def _result(run: Run) -> Table:
         f"{tested}{change}; latency at batch {run.metrics['latency_batch']} on "
         f"{run.metrics['latency_device']}.",
     )
+
+
+def _rounds(run: Run) -> list[Block]:
+    return [rounds_table(run)] if run.rounds else []
 
 
 def _programs(run: Run) -> list[Block]:

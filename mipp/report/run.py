@@ -57,6 +57,7 @@ class Run:
     manifests: Mapping[str, Manifest]
     pixels: Pixels | None = None  # where selection went on to the input
     trade_off: Mapping[str, Any] | None = None  # where networks were tried: points, and of what
+    rounds: Sequence[Mapping[str, Any]] = ()  # where it was pruned in several
 
     def by_information(self) -> bool:
         """Whether units were judged by nats, and not by the score of another method."""
@@ -95,8 +96,8 @@ def read_run(workdir: Path) -> Run:
             )
     fits, trade_off = workdir / "prune/fits.json", workdir / "choose/trade_off.json"
     summary = _json(workdir / "choose/summary.json")
-    rounds = workdir / "finetune/selection.json"  # what the last of several left
-    last = rounds if rounds.exists() else workdir / "choose/selection.json"
+    rounds = workdir / "finetune/rounds.json"
+    last = workdir / ("finetune" if rounds.exists() else "choose") / "selection.json"
     selection = Selection.from_json(last.read_text())
     ran = [stage for stage in STAGES if is_needed(stage, selection.method)]
     return Run(
@@ -111,6 +112,7 @@ def read_run(workdir: Path) -> Run:
         manifests=manifests,
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
         trade_off=_json(trade_off) if trade_off.exists() else None,
+        rounds=_json(rounds) if rounds.exists() else (),
     )
 
 
