@@ -62,6 +62,7 @@ CRITERIA: Table[Criterion] = Table(
         "snip": "mipp.criteria.snip:score_snip",
         "snip-iterative": "mipp.criteria.snip_iterative:score_snip_iterative",
         "sosp-h": "mipp.criteria.sosp_h:score_sosp_h",
+        "sosp-i": "mipp.criteria.sosp_i:score_sosp_i",
         "srp": "mipp.criteria.srp:score_srp",
         "ssl": "mipp.criteria.ssl:score_ssl",
         "synflow": "mipp.criteria.synflow:score_synflow",

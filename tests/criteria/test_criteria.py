@@ -242,8 +242,8 @@ def regression(loss=None):
 
 BY_LOSS = (
     "ccp", "dcp", "grasp", "grasp-iterative", "greg-1", "greg-2", "imp", "imp-rewind", "increg",
-    "isometry", "obd", "prospr", "slimming", "snip", "snip-iterative", "sosp-h", "srp", "ssl",
-    "taylor", "taylor-2017", "tpp", "variational", "woodfisher",
+    "isometry", "obd", "prospr", "slimming", "snip", "snip-iterative", "sosp-h", "sosp-i", "srp",
+    "ssl", "taylor", "taylor-2017", "tpp", "variational", "woodfisher",
 )  # fmt: skip
 
 

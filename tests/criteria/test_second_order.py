@@ -1,4 +1,4 @@
-"""WoodFisher against dense inverses, and against the constrained optimum of its quadratic."""
+"""Second-order criteria against dense algebra: inverses, constrained optima, Jacobians."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from torch import nn
 
 from mipp.criteria import CRITERIA
 from mipp.criteria.woodfisher import DAMPING, rise
+from mipp.errors import DataError
 
 N, SIZE = 12, 20
 
@@ -77,3 +78,42 @@ def test_units_of_a_stream_have_the_rises_of_all_that_make_them():
     scores = CRITERIA["woodfisher"](given)
     assert {name: len(values) for name, values in scores.items()} == dict(given.graph.widths)
     assert all((values > 0).all() for values in scores.values())
+
+
+def test_individual_form_is_that_of_the_gauss_newton_matrix():
+    """Of a network in which all weights make units but the last, by dense Jacobians."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    given = own_input(model, shape=(3,))
+    weight = model[0].weight.detach().clone()
+
+    def outputs(values, image):
+        return torch.func.functional_call(model, {"0.weight": values}, image[None])[0]
+
+    gradient, matrix, n = torch.zeros(12), torch.zeros(12, 12).double(), 0
+    gradient = gradient.double()
+    for images, labels in given.batches():
+        for image, label in zip(images, labels, strict=True):
+            jacobian = torch.func.jacrev(outputs)(weight, image).reshape(3, 12).detach()
+            shares = outputs(weight, image).softmax(0).detach()
+            wanted = nn.functional.one_hot(label, 3).double()
+            gradient += (shares - wanted) @ jacobian
+            matrix += jacobian.T @ (shares.diag() - torch.outer(shares, shares)) @ jacobian
+            n += 1
+    of_unit = [range(3 * unit, 3 * unit + 3) for unit in range(4)]
+    w = weight.flatten()
+    expected = []
+    for own in of_unit:
+        own = list(own)
+        together = [
+            (w[own] @ matrix[own][:, list(other)] @ w[list(other)]).abs() for other in of_unit
+        ]
+        expected.append(float((w[own] @ gradient[own]).abs() + sum(together) / 2) / n)
+    (found,) = CRITERIA["sosp-i"](given).values()
+    assert found == pytest.approx(np.array(expected), rel=1e-9)
+
+
+def test_too_many_outputs_are_refused():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1200)).double()
+    with pytest.raises(DataError, match=r"at most 1,000, got 1200; take sosp-h"):
+        CRITERIA["sosp-i"](own_input(model, shape=(3,)))
