@@ -54,6 +54,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/distilled.md",
     ),
     _row(
+        "accuracy.rounds",
+        "one-shot pruning beside pruning in rounds, at equal epochs",
+        "6 h",
+        "docs/rounds.md",
+    ),
+    _row(
         "accuracy.dropped",
         "a drop of one point: what it finds, what the test says, beside ten fixed budgets",
         "30 min a network",

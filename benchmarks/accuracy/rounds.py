@@ -1,0 +1,166 @@
+"""One-shot pruning beside pruning in rounds, at equal epochs of fine-tuning in all.
+
+A point is a run of the pipeline from one trained network. With --write a run that is cut short
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.shared.command import add_again, add_data_root, circumstances, parse, parser
+from benchmarks.shared.kept import RESULTS, Point, Points
+from benchmarks.shared.origin import measured_now, origin_of
+from benchmarks.shared.tables import markdown_of, print_table, spread
+from benchmarks.shared.workload import IMAGES, find_checkpoint
+from mipp.config import load_params
+from mipp.errors import DataError
+from mipp.progress import track
+from mipp.stages import preflight, run_all
+from mipp.stages.files import read_json
+from mipp.storage import Workdir
+
+FILE, PAGE = RESULTS / "rounds.csv", Path("docs/rounds.md")
+NETWORK = "resnet20"
+WAYS = ("one-shot", "cubic:3", "geometric:3", "cubic:5")
+KEY = ("budget", "epochs", "images", "way", "seed")
+COLUMNS = (*KEY, "macs", "accuracy_dense", "accuracy", "cpu_seconds", "threads", "commit",
+           "versions")  # fmt: skip
+NOTES = f"""\
+{NETWORK} on CIFAR-10-JPEG, from one trained network: percent of the 10,000 test images, mean ±
+standard deviation over seeds. *one-shot*: pruned to the budget, refitted, trained. *cubic:3*: in
+three rounds (`finetune.rounds`, `finetune.round_budgets`), each measured, cut, refitted and trained
+for a third of the epochs, by a learning rate of its own. *images*: that each epoch trains on. *CPU
+s*: of the stages that ran, evaluation among them; the first point of a seed extracts and estimates
+for all of them."""
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser("accuracy.rounds", __doc__ or "", PAGE)
+    add_data_root(options)
+    add_again(options)
+    options.add_argument("--budgets", nargs="+", default=["macs:0.3"], help="of MACs")
+    options.add_argument("--ways", nargs="+", default=list(WAYS), help="one-shot, or SCHEDULE:K")
+    options.add_argument("--epochs", type=int, default=30, help="of all rounds together")
+    options.add_argument("--images", type=int, default=50_000, help="for training, the first")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0], help="of everything")
+    options.add_argument(
+        "--workdir", type=Path, default=Path("runs/rounds"), help="folder of the runs"
+    )
+    return parse(options, given)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    options = arguments(given)
+    torch.set_num_threads(options.threads)
+    points = points_in(FILE if options.write else None)
+    every = [
+        dict(zip(KEY, (budget, options.epochs, options.images, way, seed), strict=True))
+        for seed in options.seeds
+        for budget in options.budgets
+        for way in options.ways
+    ]
+    wanted = every if options.again else points.missing(every)
+    for point in track(wanted, total=len(wanted), label="points"):
+        points.add(point | measure(options, point))
+    print_table(table(points.all()))
+    circumstances(options)
+    if options.write:
+        write_page()
+
+
+def measure(options: argparse.Namespace, point: Point) -> Point:
+    """One run of the pipeline; those of a seed share the dense network and its activations."""
+    params = load_params(None, overrides(options.data_root, point))
+    workdir = Workdir(options.workdir / f"seed{point['seed']}-{point['images']}")
+    preflight(workdir, params)
+    started = time.process_time()
+    run_all(workdir, params)
+    metrics = read_json(workdir.folder / "evaluate/metrics.json")
+    return {
+        "macs": 100 * metrics["macs"] / metrics["macs_dense"],
+        "accuracy_dense": 100 * metrics["accuracy_dense"],
+        "accuracy": 100 * metrics["accuracy_finetuned"],
+        "cpu_seconds": time.process_time() - started,
+        "threads": options.threads,
+    } | measured_now()
+
+
+def overrides(root: str | None, point: Point) -> list[str]:
+    """Parameters of a point.
+
+    Raises
+    ------
+    DataError : the trained network is not there.
+    """
+    weights = find_checkpoint(root, NETWORK)
+    if weights is None:
+        raise DataError(f"no checkpoint of {NETWORK}; give --data-root, or set MIPP_DATA.")
+    schedule, _, rounds = point["way"].partition(":")
+    told = [f"finetune.rounds={rounds}", f"finetune.round_budgets={schedule}"] if rounds else []
+    return [
+        "data.name=parquet",
+        *([f"data.root={Path(root) / IMAGES}"] if root else []),
+        f"data.limit={point['images']}",
+        "data.augment=crop-flip",
+        "data.validation=0",
+        "data.calibration=2048",
+        f"model.name={NETWORK}",
+        f"model.weights={weights}",
+        "train.epochs=0",
+        f"choose.budget={point['budget']}",
+        f"finetune.epochs={point['epochs']}",
+        "finetune.batch_size=128",
+        "finetune.lr=0.05",
+        "evaluate.export=[]",
+        f"seed={point['seed']}",
+        *told,
+    ]
+
+
+def points_in(file: Path | None) -> Points:
+    return Points(file, COLUMNS, KEY)
+
+
+def table(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """A row for each budget, number of epochs and of images, and way."""
+    rows = []
+    for key in dict.fromkeys(tuple(p[name] for name in KEY[:-1]) for p in points):
+        own = [p for p in points if tuple(p[name] for name in KEY[:-1]) == key]
+        rows.append(
+            dict(zip(KEY[:-1], key, strict=True))
+            | {
+                "seeds": " ".join(str(seed) for seed in sorted(p["seed"] for p in own)),
+                "MACs %": spread(p["macs"] for p in own),
+                "dense %": spread(p["accuracy_dense"] for p in own),
+                "fine-tuned %": spread(p["accuracy"] for p in own),
+                "CPU s": spread(p["cpu_seconds"] for p in own),
+            }
+        )
+    return rows
+
+
+def write_page() -> None:
+    """Write the page from all points that are kept."""
+    points = points_in(FILE).all()
+    lines = [
+        "# One-shot, and in rounds",
+        "",
+        origin_of("accuracy.rounds", FILE, points),
+        "",
+        NOTES,
+        "",
+        *markdown_of(table(points), str),
+    ]
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
