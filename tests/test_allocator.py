@@ -64,6 +64,7 @@ OWNERS = {  # of a process
     "flows/runners.py",
     "mipp/cli.py",
     "mipp/experiments/workers.py",
+    "mipp/stages/rank.py",
 }
 
 

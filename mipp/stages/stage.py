@@ -158,7 +158,9 @@ def stage_code(stage: Stage, params: Params) -> str:
 
 def stage_modules(stage: Stage, params: Params) -> list[str]:
     """The modules of a stage's body and of the things that its parameters name."""
-    named = [table.module(attrgetter(key)(params)) for key, table in stage.names.items()]
+    idle = () if params.finetune.rounds > 1 else stage.rounds
+    counted = {k: t for k, t in stage.names.items() if k.partition(".")[0] not in idle}
+    named = [table.module(attrgetter(key)(params)) for key, table in counted.items()]
     return [stage.body.__module__, *(module for module in named if module)]
 
 

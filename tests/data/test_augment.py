@@ -206,6 +206,7 @@ def test_of_mixup_and_cutmix_chance_takes_one_for_each_batch():
 @pytest.mark.parametrize("how", ["labels", "a teacher", "bfloat16"])
 def test_a_network_learns_from_shares_of_classes(how):
     data = load_data(DataConfig(augment=("crop", "mixup"), size=8, calibration=8), seed=0)
+    torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     precision = "bfloat16" if how == "bfloat16" else "float32"
     config = OptimConfig(epochs=3, label_smoothing=0.1, precision=precision)
