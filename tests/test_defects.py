@@ -16,8 +16,12 @@ from mipp.errors import (
     SingularCovarianceError,
 )
 
-SLOW = {"prospr", "sosp-h", "grasp-iterative", "snip-iterative", "imp", "obd"}
-METHODS = ["mipp", *sorted(set(CRITERIA) - SLOW)]
+SLOW = {  # many passes, or trainings
+    *("aofp", "ccp", "dcp", "grasp-iterative", "greg-1", "greg-2", "imp", "imp-rewind", "increg"),
+    *("obd", "prospr", "slimming", "snip-iterative", "sosp-h", "sosp-i", "srp", "ssl", "tpp"),
+    *("variational", "woodfisher"),
+}
+METHODS = {"quick": ["mipp", *sorted(set(CRITERIA) - SLOW)], "slow": sorted(SLOW)}
 REPAIRS = ["refit", "recalibrate", "none"]
 
 
@@ -114,7 +118,7 @@ def prune(spoil, method, repair):
 def test_what_is_no_number_is_found_first_and_named(name):
     spoil, kind = REFUSED[name]
     texts = set()
-    for method in METHODS:
+    for method in sum(METHODS.values(), []):
         for repair in REPAIRS if method == "mipp" else REPAIRS[:1]:
             with pytest.raises(
                 kind, match=r"(?s)NaN or infinity.*got \d+ others in \d+"
@@ -165,9 +169,10 @@ def outcome(spoil, method, repair):
         return bool(found.model(images).isfinite().all())
 
 
+@pytest.mark.parametrize("kind", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", BORNE)
-def test_odd_numbers_are_borne_or_refused_in_words(name):
-    for method in METHODS:
+def test_odd_numbers_are_borne_or_refused_in_words(name, kind):
+    for method in METHODS[kind]:
         for repair in REPAIRS if method in ("mipp", "l1") else REPAIRS[:1]:
             found = outcome(BORNE[name], method, repair)
             assert found is True or len(str(found).splitlines()) > 1, (method, repair, found)

@@ -82,6 +82,7 @@ def test_points_of_one_seed_share_the_dense_network_and_a_method_added_later_is_
     assert not any((root / "work").iterdir())
 
 
+@pytest.mark.slow  # two processes import everything; faults/test_long_sweep.py has them killed too
 def test_processes_give_the_table_that_one_gives(finished, tmp_path):
     plan = plan_sweep(finished / "small.yaml", "full", tmp_path)
     assert run_sweep(plan, tmp_path, workers=2) == []
