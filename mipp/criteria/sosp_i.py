@@ -48,11 +48,12 @@ def score_sosp_i(given: CriterionInput) -> GroupScores:
             _require_outputs(outputs)
             at = outputs.detach()
             of_outputs = partial(given.mean_loss, labels=label)
-            first = jacobian(of_outputs, at).flatten().double().cpu().numpy()
-            second = hessian(of_outputs, at).double().cpu().numpy().reshape(2 * (at.numel(),))
+            first: Tensor = jacobian(of_outputs, at)  # type: ignore[no-untyped-call]
+            second: Tensor = hessian(of_outputs, at)  # type: ignore[no-untyped-call]
+            bend = second.double().cpu().numpy().reshape(2 * (at.numel(),))
             effects = np.stack([_effect(given, weights, each) for each in outputs.flatten()])
-            slope = slope + first @ effects
-            bent = bent + effects.T @ second @ effects
+            slope = slope + first.flatten().double().cpu().numpy() @ effects
+            bent = bent + effects.T @ bend @ effects
             seen += 1
     every = (np.abs(slope) + np.abs(bent).sum(1) / 2) / seen
     ends = np.cumsum([given.graph.widths[name] for name in given.graph.groups])[:-1]

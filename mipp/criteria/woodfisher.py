@@ -72,8 +72,8 @@ def rise(weights: Tensor, gradients: Tensor, gram: Tensor, damping: float) -> Te
     along = gradients @ weights  # (n,)
     others = gram - gradients @ gradients.T
     others.diagonal().add_(n * damping)
-    solved = torch.linalg.solve(others, along)
-    return damping * (weights @ weights + along @ solved) / 2
+    made_up: Tensor = weights @ weights + along @ torch.linalg.solve(others, along)
+    return damping * made_up / 2
 
 
 def _gram(gradients: Tensor) -> tuple[Tensor, float]:
