@@ -110,6 +110,7 @@ WITHOUT_LABELS = (
     "random", "synflow", "thinet",
 )  # fmt: skip
 DRAWN = ("random", "variational")
+ONE_BY_ONE = ("obd", "woodfisher", "sosp-i")  # a pass for every image
 TRAINED = (
     "dcp", "greg-1", "greg-2", "imp-rewind", "increg", "slimming", "srp", "ssl", "tpp",
     "variational",
@@ -198,7 +199,8 @@ def digits():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in TRAINED)) for n in CRITERIA]
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in (*TRAINED, *ONE_BY_ONE))) for n in CRITERIA],
 )
 def test_size_of_the_batches_changes_no_score(criterion, digits):
     """Up to rounding in float32: by less than 1e-5 of the largest score."""

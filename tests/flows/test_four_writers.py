@@ -13,6 +13,7 @@ from tasks.tracking import tracked_run
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.xdist_group("tracking"),
+    pytest.mark.slow,  # four processes import everything
 ]
 CURVES = {
     "lr": lambda epoch: 0.1,
@@ -40,9 +41,7 @@ sys.exit(any([os.waitpid(writer, 0)[1] for writer in writers]))
 """
 
 
-@pytest.mark.parametrize(
-    ("epochs", "made"), [(5, True), pytest.param(100, False, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("epochs", "made"), [(5, True), (100, False)])
 def test_no_run_and_no_epoch_of_four_writers_is_lost(epochs, made, empty_database, tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     if made:

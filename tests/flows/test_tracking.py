@@ -220,6 +220,7 @@ def logged_models(params):
     return client.search_logged_models([experiment.experiment_id])
 
 
+@pytest.mark.slow  # an interpreter of its own, with MLflow; test_export.py runs programs alone
 def test_logged_model_computes_the_network_without_mipp(work, params):
     track(work, params)
     (model,) = logged_models(params)
