@@ -165,8 +165,8 @@ def test_a_process_holds_no_more_after_more_points(tmp_path):
 
     file = write_spec(tmp_path / "few.yaml", ["l1", "l2"])
     held = []
-    for point in plan_sweep(file, "full", tmp_path / "root").grid[:4]:
+    for point in plan_sweep(file, "full", tmp_path / "root").grid[:6]:
         assert attempt(tmp_path / "root", point) is None
         held.append(holds())
     assert held[-1] == held[2]
-    assert finished(tmp_path / "root") == 4
+    assert finished(tmp_path / "root") == 6
