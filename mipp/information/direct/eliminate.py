@@ -14,6 +14,7 @@ from torch import Tensor
 from mipp.errors import EstimationError, option
 from mipp.information.estimators import Estimator, PairData
 from mipp.information.null_column import null_column
+from mipp.progress import track
 from mipp.settings import Direct
 
 Measure = Callable[[Tensor, Tensor, Any, int], float]
@@ -82,7 +83,8 @@ class DirectInformation:
 
     def single(self, targets: Tensor) -> Tensor:
         """Information of each channel alone with the target rows, nats, (channels,)."""
-        each = [self._of(targets, [c]) for c in range(self.x.shape[1])]
+        channels = range(self.x.shape[1])
+        each = [self._of(targets, [c]) for c in track(channels, total=len(channels), label="alone")]
         return torch.tensor(each, dtype=torch.float64, device="cpu")
 
     def joint(self, targets: Tensor) -> float:
@@ -130,7 +132,7 @@ class DirectElimination:
 
     def losses(self) -> Tensor:
         found = torch.zeros(self._channels, dtype=torch.float64, device="cpu")
-        for channel in self._present:
+        for channel in track(self._present, total=len(self._present), label="units"):
             found[channel] = self.loss(channel)
         return found
 
