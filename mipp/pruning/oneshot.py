@@ -94,8 +94,9 @@ def prune(
     method : `mipp`; a rival criterion of `mipp.criteria` or one that was registered; the
         `package.module:attribute` of one of yours, or the function itself.
     estimator : of information: `gaussian`, the closed form; `reconstruction`, the paper's
-        perceptrons; or another name of docs/measures.md. All but the first, and a budget of
-        confidence, hold activation rows in memory.
+        perceptrons; `neighbours`, `kernel-density`, `histogram`, `mine`, `infonce`, `nwj`, `tuba`,
+        `interpolated` or `diffusion`. All but the first, and a budget of confidence, hold
+        activation rows in memory.
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
         channels go; or `mi`, once each, the least informative alone first, as in the paper.
         `auto` is best-first, but for a confidence or for the paper's perceptrons.

@@ -10,6 +10,8 @@ from benchmarks.validation.reliability import FILE, measure, points
 
 ROOT = Path(__file__).parents[2]
 TESTS = """
+import time
+
 import pytest
 
 def test_many(record_property):
@@ -17,7 +19,7 @@ def test_many(record_property):
 
 @pytest.mark.slow
 def test_one():
-    pass
+    time.sleep(0.2)  # more than seconds are rounded to
 
 def test_wrong():
     assert False
@@ -33,7 +35,7 @@ def test_rows_count_cases_failures_and_skipped_tests_slow_ones_too(tmp_path):
     row = measure(Promise("theirs", "Holds.", (f"{tmp_path}/test_theirs.py",)), processes=1)
     assert row["promise"] == "theirs"
     assert (row["cases"], row["failures"], row["skipped"]) == (42, 1, 1)
-    assert row["seconds"] > 0
+    assert row["seconds"] >= 0.2
 
 
 def test_a_promise_without_tests_is_no_row(tmp_path):
