@@ -2,50 +2,56 @@
 
 `mipp.prune(model, loader, budget="macs:0.5")` does it to a network of yours. `Pruner` measures
 once and answers many budgets. The `mipp` command runs the whole pipeline.
+
+A name is imported when it is first asked for, so that `mipp --help` need not wait for torch.
 """
 
+import ast
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mipp.budget import Budget
-from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
-from mipp.criteria import register_criterion
-from mipp.data import register_data
-from mipp.errors import MippError
-from mipp.export import Exported, export_network
-from mipp.information.estimators import register_estimator
-from mipp.layers import register_layer
-from mipp.models import register_model
-from mipp.pruning.inspect_network import inspect
-from mipp.pruning.inspection import Inspection
-from mipp.pruning.oneshot import prune
-from mipp.pruning.plan import Plan
-from mipp.pruning.pruned import Pruned, PruneReport
-from mipp.pruning.pruner import Pruner
-from mipp.pruning.ranking import Ranking
-from mipp.selection.selection import Selection
-from mipp.settings import (
-    NWJ,
-    TUBA,
-    Criterion,
-    Diffusion,
-    Distill,
-    Gaussian,
-    Histogram,
-    InfoNCE,
-    Interpolated,
-    KernelDensity,
-    Limits,
-    Mine,
-    Mipp,
-    Neighbours,
-    NoRepair,
-    Recalibrate,
-    Reconstruction,
-    Refit,
-)
-
 if TYPE_CHECKING:
+    from mipp.budget import Budget
+    from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
+    from mipp.criteria import register_criterion
+    from mipp.data import register_data
+    from mipp.errors import MippError
+    from mipp.export import Exported, export_network
     from mipp.features import TERCSelector
+    from mipp.information.estimators import register_estimator
+    from mipp.layers import register_layer
+    from mipp.models import register_model
+    from mipp.pruning.inspect_network import inspect
+    from mipp.pruning.inspection import Inspection
+    from mipp.pruning.oneshot import prune
+    from mipp.pruning.plan import Plan
+    from mipp.pruning.pruned import Pruned, PruneReport
+    from mipp.pruning.pruner import Pruner
+    from mipp.pruning.ranking import Ranking
+    from mipp.selection.selection import Selection
+    from mipp.settings import (
+        NWJ,
+        TUBA,
+        Criterion,
+        Diffusion,
+        Distill,
+        Gaussian,
+        Histogram,
+        InfoNCE,
+        Interpolated,
+        KernelDensity,
+        Limits,
+        Mine,
+        Mipp,
+        Neighbours,
+        NoRepair,
+        Recalibrate,
+        Reconstruction,
+        Refit,
+    )
 
 __all__ = [
     "NWJ",
@@ -93,9 +99,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`TERCSelector` when it is asked for: scikit-learn takes a second to import."""
-    if name == "TERCSelector":
-        from mipp.features import TERCSelector
-
-        return TERCSelector
+    """A public name, from the module that the imports above name, or a module of mipp."""
+    if home := _homes().get(name):
+        globals()[name] = getattr(import_module(home), name)
+        return globals()[name]
+    if not name.startswith("_") and find_spec(f"mipp.{name}"):
+        return import_module(f"mipp.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """Public name -> the module to import it from, as type checkers read it in this file too."""
+    nodes = ast.walk(ast.parse(Path(__file__).read_text("utf-8")))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: str(node.module) for node in imports for alias in node.names}
+    return {name: homes[name] for name in __all__}

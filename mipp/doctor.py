@@ -1,16 +1,14 @@
-"""The `mipp doctor` command: what of this machine and installation a run will need, and has."""
+"""What of this machine and installation a run will need, and has; `mipp doctor` prints it."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -19,7 +17,7 @@ import torch
 from packaging.requirements import Requirement
 
 from mipp.activations import Sampling
-from mipp.config import Params, load_params
+from mipp.config import Params
 from mipp.device import free_bytes, resolve_device
 from mipp.disk_faults import free_space
 from mipp.errors import MippError
@@ -33,18 +31,6 @@ DISTRIBUTION = "mipp-pruning"
 PROBE = 2**26  # bytes that are written to time a folder
 SPARE = 2 * 2**30  # bytes beside the store: networks, reports, what a run leaves
 GB = 1e9
-SIGNS = {"good": "ok", "note": "--", "bad": "!!"}
-DESCRIPTION = """\
-Looks at what a run needs before it needs it: Python and packages within their bounds, the device,
-memory, the data set, and speed and space of the work directory beside what the run at hand will
-write. Nothing is changed. Exit code 2 where something would stop the run.
-"""
-EPILOG = """\
-examples:
-  mipp doctor                                      the run of the defaults
-  mipp doctor --config params.yaml --workdir /data/run
-  mipp doctor --set model.name=torchvision/resnet50 --set data.name=image-folder --json
-"""
 
 
 @dataclass(frozen=True)
@@ -57,33 +43,6 @@ class Finding:
     what: str
     state: Literal["good", "note", "bad"]
     says: str
-
-
-def add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's options."""
-    parser = commands.add_parser(
-        "doctor",
-        help="whether this machine and installation have what a run needs",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--workdir", default="work", metavar="DIR", help="(%(default)s)")
-    parser.add_argument("--config", metavar="FILE", help="parameters in YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
-
-
-def examined(options: argparse.Namespace) -> tuple[int, str]:
-    """Exit code, and the text of all findings."""
-    findings = examine(load_params(options.config, options.set), Path(options.workdir))
-    code = 2 if any(one.state == "bad" for one in findings) else 0
-    if options.json:
-        return code, json.dumps([asdict(one) for one in findings])
-    wide = max(len(one.what) for one in findings)
-    lines = [f"{SIGNS[one.state]}  {one.what:<{wide}}  {one.says}" for one in findings]
-    return code, "\n".join(lines)
 
 
 def examine(params: Params, workdir: Path) -> list[Finding]:

@@ -1,13 +1,11 @@
-"""What a command ends with.
-
-0 done, 2 bad input, 3 a process of a training died, 130 stopped by Ctrl-C, 1 anything else.
-"""
+"""What a command ends with, see `EXIT_CODES`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,13 +14,21 @@ from mipp.errors import InputError, LostRankError, MippError
 LOST = 3
 STOPPED = 128 + signal.SIGINT
 STOPPED_TEXT = "stopped by Ctrl-C; the same command goes on from what is complete by now\n"
+EXIT_CODES = """\
+exit codes: 0 done, 2 bad input, 3 a process of a training died, 130 stopped by Ctrl-C, 1 anything
+else.
+"""
 OTHERS = 0o007  # all that people may do who are neither the owner nor of the group
 
 
-def exit_code(command: Callable[[], int | None]) -> int:
+def exit_code(command: Callable[[], int | None], *, with_traceback: bool = False) -> int:
     """The command's own code, 0 for None; of an error of mipp its kind's, with the text on stderr.
 
     What the command makes, others than its user and their group cannot read.
+
+    Parameters
+    ----------
+    with_traceback : of an error of mipp, before its text.
 
     Example
     -------
@@ -34,6 +40,8 @@ def exit_code(command: Callable[[], int | None]) -> int:
         with _closed_to_others():
             return command() or 0
     except MippError as error:
+        if with_traceback:
+            traceback.print_tb(error.__traceback__)
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         if isinstance(error, LostRankError):
             return LOST

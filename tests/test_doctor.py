@@ -9,6 +9,7 @@ import pytest
 
 from mipp import doctor
 from mipp.cli import main
+from mipp.commands.doctor import SIGNS
 from mipp.config import load_params
 from mipp.stages import STAGES, run_stage
 from mipp.storage import Workdir
@@ -92,5 +93,5 @@ def test_packages_that_do_not_fit_are_named_with_the_command(version, says, monk
 def test_the_text_has_a_line_for_each_finding(tmp_path, capsys):
     assert main(["doctor", "--workdir", str(tmp_path), *(f"--set={o}" for o in SMALLEST)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(line[:2] in doctor.SIGNS.values() for line in lines)
+    assert all(line[:2] in SIGNS.values() for line in lines)
     assert any("work directory" in line for line in lines)

@@ -6,6 +6,7 @@ from ast import literal_eval
 
 import pytest
 
+import mipp
 from mipp.criteria import CRITERIA
 
 pytestmark = pytest.mark.xdist_group("import")  # one process asks what most look at
@@ -42,8 +43,8 @@ def run_python(code):
 @pytest.fixture(scope="module")
 def bare():
     """All of mipp imported where the orchestrators do not exist."""
-    modules = "mipp, mipp.cli, mipp.stages, mipp.report, mipp.criteria, mipp.data"
-    return run_python(f"{REFUSE}\nimport {modules}\n{CHOSEN}")
+    modules = "mipp, mipp.commands.run, mipp.stages, mipp.report, mipp.criteria, mipp.data"
+    return run_python(f"{REFUSE}\nimport {modules}\nmipp.prune\n{CHOSEN}")
 
 
 def modules_of(line):
@@ -87,7 +88,29 @@ def test_blocked_packages_are_really_refused():
 
 def test_mipp_imports_where_resource_and_fcntl_do_not_exist():
     refuse = REFUSE.replace(str(BLOCKED), str(("resource", "fcntl")))
-    modules = "mipp, mipp.cli, mipp.stages, mipp.experiments.sweep"
+    modules = "mipp, mipp.commands.run, mipp.experiments.sweep"
     check = "import sys; assert not {'resource', 'fcntl'} & set(sys.modules), sys.modules"
     found = run_python(f"{check}\n{refuse}import {modules}\nprint(mipp.prune.__name__)")
     assert (found.returncode, found.stdout) == (0, "prune\n"), found.stderr
+
+
+def test_help_waits_for_no_library():
+    """`mipp --help` takes a twentieth of a second; torch alone takes more than one."""
+    code = "import runpy, sys\nsys.argv = ['mipp', '--help']\n"
+    code += "try: runpy.run_module('mipp', run_name='__main__')\n"
+    code += "except SystemExit: print({'torch', 'numpy', 'pydantic'} & set(sys.modules))"
+    found = run_python(code)
+    assert found.stdout.endswith("set()\n"), found.stdout + found.stderr
+    assert "mipp COMMAND" in found.stdout
+
+
+def test_every_public_name_is_there_and_listed():
+    assert [name for name in mipp.__all__ if not hasattr(mipp, name)] == []
+    assert set(mipp.__all__) <= set(dir(mipp))
+    assert mipp.prune.__module__ == "mipp.pruning.oneshot"
+
+
+def test_module_of_mipp_is_an_attribute_and_nothing_else_is():
+    assert mipp.criteria is sys.modules["mipp.criteria"]
+    with pytest.raises(AttributeError, match="has no attribute 'prunes'"):
+        _ = mipp.prunes

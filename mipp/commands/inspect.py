@@ -1,16 +1,16 @@
-"""The `mipp inspect` command: its options, and what it prints."""
+"""`mipp inspect`: what of a network can be pruned."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from mipp.checkpoint import load_checkpoint
+from mipp.commands.arguments import add_json
 from mipp.errors import as_written
 from mipp.inputs import Inputs, zeros
 from mipp.models import ModelSpec, make_model, preferred_input
@@ -38,19 +38,13 @@ examples:
   mipp inspect --model timm/vit_tiny_patch16_224 --round-to 8 --ignore 'blocks.0.*' --json
 
 Weights are random, as what can be pruned does not depend on them. In Python: mipp.inspect(model,
-example). exit codes: 0 done, 2 bad input, 1 anything else.
+example).
 """
 
 
-def add_inspect(commands: Any) -> None:
-    """Add the command's parser to those of `mipp`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "inspect",
-        help="what of a network can be pruned, how far, and what to do about the rest",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument(
         "--model",
         required=True,
@@ -80,13 +74,12 @@ def add_inspect(commands: Any) -> None:
         parser.add_argument(
             f"--{name}", nargs="+", default=[], metavar="PATTERN", help=f"modules {kept}"
         )
-    parser.add_argument("--json", action="store_true", help="print all of it as one line of JSON")
-    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+    add_json(parser, "all of it")
 
 
 @as_written(WRITTEN)
-def inspected(options: argparse.Namespace) -> str:
-    """What the command prints.
+def run(options: argparse.Namespace) -> int:
+    """Print what can be pruned.
 
     Raises
     ------
@@ -95,7 +88,8 @@ def inspected(options: argparse.Namespace) -> str:
     model, example = _network(options)
     limits = {name: getattr(options, name) for name in LIMITS}
     found = inspect(model, example, calls=options.calls, **limits)
-    return json.dumps(found.to_dict()) if options.json else str(found)
+    print(json.dumps(found.to_dict()) if options.json else found)
+    return 0
 
 
 def _network(options: argparse.Namespace) -> tuple[nn.Module, Inputs]:

@@ -1,0 +1,5 @@
+"""`mipp prune`: stage `prune` of a work directory."""
+
+from mipp.commands.stage import configure, run
+
+__all__ = ["configure", "run"]
