@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
     from mipp.criteria import register_criterion
     from mipp.data import register_data
+    from mipp.direct_settings import (
+        NWJ,
+        TUBA,
+        Diffusion,
+        Histogram,
+        InfoNCE,
+        Interpolated,
+        KernelDensity,
+        Mine,
+        Neighbours,
+    )
     from mipp.errors import MippError
     from mipp.export import Exported, export_network
     from mipp.features import TERCSelector
@@ -33,20 +44,11 @@ if TYPE_CHECKING:
     from mipp.pruning.ranking import Ranking
     from mipp.selection.selection import Selection
     from mipp.settings import (
-        NWJ,
-        TUBA,
         Criterion,
-        Diffusion,
         Distill,
         Gaussian,
-        Histogram,
-        InfoNCE,
-        Interpolated,
-        KernelDensity,
         Limits,
-        Mine,
         Mipp,
-        Neighbours,
         NoRepair,
         Recalibrate,
         Reconstruction,

@@ -25,6 +25,7 @@ LADDER = (
         "mipp.origin",
         "mipp.peak_memory",
         "mipp.bounds",
+        "mipp.direct_settings",
         "mipp.settings",
         "mipp.sources",
         "mipp.sections",
@@ -207,7 +208,10 @@ def test_libraries_stay_behind_their_walls(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mipp/information").rglob("*.py")), ids=module_of)
 def test_information_knows_no_model_store_or_disk(path):
-    known = ("mipp.information", "mipp.errors", "mipp.settings", "mipp.names", "mipp.progress")
+    known = (
+        *("mipp.information", "mipp.errors", "mipp.settings", "mipp.direct_settings"),
+        *("mipp.names", "mipp.progress"),
+    )
     own = [name for name in imported(path.read_text()) if name.startswith("mipp")]
     assert [name for name in own if not name.startswith(known)] == []
 

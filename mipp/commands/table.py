@@ -47,6 +47,9 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
             "what of a network can be pruned, how far, and what to do about the rest", "inspect"
         ),
         "budget": Command("what several budgets would cost, before any cut", "budget"),
+        "plane": Command(
+            "what layers tell of inputs and labels, while trained and after pruning", "plane"
+        ),
     },
     "one stage of a run": {
         "train": Command("train the dense network, unless trained weights are given", "stage"),

@@ -24,6 +24,7 @@ from mipp.report.drawing import (
 )
 from mipp.report.groups import group_outcomes
 from mipp.report.pixels import draw_pixels
+from mipp.report.plane import CAPTION, draw_plane
 from mipp.report.profile import draw_profiles
 from mipp.report.run import History, Run
 from mipp.report.table import share_kept
@@ -163,4 +164,5 @@ FIGURES: Mapping[str, FigureKind] = {
         "Loss and accuracy by epoch: in training the mean while the weights move, in validation "
         "that of the weights at the epoch's end.",
     ),
+    "plane": FigureKind(draw_plane, CAPTION),
 }

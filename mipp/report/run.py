@@ -22,6 +22,7 @@ STAGES = ("train", "extract", "estimate", "choose", "prune", "finetune", "evalua
 NEEDED = ("train", "choose", "prune", "finetune", "evaluate")
 History = Sequence[Mapping[str, Any]]
 Point = Mapping[str, Any]  # of the trade-off curve, see `mipp.pruning.frontier.FrontierPoint`
+Plane = tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]  # points, and how they were measured
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Run:
     pixels: Pixels | None = None  # where selection went on to the input
     trade_off: Mapping[str, Any] | None = None  # where networks were tried: points, and of what
     rounds: Sequence[Mapping[str, Any]] = ()  # where it was pruned in several
+    plane: Plane | None = None  # where `mipp plane` measured this very run
 
     def by_information(self) -> bool:
         """Whether units were judged by nats, and not by the score of another method."""
@@ -113,6 +115,7 @@ def read_run(workdir: Path) -> Run:
         pixels=_pixels(workdir / "choose/pixels.parquet", summary),
         trade_off=_json(trade_off) if trade_off.exists() else None,
         rounds=_json(rounds) if rounds.exists() else (),
+        plane=_plane(workdir / "plane", manifests),
     )
 
 
@@ -153,6 +156,14 @@ def _sections(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
         if dot and "(" not in section:
             sections.setdefault(section, {})[field] = value
     return {**sections, **{key: value for key, value in given if "." not in key}}
+
+
+def _plane(folder: Path, manifests: Mapping[str, Manifest]) -> Plane | None:
+    """None where there is none, or it was measured of other networks."""
+    made = read_manifest(folder)
+    if made is None or made.inputs != {n: manifests[n].digest() for n in made.inputs}:
+        return None
+    return pq.read_table(folder / "plane.parquet").to_pylist(), _json(folder / "plane.json")
 
 
 def _pixels(path: Path, summary: Mapping[str, Any]) -> Pixels | None:

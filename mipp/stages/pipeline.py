@@ -124,6 +124,7 @@ STAGES: Mapping[str, Stage] = {
             write_report,
             params=("report",),
             reads=("train", "choose", "prune", "finetune", "evaluate"),
+            may_read=("plane",),
         ),
     )
 }

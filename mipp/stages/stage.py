@@ -41,16 +41,18 @@ class Stage:
     """One step of the pipeline.
 
     `params` are dotted keys or sections that its outputs depend on, with the section `data` the
-    content of the set; `reads` are the stages it reads; `files` are keys of parameters that name a
-    file whose content counts; `names` those that name a thing whose code counts, beside all that
-    the body's module imports; `tries` are parameters that count too where networks are tried,
-    `rounds` where they are pruned in several; `epochs` says for how many the body trains.
+    content of the set; `reads` are the stages it reads, `may_read` those it reads if they are
+    there; `files` are keys of parameters that name a file whose content counts; `names` those that
+    name a thing whose code counts, beside all that the body's module imports; `tries` are
+    parameters that count too where networks are tried, `rounds` where they are pruned in several;
+    `epochs` says for how many the body trains.
     """
 
     name: str
     body: Callable[[Context], None]
     params: tuple[str, ...]
     reads: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
     tries: tuple[str, ...] = ()
@@ -176,7 +178,8 @@ def _inputs(stage: Stage, workdir: Workdir, method: str) -> dict[str, str]:
                 f"--workdir {workdir}` first, or `mipp run` for all stages."
             )
         digests[name] = manifest.digest()
-    return digests
+    found = {name: read_manifest(workdir.stage(name)) for name in stage.may_read}
+    return digests | {name: manifest.digest() for name, manifest in found.items() if manifest}
 
 
 def stage_params(stage: Stage, params: Params) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import OptimConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
-from mipp.models import build_model, load_weights
+from mipp.models import ModelSpec, build_model, load_weights
 from mipp.stages.context import Context
 from mipp.stages.files import write_json
 from mipp.stages.splits import load_splits, model_spec
@@ -24,15 +24,26 @@ def train_dense(context: Context) -> None:
     params = context.params
     splits = load_splits(params)
     spec = model_spec(params, splits)
+    model = initial_network(params, spec)
+    history: Sequence[EpochRecord] = ()
+    if params.train.when == "before-pruning":
+        rule = slimming_of(params, model)
+        history = train_network(context, "train", model, splits, params.train, regulariser=rule)
+    write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
+
+
+def initial_network(params: Params, spec: ModelSpec) -> nn.Module:
+    """The network that training begins with: of the seed, or of given weights."""
     model = build_model(spec, seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
-    history: Sequence[EpochRecord] = ()
-    if params.train.when == "before-pruning":
-        strength = params.train.slimming
-        rule = Slimming(strength, model) if strength and params.train.epochs else None
-        history = train_network(context, "train", model, splits, params.train, regulariser=rule)
-    write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
+    return model
+
+
+def slimming_of(params: Params, model: nn.Module) -> Slimming | None:
+    """The penalty that `train.slimming` asks for, if any."""
+    strength = params.train.slimming
+    return Slimming(strength, model) if strength and params.train.epochs else None
 
 
 def epochs_before_pruning(params: Params) -> int:

@@ -5,21 +5,20 @@ import pytest
 import torch
 from oracles import rows_of_pair
 
-from mipp.information.estimators import ESTIMATORS, PairData
-from mipp.information.gaussian.folds import FoldedInformation
-from mipp.settings import (
+from mipp.direct_settings import (
     NWJ,
     TUBA,
     Diffusion,
     Direct,
-    Gaussian,
     InfoNCE,
     Interpolated,
     KernelDensity,
     Mine,
     Neighbours,
-    Reconstruction,
 )
+from mipp.information.estimators import ESTIMATORS, PairData
+from mipp.information.gaussian.folds import FoldedInformation
+from mipp.settings import Gaussian, Reconstruction
 
 SEED = 3
 REPEATS = 4

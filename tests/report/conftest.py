@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mipp.config import dump_params, load_params
+from mipp.workdir import read_manifest
 
 # stage -> sections of the parameters that its manifest records, as in mipp.stages
 SECTIONS = {
@@ -61,6 +62,7 @@ class Workdir:
         self.history = {"train": [epoch(1, 2.0), epoch(2, 0.5)], "finetune": [epoch(1, 0.4)]}
         self.kept_pixels = None  # rows of booleans, where selection went on to the input
         self.trade_off = None  # points of the curve, where networks were tried
+        self.plane = None  # points of an information plane, where it was measured
 
     def without_repair(self):
         """No refit, no recalibration, no fine-tuning."""
@@ -88,6 +90,13 @@ class Workdir:
             self._json("prune/fits.json", self.fits)
         self._json("evaluate/metrics.json", self.metrics)
         self._choose()
+        if self.plane is not None:
+            (self.root / "plane").mkdir()
+            pq.write_table(pa.Table.from_pylist(self.plane), self.root / "plane/plane.parquet")
+            told = {"estimator": "mixture", "resolution": 0.3, "images": 40, "labels_entropy": 2.3}
+            self._json("plane/plane.json", told)
+            train = read_manifest(self.root / "train")
+            self._manifest("plane", {}, inputs={"train": train.digest()})
         return self.root
 
     def _chosen(self, key):
@@ -137,12 +146,12 @@ class Workdir:
         nats = {"single_nats": 1.0, "conditional_nats": values[channel]}
         return node | nats | {"visit": channel, "why": why}
 
-    def _manifest(self, stage, params):
+    def _manifest(self, stage, params, inputs=()):
         manifest = {
             "stage": stage,
             "code": "c",
             "params": params,
-            "inputs": {},
+            "inputs": dict(inputs),
             "versions": {"python": "3.11.7", "mipp-pruning": "0.1.0"},
             "outputs": {"file": stage},
         }

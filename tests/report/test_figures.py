@@ -1,5 +1,6 @@
 """Figures: their files, their place in a page, and drawing from several threads."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 from mipp.report.drawing import VARIABLES, inline_svg
 from mipp.report.figures import FIGURES, draw_figures
 from mipp.report.pixels import draw_pixels
+from mipp.report.plane import draw_plane
 from mipp.report.profile import PANELS, shown_groups
 from mipp.report.run import read_run
 
@@ -16,6 +18,11 @@ from mipp.report.run import read_run
 def run(workdir):
     workdir.kept_pixels = [[True, False, True], [False, False, False]]
     workdir.trade_off = [point(0.9, 0.01, None), point(0.5, 0.1, 90.0), point(0.3, 0.4, 80.0)]
+    workdir.plane = [
+        {"network": network, "epoch": epoch, "layer": layer, "inputs": 2.0 - i, "labels": 1.0}
+        for network, epoch in (("training", 0), ("training", 1), ("dense", None), ("refit", None))
+        for i, layer in enumerate(("fc1", "output"))
+    ]  # fmt: skip
     return read_run(workdir.write())
 
 
@@ -77,3 +84,18 @@ def test_run_that_kept_to_its_units_has_no_pixel_map(workdir, tmp_path):
 
 def test_few_groups_are_all_shown():
     assert shown_groups(["a", "b"]) == ["a", "b"]
+
+
+def test_plane_has_a_panel_for_training_and_one_for_pruning(run):
+    training, pruning = draw_plane(run).axes
+    assert (training.get_title(), pruning.get_title()) == ("training", "pruning")
+    assert training.lines[1].get_xdata().tolist() == [2.0, 2.0]  # fc1, at two epochs
+    assert pruning.texts[1].get_text() == "output"
+
+
+def test_plane_of_other_networks_is_not_shown(run, workdir):
+    manifest = json.loads((workdir.root / "train/manifest.json").read_text())
+    manifest["outputs"] = {"file": "another"}
+    (workdir.root / "train/manifest.json").write_text(json.dumps(manifest))
+    assert run.plane is not None
+    assert read_run(workdir.root).plane is None

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mipp.direct_settings import Diffusion
 from mipp.errors import EstimationError
 from mipp.information.direct.eliminate import direct_estimator
-from mipp.settings import Diffusion
 
 HELD_OUT = 3  # a third of the rows judges
 RANGE = (-6.0, 8.0)  # log of signal over noise: pure noise, and as good as none

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mipp.direct_settings import Direct
 from mipp.errors import EstimationError, option
 from mipp.information.estimators import Estimator, PairData
 from mipp.information.null_column import null_column
 from mipp.progress import track
-from mipp.settings import Direct
 
 Measure = Callable[[Tensor, Tensor, Any, int], float]
 """Nats between x (n, d) and y (n, m), standardised, float64; by the settings and a seed."""

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mipp.direct_settings import Histogram
 from mipp.errors import EstimationError, option
 from mipp.information.direct.eliminate import direct_estimator
-from mipp.settings import Histogram
 
 
 def measure_by_cells(x: Tensor, y: Tensor, settings: Histogram, seed: int) -> float:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from mipp.direct_settings import KernelDensity
 from mipp.information.direct.eliminate import direct_estimator
-from mipp.settings import KernelDensity
 
 
 def measure_by_kernels(x: Tensor, y: Tensor, settings: KernelDensity, seed: int) -> float:

@@ -9,8 +9,8 @@ from scipy.spatial import KDTree
 from scipy.special import digamma
 from torch import Tensor
 
+from mipp.direct_settings import Neighbours
 from mipp.information.direct.eliminate import direct_estimator
-from mipp.settings import Neighbours
 
 Counts = npt.NDArray[np.float64]
 FLAT = 8  # columns, up to which a tree is quicker than all distances

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mipp.direct_settings import NWJ, TUBA, InfoNCE, Interpolated, Mine, Variational
 from mipp.errors import EstimationError
 from mipp.information.direct.eliminate import direct_estimator
-from mipp.settings import NWJ, TUBA, InfoNCE, Interpolated, Mine, Variational
 
 HELD_OUT = 3  # a third of the rows judges
 

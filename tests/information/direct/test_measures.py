@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipp.errors import EstimationError
-from mipp.information.direct import diffusion, histogram, kernel_density, neighbours, variational
-from mipp.information.direct.eliminate import DirectInformation
-from mipp.settings import (
+from mipp.direct_settings import (
     NWJ,
     TUBA,
     Diffusion,
@@ -20,6 +17,9 @@ from mipp.settings import (
     Mine,
     Neighbours,
 )
+from mipp.errors import EstimationError
+from mipp.information.direct import diffusion, histogram, kernel_density, neighbours, variational
+from mipp.information.direct.eliminate import DirectInformation
 
 N = 1500
 COUNTED = {
