@@ -7,7 +7,7 @@ import argparse
 DEFAULT_WORKDIR = "work"
 
 
-def add_workdir(parser: argparse.ArgumentParser) -> None:
+def add_workdir(parser: argparse._ActionsContainer) -> None:
     """`--workdir`."""
     parser.add_argument(
         "--workdir",
@@ -18,7 +18,7 @@ def add_workdir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_params(parser: argparse.ArgumentParser, without: str = "built-in") -> None:
+def add_params(parser: argparse._ActionsContainer, without: str = "built-in") -> None:
     """`--config` and `--set`.
 
     Parameters
@@ -29,7 +29,7 @@ def add_params(parser: argparse.ArgumentParser, without: str = "built-in") -> No
     add_set(parser, "one parameter")
 
 
-def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+def add_set(parser: argparse._ActionsContainer, what: str) -> None:
     """`--set`, which may be given several times."""
     parser.add_argument(
         "--set",
@@ -40,6 +40,6 @@ def add_set(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+def add_json(parser: argparse._ActionsContainer, what: str) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as one line of JSON")

@@ -10,20 +10,14 @@ import torch
 from torch import nn
 
 from mipp.checkpoint import load_checkpoint
+from mipp.commands import limits
 from mipp.commands.arguments import add_json
 from mipp.errors import as_written
 from mipp.inputs import Inputs, zeros
 from mipp.models import ModelSpec, make_model, preferred_input
 from mipp.pruning.inspect_network import inspect
-from mipp.settings import Limits
 
-LIMITS = ("min_channels", "round_to", "ignore", "keep_outputs", "keep_inputs")
-PATTERNS = {
-    "ignore": "whose channels stay on both sides; names, or patterns with * for any letters",
-    "keep-outputs": "whose outputs stay",
-    "keep-inputs": "whose inputs stay",
-}
-WRITTEN = {name: f"--{name.replace('_', '-')}" for name in LIMITS} | {"model.name": "--model"}
+WRITTEN = {**limits.WRITTEN, "model.name": "--model"}
 DESCRIPTION = """\
 Says what of a network can be pruned, without any data and without pruning it: its channel groups
 with their widths and what goes with each, the least share of the network that can be reached, and
@@ -61,19 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD",
         help="methods that are followed beside forward, such as project",
     )
-    parser.add_argument(
-        "--min-channels", type=int, default=Limits.min_channels, help="of a group (%(default)s)"
-    )
-    parser.add_argument(
-        "--round-to",
-        type=int,
-        default=Limits.round_to,
-        help="widths are multiples of it (%(default)s)",
-    )
-    for name, kept in PATTERNS.items():
-        parser.add_argument(
-            f"--{name}", nargs="+", default=[], metavar="PATTERN", help=f"modules {kept}"
-        )
+    limits.add_limits(parser)
     add_json(parser, "all of it")
 
 
@@ -86,8 +68,7 @@ def run(options: argparse.Namespace) -> int:
     InputError : there is no such network or checkpoint, or it cannot be traced.
     """
     model, example = _network(options)
-    limits = {name: getattr(options, name) for name in LIMITS}
-    found = inspect(model, example, calls=options.calls, **limits)
+    found = inspect(model, example, calls=options.calls, **limits.limits_given(options))
     print(json.dumps(found.to_dict()) if options.json else found)
     return 0
 

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser, "the stage's folder and its files with their SHA-256")
 
 
-def add_stage(parser: argparse.ArgumentParser) -> None:
+def add_stage(parser: argparse._ActionsContainer) -> None:
     """What says of which run the stage is."""
     add_workdir(parser)
     add_params(parser, without="those of the last run")

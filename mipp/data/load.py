@@ -19,7 +19,7 @@ from mipp.data.image_set import ImageSet
 from mipp.data.own_set import image_set_of
 from mipp.data.preparation import Preparation
 from mipp.data.split import DataSplits, ImageSplit
-from mipp.errors import DataError
+from mipp.errors import DataError, option
 from mipp.names import Table, call_taking, require_takes
 
 _GIVEN = (*DataConfig.model_fields, "seed")
@@ -183,12 +183,13 @@ def _check_counts(config: DataConfig, train: int, test: int) -> None:
                 f"Expected at least 1 after a validation share of {config.validation:g}, got 0.\n"
                 "Add images, or point data.root elsewhere."
             )
+    calibration = option("data.calibration")
     if config.calibration > train:
         raise DataError(
-            f"data set {config.name!r} is too small for data.calibration.\n"
+            f"data set {config.name!r} is too small for {calibration}.\n"
             f"Expected at most its {train} training images (without validation), "
             f"got {config.calibration}.\n"
-            f"Set data.calibration={train} or less."
+            f"Set {calibration}={train} or less."
         )
 
 

@@ -20,11 +20,11 @@ AT_ONCE = 2**25  # bytes of the images of one pass; what a network makes of them
 def load_splits(params: Params) -> DataSplits:
     """The splits in the shape that the model wants."""
     channels, size = preferred_input(params.model.name)
-    data = _as_weights_want(params.data, params.model.name)
+    data = as_weights_want(params.data, params.model.name)
     return load_data(data, seed=params.seed, channels=channels, size=size)
 
 
-def _as_weights_want(data: DataConfig, model: str) -> DataConfig:
+def as_weights_want(data: DataConfig, model: str) -> DataConfig:
     """The section `data` with what the network's published weights say of images filled in."""
     prepare, _, weights = data.prepare.partition(":")
     if prepare != "weights":
