@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mipp.budget import Budget
     from mipp.checkpoint import Checkpoint, load, load_checkpoint, save_checkpoint
+    from mipp.comparing import Comparison, compare
     from mipp.criteria import register_criterion
     from mipp.data import register_data
     from mipp.direct_settings import (
@@ -60,6 +61,7 @@ __all__ = [
     "TUBA",
     "Budget",
     "Checkpoint",
+    "Comparison",
     "Criterion",
     "Diffusion",
     "Distill",
@@ -86,6 +88,7 @@ __all__ = [
     "Refit",
     "Selection",
     "TERCSelector",
+    "compare",
     "export_network",
     "inspect",
     "load",

@@ -67,6 +67,7 @@ LADDER = (
     },
     {"mipp.pruning"},
     {"mipp.report", "mipp.workdir", "mipp.occupied"},
+    {"mipp.comparing"},
     {
         "mipp.stages",
         "mipp.experiments",

@@ -50,6 +50,9 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
         "plane": Command(
             "what layers tell of inputs and labels, while trained and after pruning", "plane"
         ),
+        "compare": Command(
+            "what differs between two runs, and the units that both keep", "compare"
+        ),
     },
     "one stage of a run": {
         "train": Command("train the dense network, unless trained weights are given", "stage"),
