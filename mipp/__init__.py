@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from mipp.pruning.inspection import Inspection
     from mipp.pruning.oneshot import prune
     from mipp.pruning.plan import Plan
-    from mipp.pruning.pruned import Pruned, PruneReport
+    from mipp.pruning.pruned import Pruned
     from mipp.pruning.pruner import Pruner
     from mipp.pruning.ranking import Ranking
+    from mipp.pruning.report import PruneReport
     from mipp.selection.selection import Selection
     from mipp.settings import (
         Criterion,

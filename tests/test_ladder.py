@@ -23,6 +23,7 @@ LADDER = (
         "mipp.needed_stages",
         "mipp.no_effect",
         "mipp.origin",
+        "mipp.page",
         "mipp.peak_memory",
         "mipp.bounds",
         "mipp.direct_settings",

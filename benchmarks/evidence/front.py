@@ -9,7 +9,7 @@ from benchmarks.accuracy import repairing_page
 from benchmarks.accuracy.repairing_methods import METHODS
 from benchmarks.cost.search_page import REAL_SIZE, by_network
 from benchmarks.shared.kept import RESULTS, read_json
-from mipp.report.document import Block, Table, Text
+from mipp.page.document import Block, Table, Text
 
 NOT_MEASURED = "Not measured."
 

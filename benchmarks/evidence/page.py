@@ -13,7 +13,7 @@ from mipp.experiments.panels import PANELS
 from mipp.experiments.report import WHAT_SEEDS_SHOW, draw_figures, reproduce, tables
 from mipp.experiments.results import Row, read_table
 from mipp.experiments.tables import collapse_table, dense_sentence, mean_table, verdict
-from mipp.report.document import Block, Document, Note, Notes, Picture, Section, Table, Text
+from mipp.page.document import Block, Document, Note, Notes, Picture, Section, Table, Text
 from mipp.report.markdown_page import markdown_page
 
 RESULTS, PAGE = Path("experiments/results"), Path("docs/evidence.md")

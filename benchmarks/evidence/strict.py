@@ -12,7 +12,7 @@ from mipp.experiments.statistics import (
     strict_counts,
     strict_sign,
 )
-from mipp.report.document import Block, Table, Text
+from mipp.page.document import Block, Table, Text
 
 RULE = (
     "A comparison is of two methods in one cell: an experiment, pruned trained or untrained, and a "

@@ -16,8 +16,8 @@ from mipp.experiments.tables import (
     mean_table,
     verdict,
 )
-from mipp.report.document import Block, Code, Document, Note, Notes, Picture, Section, Text
-from mipp.report.html_page import html_page
+from mipp.page.document import Block, Code, Document, Note, Notes, Picture, Section, Text
+from mipp.page.html_page import html_page
 from mipp.report.markdown_page import markdown_page
 from mipp.report.sweep_figures import draw_panels
 

@@ -16,7 +16,7 @@ from mipp.experiments.statistics import (
     share_near_best,
     summarise,
 )
-from mipp.report.document import Table
+from mipp.page.document import Table
 
 PERCENT = 100.0
 

@@ -50,11 +50,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the row, the others are numbers."""
+    """Cells as text; the first column names the row, the others are numbers, or `words`."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    words: Sequence[str] = ()  # columns of text that is to be wrapped
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,49 @@ class Code:
     text: str
 
 
-Block = Text | Notes | Facts | Table | Picture | Code
+@dataclass(frozen=True)
+class Width:
+    """One group of channels: how many it had, how many stay, and cells of further columns."""
+
+    name: str
+    dense: int
+    kept: int
+    cells: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Widths:
+    """A network before and after, drawn: a bar for every group, from the inputs to the outputs.
+
+    Parameters
+    ----------
+    columns : headings of the rows' further cells.
+    """
+
+    rows: Sequence[Width]
+    columns: Sequence[str] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A table of many rows, which a reader sorts, filters and searches.
+
+    Parameters
+    ----------
+    rows : text or numbers; numbers are sorted as such.
+    filters : columns of few values, one of which can be picked.
+    place : file that holds the rows, for those who read the page without scripts.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+    filters: Sequence[str]
+    place: str
+    caption: str = ""
+
+
+Block = Text | Notes | Facts | Table | Picture | Code | Widths | Searched
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,23 @@ import html
 import re
 from collections.abc import Mapping
 
-from mipp.report.document import Block, Code, Document, Facts, Notes, Picture, Section, Table, Text
-from mipp.report.drawing import inline_svg
-from mipp.report.style_sheet import STYLE_SHEET
+from mipp.page.document import (
+    Block,
+    Code,
+    Document,
+    Facts,
+    Notes,
+    Picture,
+    Searched,
+    Section,
+    Table,
+    Text,
+    Width,
+    Widths,
+)
+from mipp.page.searched import SCRIPT, searched
+from mipp.page.style_sheet import STYLE_SHEET
+from mipp.page.svg import DROPPED, KEPT, inline_svg
 
 CODE = re.compile("`([^`]*)`")
 
@@ -22,6 +36,8 @@ def html_page(document: Document, figures: Mapping[str, str]) -> str:
     """
     title = html.escape(document.title)
     sections = "\n".join(_section(section, figures) for section in document.sections)
+    blocks = [block for section in document.sections for block in section.blocks]
+    script = SCRIPT if any(isinstance(block, Searched) for block in blocks) else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -40,9 +56,15 @@ def html_page(document: Document, figures: Mapping[str, str]) -> str:
 <main>
 {sections}
 </main>
-</body>
+{script}</body>
 </html>
 """
+
+
+def html_fragment(document: Document) -> str:
+    """The headline and the blocks without a page around them, as a notebook shows them."""
+    blocks = "".join(_block(block, {}) for part in document.sections for block in part.blocks)
+    return f"<p><b>{_marked(document.headline)}</b></p>{blocks}"
 
 
 def _section(section: Section, figures: Mapping[str, str]) -> str:
@@ -66,6 +88,10 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
             label = html.escape(block.caption)
             svg = inline_svg(figures[block.name], block.name, label)
             return f"<figure>\n{svg}\n<figcaption>{_marked(block.caption)}</figcaption>\n</figure>"
+        case Widths():
+            return _widths(block)
+        case Searched():
+            return searched(block)
 
 
 def _notes(notes: Notes) -> str:
@@ -87,10 +113,16 @@ def _facts(facts: Facts) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_marked(cell)}</th>' for cell in table.header)
+    marks = [' class="words"' if title in table.words else "" for title in table.header]
+    head = "".join(
+        f'<th scope="col"{mark}>{_marked(cell)}</th>'
+        for cell, mark in zip(table.header, marks, strict=True)
+    )
     rows = "\n".join(
         f'<tr><th scope="row">{_marked(first)}</th>'
-        + "".join(f"<td>{_marked(cell)}</td>" for cell in cells)
+        + "".join(
+            f"<td{mark}>{_marked(cell)}</td>" for cell, mark in zip(cells, marks[1:], strict=True)
+        )
         + "</tr>"
         for first, *cells in table.rows
     )
@@ -98,6 +130,37 @@ def _table(table: Table) -> str:
     return (
         f'<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table></div>"
+    )
+
+
+def _widths(widths: Widths) -> str:
+    """Bars as long as the groups were wide, filled as far as they stay; numbers as text."""
+    widest = max((row.dense for row in widths.rows), default=1)
+    rows = "\n".join(
+        f'<tr><th scope="row">{_marked(row.name)}</th><td class="bar">{_bar(row, widest)}</td>'
+        f"<td>{row.dense:,} → {row.kept:,}</td>"
+        + "".join(f"<td>{_marked(cell)}</td>" for cell in row.cells)
+        + "</tr>"
+        for row in widths.rows
+    )
+    titles = ("group", "width", "units", *widths.columns)
+    head = "".join(f'<th scope="col">{_marked(title)}</th>' for title in titles)
+    return (
+        f'<div class="scroll"><table class="widths">\n<caption>{_marked(widths.caption)}</caption>'
+        f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+    )
+
+
+def _bar(row: Width, widest: int) -> str:
+    """What was there, and over it what stays; its colours are given for notebooks too."""
+    parts = ((row.dense, "--dropped", DROPPED), (row.kept, "--kept", KEPT))
+    bars = "".join(
+        f'<rect width="{100 * count / widest:.3g}" height="4" style="fill: var({name}, {colour})"/>'
+        for count, name, colour in parts
+    )
+    return (
+        '<svg viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" width="100%" '
+        f'height="12">{bars}</svg>'
     )
 
 

@@ -36,11 +36,28 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid var(--rule); font-weight: 600; }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 400; }
+th.words, td.words { min-width: 11rem; text-align: left; white-space: normal; }
 ul.notes { margin: 0; padding: 0; list-style: none; }
 .notes li { margin: 0 0 .5rem; padding: .45rem .8rem; border-left: 4px solid var(--rule);
   background: var(--tint); }
 .notes li.warning { border-left-color: var(--alarm); }
 .notes strong { color: var(--alarm); }
+table.widths th:nth-child(2) { text-align: left; }
+table.widths td.bar { width: 45%; min-width: 8rem; }
+table.widths svg { display: block; }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center;
+  margin: 0 0 .6rem; font-size: .9rem; }
+.controls input, .controls select { padding: .2rem .4rem; border: 1px solid var(--soft);
+  border-radius: .3rem; background: var(--paper); color: inherit; font: inherit; }
+.controls output { color: var(--soft); }
+.searched .scroll { max-height: 26rem; overflow: auto; }
+.searched thead th { position: sticky; top: 0; background: var(--paper); }
+.searched th button { padding: 0; border: 0; background: none; color: inherit; font: inherit;
+  cursor: pointer; }
+.searched th button::after { content: " \\2195"; color: var(--soft); }
+.searched th[aria-sort="ascending"] button::after { content: " \\2191"; color: var(--ink); }
+.searched th[aria-sort="descending"] button::after { content: " \\2193"; color: var(--ink); }
+:focus-visible { outline: 2px solid var(--kept); outline-offset: 2px; }
 figure { margin: 0 0 1.8rem; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .85rem; }

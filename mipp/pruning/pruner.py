@@ -18,9 +18,10 @@ from mipp.pruning.needs import Needs, sizes_of
 from mipp.pruning.needs_of_refit import needs_of_refit
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner, parsed
-from mipp.pruning.pruned import Pruned, report_on
+from mipp.pruning.pruned import Pruned
 from mipp.pruning.ranking import Ranking
 from mipp.pruning.repair import Cut, mend
+from mipp.pruning.report import report_on
 from mipp.settings import DROP_CONFIDENCE, Limits, Refit, Repair
 from mipp.surroundings import undisturbed
 

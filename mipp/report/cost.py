@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipp.needed_stages import search_of
-from mipp.report.document import Table
+from mipp.page.document import Table
 from mipp.report.run import Run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-# Colour in the files -> variable of the page's style sheet, so that pages have a dark mode.
-INK, PAPER, RULE = "#24292f", "#ffffff", "#d5d9de"
-KEPT, DROPPED, ALARM = "#2f6fbb", "#d9822b", "#b3261e"
-VARIABLES = {
-    INK: "var(--ink)",
-    PAPER: "var(--paper)",
-    RULE: "var(--rule)",
-    KEPT: "var(--kept)",
-    DROPPED: "var(--dropped)",
-    ALARM: "var(--alarm)",
-}
+from mipp.page.svg import INK, PAPER, RULE
+
 WIDTH = 7.6  # inches, of every figure
 STYLE: Any = {  # Any: the type of its keys differs between versions of matplotlib
     "svg.fonttype": "none",  # text stays text: found, copied, coloured by the page
@@ -92,22 +82,3 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     figure.set_layout_engine("none")  # keep the places that were found
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
     return svg
-
-
-def inline_svg(svg: str, name: str, label: str) -> str:
-    """An SVG file as an element of a page: no outside names, own ids, the page's colours.
-
-    Parameters
-    ----------
-    label : what the figure shows, escaped for an attribute.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", svg, count=5)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = svg.replace("xlink:href=", "href=")
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"font: ([^;]*?)(px|pt) [^;\"]*", r"font: \1\2 var(--font)", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, variable)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()

@@ -10,19 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mipp.report.drawing import (
-    ALARM,
-    DROPPED,
-    INK,
-    KEPT,
-    RULE,
-    add_legend,
-    drawing,
-    new_figure,
-    save_figure,
-    set_log_axis,
-)
-from mipp.report.groups import group_outcomes
+from mipp.page.svg import ALARM, DROPPED, INK, KEPT, RULE
+from mipp.report.drawing import add_legend, drawing, new_figure, save_figure, set_log_axis
 from mipp.report.pixels import draw_pixels
 from mipp.report.plane import CAPTION, draw_plane
 from mipp.report.profile import draw_profiles
@@ -75,26 +64,6 @@ def draw_cost(run: Run) -> Figure:
     return figure
 
 
-def draw_groups(run: Run) -> Figure:
-    """Kept and dropped units of every group, as shares of its width."""
-    outcomes = group_outcomes(run)
-    near = set(run.summary["near_collapsed_groups"])
-    figure, (axes,) = new_figure(0.9 + 0.21 * len(outcomes))
-    for y, o in enumerate(outcomes):
-        kept = 100 * o.kept / o.width
-        axes.barh(y, kept, color=ALARM if o.name in near else KEPT, height=0.7)
-        axes.barh(y, 100 - kept, left=kept, color=DROPPED, height=0.7)
-        axes.text(101, y, f"{o.kept} of {o.width}", va="center", fontsize=8)
-    axes.set_yticks(range(len(outcomes)), [o.name for o in outcomes], parse_math=False)
-    axes.set_ylim(len(outcomes) - 0.4, -0.6)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("% of the group's units")
-    colours = {"kept": KEPT, "dropped": DROPPED, **({"at the floor": ALARM} if near else {})}
-    add_legend(figure, colours)
-    _bare(axes)
-    return figure
-
-
 def draw_curves(run: Run) -> Figure | None:
     """Loss and accuracy over the epochs of training, and after pruning of fine-tuning."""
     train, tune = run.history["train"], run.history["finetune"]
@@ -141,7 +110,6 @@ def _bare(axes: Axes) -> None:
 
 FIGURES: Mapping[str, FigureKind] = {
     "cost": FigureKind(draw_cost, "What is left of the dense network's size, work and time."),
-    "groups": FigureKind(draw_groups, "Kept and dropped units of every group, inputs at the top."),
     "profiles": FigureKind(
         draw_profiles,
         "What each unit was judged by, inputs first: the nats that it still added when it was "

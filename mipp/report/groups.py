@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mipp.report.document import Table, code
+from mipp.page.document import Table, Width, Widths, code
 from mipp.report.run import Run
 
 
@@ -63,23 +63,22 @@ def group_outcomes(run: Run) -> list[GroupOutcome]:
     return outcomes
 
 
-def group_table(run: Run) -> Table:
-    """Widths of every group, and what its units were judged by."""
+def group_widths(run: Run) -> Widths:
+    """Widths of every group before and after, and what its units were judged by."""
     columns, caption = INFORMATION if run.by_information() else SCORE
     outcomes = group_outcomes(run)
+    width, kept = sum(o.width for o in outcomes), sum(o.kept for o in outcomes)
     rows = [
-        (
+        Width(
             code(o.name),
-            str(o.width),
-            str(o.kept),
-            _dropped(o.width, o.kept),
-            *(number(value(o)) for value in columns.values()),
+            o.width,
+            o.kept,
+            (_dropped(o.width, o.kept), *(number(value(o)) for value in columns.values())),
         )
         for o in outcomes
     ]
-    width, kept = sum(o.width for o in outcomes), sum(o.kept for o in outcomes)
-    total = ("all groups", str(width), str(kept), _dropped(width, kept), *("" for _ in columns))
-    return Table(("group", "width", "kept", "dropped %", *columns), [*rows, total], caption)
+    in_all = f"In all {width:,} units, of which {kept:,} stay ({_dropped(width, kept)} % go). "
+    return Widths(rows, ("dropped %", *columns), in_all + caption)
 
 
 def refit_table(run: Run) -> Table:

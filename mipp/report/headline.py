@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mipp.report.document import Fact
+from mipp.page.document import Fact
 from mipp.report.run import Run
 from mipp.report.table import pruned_untrained, share_kept, spell_epochs
 

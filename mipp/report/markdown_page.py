@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mipp.report.document import Block, Code, Document, Facts, Notes, Picture, Table, Text
+from mipp.page.document import (
+    Block,
+    Code,
+    Document,
+    Facts,
+    Notes,
+    Picture,
+    Searched,
+    Table,
+    Text,
+    Widths,
+)
 
 CODE = re.compile("(`[^`]*`)")
 SPECIAL = re.compile(r"([\\<>*_\[\]#|])")
@@ -37,6 +48,11 @@ def _block(block: Block) -> str:
             return _table(block)
         case Picture():
             return f"![{block.name}](figures/{block.name}.png)\n\n{_safe(block.caption)}"
+        case Widths():
+            rows = [(w.name, f"{w.dense:,}", f"{w.kept:,}", *w.cells) for w in block.rows]
+            return _table(Table(("group", "width", "kept", *block.columns), rows, block.caption))
+        case Searched():
+            return f"{len(block.rows):,} rows, in `{block.place}`. {_safe(block.caption)}"
 
 
 def _table(table: Table) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from mipp.report.document import Note, code
+from mipp.page.document import Note, code
 from mipp.report.groups import group_outcomes
 from mipp.report.run import Run
 from mipp.report.table import pruned_untrained, share_kept
@@ -192,14 +192,6 @@ def _budget(run: Run) -> Iterator[Note]:
         )
 
 
-def _left_whole(run: Run) -> Iterator[Note]:
-    reasons: dict[str, list[str]] = {}
-    for module, reason in run.summary["left_whole"].items():
-        reasons.setdefault(reason, []).append(module)
-    for reason, modules in reasons.items():
-        yield Note("remark", f"Left whole: {_names(modules)} ({reason}).")
-
-
 def _worse(run: Run, what: str, before: float, after: float) -> Note:
     """A loss of accuracy; a warning unless it is noise."""
     images = run.metrics.get("test_images")
@@ -225,5 +217,4 @@ NOTES: Sequence[Callable[[Run], Iterator[Note]]] = (
     _finetuning,
     _latency,
     _single_run,
-    _left_whole,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mipp.report.cost import cost_table
-from mipp.report.document import (
+from mipp.page.document import (
     Block,
     Code,
     Document,
@@ -17,10 +16,12 @@ from mipp.report.document import (
     Table,
     Text,
 )
+from mipp.page.html_page import html_page
+from mipp.report.advice import advice
+from mipp.report.cost import cost_table
 from mipp.report.figures import FIGURES, draw_figures
-from mipp.report.groups import group_table, refit_table
+from mipp.report.groups import group_widths, refit_table
 from mipp.report.headline import facts, headline, what_was_done
-from mipp.report.html_page import html_page
 from mipp.report.markdown_page import markdown_page
 from mipp.report.notes import notes
 from mipp.report.programs import program_table
@@ -28,7 +29,9 @@ from mipp.report.reproduce import command, made_with, unknown
 from mipp.report.rounds import rounds_table
 from mipp.report.run import Run, read_run
 from mipp.report.table import HEADER, pruned_untrained, result_rows
-from mipp.report.trade_off import trade_off_table
+from mipp.report.trade_off import trade_off_sentence, trade_off_table
+from mipp.report.units import unit_table
+from mipp.report.whole import whole_table
 
 
 def render(workdir: Path, out: Path, *, title: str) -> None:
@@ -67,8 +70,11 @@ def compose(run: Run, title: str, figures: Iterable[str]) -> Document:
         sections=[
             Section("Result", [_result(run), Facts(facts(run)), *_rounds(run), *_programs(run)]),
             Section("Notes", [Notes(notes(run))]),
+            *([Section("What to try next", [Notes(tips)])] if (tips := advice(run)) else []),
             Section("Groups", _groups(run)),
-            *([Section("Trade-off", [trade_off_table(run)])] if run.trade_off else []),
+            *([Section("Left whole", [whole_table(run)])] if run.summary["whole"] else []),
+            *([Section("Trade-off", _trade_off(run))] if run.trade_off else []),
+            Section("Units", [unit_table(run)]),
             Section("Figures", [Picture(name, FIGURES[name].caption) for name in figures]),
             Section("Cost", [cost_table(run)]),
             Section("Reproduce", _reproduce(run)),
@@ -96,8 +102,12 @@ def _programs(run: Run) -> list[Block]:
     return [program_table(run)] if run.metrics.get("exports") else []
 
 
+def _trade_off(run: Run) -> list[Block]:
+    return [Text(trade_off_sentence(run)), trade_off_table(run)]
+
+
 def _groups(run: Run) -> list[Block]:
-    return [group_table(run), *([refit_table(run)] if run.fits else [])]
+    return [group_widths(run), *([refit_table(run)] if run.fits else [])]
 
 
 def _reproduce(run: Run) -> list[Block]:

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mipp.report.drawing import DROPPED, KEPT, add_legend, new_figure
+from mipp.page.svg import DROPPED, KEPT
+from mipp.report.drawing import add_legend, new_figure
 from mipp.report.run import Run
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mipp.report.drawing import ALARM, DROPPED, KEPT, add_legend, new_figure, set_log_axis
+from mipp.page.svg import ALARM, DROPPED, KEPT
+from mipp.report.drawing import add_legend, new_figure, set_log_axis
 from mipp.report.run import Run, Unit
 
 PANELS = 24

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mipp.report.document import Table, code
+from mipp.page.document import Table, code
 from mipp.report.run import Run
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from mipp.report.document import Table
-from mipp.report.drawing import DROPPED, KEPT, RULE, add_legend, new_figure
+from mipp.page.document import Table
+from mipp.page.svg import DROPPED, KEPT, RULE
+from mipp.report.drawing import add_legend, new_figure
 from mipp.report.run import Point, Run
 
 PERCENT = 100.0
+NOTHING = 0.05  # points, which print as 0.0
 
 
 def trade_off_table(run: Run) -> Table:
@@ -40,6 +42,21 @@ def trade_off_table(run: Run) -> Table:
         f"{PERCENT / found['images']:.2f} points and the dense network has {found['dense']:.2f} % "
         "right, after the repair and without training, where networks were tried." + sure,
     )
+
+
+def trade_off_sentence(run: Run) -> str:
+    """What the networks that were tried would cost beside the chosen one, in one sentence."""
+    found = run.trade_off
+    assert found is not None
+    tried = [point for point in found["points"] if point["metric"] is not None]
+    costs = [f"`{p['budget']}` {_change(p['metric'] - found['dense'])}" for p in tried]
+    return f"On validation images, repaired and without training: {', '.join(costs)}."
+
+
+def _change(points: float) -> str:
+    if abs(points) < NOTHING:
+        return "would cost nothing"
+    return f"would {'gain' if points > 0 else 'cost'} {abs(points):.1f} points"
 
 
 def draw_trade_off(run: Run) -> Figure | None:

@@ -12,8 +12,10 @@ from mipp.checkpoint import Checkpoint
 from mipp.config import Params
 from mipp.device import resolve_device
 from mipp.errors import WorkdirError
+from mipp.graph.whole import whole_parts
 from mipp.pruning.estimates import Estimates
 from mipp.pruning.frontier import Frontier, point_of
+from mipp.pruning.plain_values import plain
 from mipp.pruning.plan import Plan
 from mipp.pruning.planner import Planner
 from mipp.pruning.ranking import InformationRanking, Ranking
@@ -102,6 +104,7 @@ def _summary(context: Context, plan: Plan) -> dict[str, object]:
     summary: dict[str, object] = {
         "near_collapsed_groups": list(plan.near_collapsed),
         "left_whole": dict(plan.left_whole),
+        "whole": plain(whole_parts(plan.graph)),
     }
     if isinstance(plan.choice, Choice):
         summary |= {"threshold": plan.threshold, "information": dict(plan.information)}

@@ -1,5 +1,8 @@
 """What the report prints: a few lines, however many layers share a reason."""
 
+import json
+import sys
+
 import pytest
 import torch
 from oracles import Net
@@ -54,3 +57,53 @@ def test_few_calibration_inputs_are_said_to_be_few(count, said):
     assert report.inputs == count
     assert ("measured on" in str(report)) == bool(said)
     assert (said or "") in str(report)
+
+
+def pruned(method="mipp"):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.Flatten())
+    net.append(nn.Linear(6 * 36, 3))
+    return mipp.prune(net, torch.randn(32, 3, 8, 8), "ratio:0.5", method=method)
+
+
+@pytest.mark.parametrize("method", ["mipp", "l1"])
+def test_report_as_values_and_as_a_table_says_what_the_network_has(method):
+    found = pruned(method)
+    again = json.loads(json.dumps(found.report.to_dict()))
+    widths = {group["name"]: (group["width"], group["kept"]) for group in again["groups"]}
+    assert widths == {"0": (8, found.model[0].out_channels), "2": (6, found.model[2].out_channels)}
+    assert again["params"] == sum(weight.numel() for weight in found.model.parameters())
+    assert again["left_whole"]["4"]["category"] == "output"
+    assert again["whole"][0]["layers"] == "4"
+    table = found.report.to_dataframe().set_index("name")
+    assert table.loc["0", "share"] == found.model[0].out_channels / 8
+    assert table["information"].isna().all() == (method == "l1")
+
+
+def test_report_as_a_page_is_whole_and_asks_nothing_of_others():
+    page = pruned().report.to_html()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "http" not in page
+    assert "8 → " in page
+
+
+def test_a_notebook_shows_the_report_of_a_pruned_network():
+    found = pruned()
+    shown = found._repr_html_()
+    assert "<table" in shown
+    assert "<html" not in shown
+
+
+def test_a_table_without_pandas_says_what_to_do(monkeypatch):
+    report = pruned("l1").report
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(mipp.MippError, match=r"(?s)pandas.*to_dict"):
+        report.to_dataframe()
+
+
+def test_exported_network_takes_what_calibration_had(tmp_path):
+    found = pruned("l1")
+    [written] = found.export(tmp_path)
+    x = torch.randn(2, 3, 8, 8)
+    again = torch.export.load(written.path).module()(x)
+    assert torch.allclose(again, found.model.eval()(x), atol=1e-5)

@@ -106,6 +106,7 @@ class Workdir:
     def _choose(self):
         by_information = self.params["choose"]["method"] == "mipp"
         summary = {"near_collapsed_groups": list(self.floor), "left_whole": self.left_whole}
+        summary["whole"] = [self._whole()] if self.left_whole else []
         if by_information:
             summary["information"] = dict.fromkeys(self.values, 1.25)
             summary["threshold"] = 0.01
@@ -135,6 +136,17 @@ class Workdir:
             "kept": kept,
         }
         self._json("choose/selection.json", selection)
+
+    def _whole(self):
+        return {
+            "layers": ", ".join(self.left_whole),
+            "category": "unread",
+            "what": "nothing reads them",
+            "advice": "nothing: that is its answer",
+            "reasons": self.left_whole,
+            "shares": {"macs": 0.25, "params": 0.001234},
+            "least": {"macs": 0.25, "params": 0.001},
+        }
 
     def _node(self, group, channel, by_information):
         values = self.values[group]

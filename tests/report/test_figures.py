@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mipp.report.drawing import VARIABLES, inline_svg
+from mipp.page.svg import VARIABLES, inline_svg
 from mipp.report.figures import FIGURES, draw_figures
 from mipp.report.pixels import draw_pixels
 from mipp.report.plane import draw_plane

@@ -139,7 +139,7 @@ def test_remark_appears_when_the_data_calls_for_it(workdir, change, claim):
 
 def test_ordinary_run_gets_no_warning_and_no_needless_remark(workdir):
     lines = texts(workdir).splitlines()
-    assert [line[:11] for line in lines] == ["Down to one", "One run, on", "Left whole:"]
+    assert [line[:11] for line in lines] == ["Down to one", "One run, on"]
 
 
 @pytest.mark.parametrize("latency_ms", [0.46, 0.54])
@@ -158,13 +158,6 @@ def test_channel_on_merit_is_not_called_near_collapse(workdir):
     text = texts(workdir)
     assert "Down to one channel, on merit and not by the floor: `conv1`" in text
     assert "Near-collapse" not in text
-
-
-def test_modules_left_whole_come_with_their_reason(workdir):
-    workdir.left_whole = {"a": "it is odd", "b": "it is odd", "c": "it is even"}
-    text = texts(workdir)
-    assert "Left whole: `a`, `b` (it is odd)." in text
-    assert "Left whole: `c` (it is even)." in text
 
 
 def test_loss_of_accuracy_inside_the_noise_is_said_to_be(workdir):

@@ -14,7 +14,8 @@ from mipp.report.page import compose
 from mipp.report.run import read_run
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
-SECTIONS = ["Result", "Notes", "Groups", "Figures", "Cost", "Reproduce"]
+SECTIONS = ["Result", "Notes", "Groups", "Left whole", "Units", "Figures", "Cost", "Reproduce"]
+ADVICE = "What to try next"
 
 
 class Reader(HTMLParser):
@@ -110,8 +111,8 @@ def test_page_has_every_section_with_balanced_tags_and_nothing_from_outside(
     reader = read(page)
     assert reader.wrong == []
     assert reader.open == []
-    assert re.findall("<h2>(.*?)</h2>", page) == SECTIONS
-    assert not re.search(r"https?:|<script|<link|@import|\bsrc=|url\((?!#)", page)
+    assert [title for title in re.findall("<h2>(.*?)</h2>", page) if title != ADVICE] == SECTIONS
+    assert not re.search(r"https?:|<link|@import|\bsrc=|url\((?!#)", page)
 
 
 def test_ids_are_unique_and_every_reference_has_one(workdir, tmp_path):
@@ -130,7 +131,7 @@ def test_equal_stage_folders_give_equal_bytes(workdir, tmp_path):
         out.mkdir()
         render(root, out, title="A report")
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
-    assert len(files) == 10  # html, md, four figures twice
+    assert len(files) == 8  # html, md, three figures twice
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
@@ -176,7 +177,7 @@ def test_names_are_escaped_in_the_page_and_inert_in_markdown(workdir, tmp_path):
     page = (out / "report.html").read_text()
     assert "<b>" not in page
     assert "<i>" not in page
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "a&lt;b&gt;&amp;&quot;|$x$" in page
     text = (out / "report.md").read_text()
     assert r"\<script\>alert(1)\</script\> \*now\*" in text
@@ -188,7 +189,7 @@ def test_names_are_escaped_in_the_page_and_inert_in_markdown(workdir, tmp_path):
 def test_markdown_refers_to_figures_that_exist(workdir, tmp_path):
     out = report(workdir, tmp_path)
     found = re.findall(r"!\[\w+\]\(([^)]*)\)", (out / "report.md").read_text())
-    assert len(found) == 4
+    assert len(found) == 3
     assert all((out / path).stat().st_size > 1000 for path in found)
 
 
@@ -196,7 +197,7 @@ def test_no_epochs_draw_no_curves(workdir, tmp_path):
     without_training(workdir)
     out = report(workdir, tmp_path)
     assert not (out / "figures/curves.svg").exists()
-    assert (out / "figures/groups.png").exists()
+    assert (out / "figures/profiles.png").exists()
 
 
 def test_information_has_its_own_columns(workdir):
@@ -215,6 +216,40 @@ def test_group_row_adds_up(workdir):
     text = markdown(workdir)
     assert "| `fc1` | 4 | 2 | 50.0 | 1.25 | 1e-09 | 0.02 |" in text
     assert text.index("| `conv1`") < text.index("| `fc1`")  # inputs first
+
+
+def test_layers_left_whole_come_with_their_share_their_reasons_and_what_to_do(workdir):
+    workdir.left_whole = {"a": "it is odd", "b": "it is odd", "c": "it is even"}
+    text = markdown(workdir)
+    row = "| a, b, c | 25 | 0.123 | it is odd; it is even | nothing: that is its answer |"
+    assert row in text
+
+
+def rows_of(page):
+    """What the page's script reads: the rows of its searched table."""
+    [data] = re.findall('<script type="application/json">(.*?)</script>', page)
+    return json.loads(data)["rows"]
+
+
+def test_every_unit_is_among_the_rows_that_are_searched(workdir, tmp_path):
+    rows = rows_of((report(workdir, tmp_path) / "report.html").read_text())
+    assert [row[:2] for row in rows[:2]] == [
+        ["conv1", 1],
+        ["conv1", 0],
+    ]  # as they are read, reversed
+    assert ["fc1", 0, 0.0, "dropped", "redundant"] in rows
+    assert len(rows) == 6
+
+
+def test_rows_that_are_searched_end_no_script_and_are_json_whatever_their_values(workdir, tmp_path):
+    name = "</script><b>"
+    workdir.values[name] = (float("nan"), float("inf"))
+    page = (report(workdir, tmp_path) / "report.html").read_text()
+    assert [row[:3] for row in rows_of(page) if row[0] == name] == [
+        [name, 1, "inf"],
+        [name, 0, "nan"],
+    ]
+    assert name not in page
 
 
 def test_headline_without_finetuning_claims_none(workdir):
