@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mipp.report.drawing import DROPPED, INK, KEPT, RULE, new_figure
+from mipp.page.svg import DROPPED, INK, KEPT, RULE
+from mipp.report.drawing import new_figure
 from mipp.report.run import Run
 
 Row = Mapping[str, Any]
