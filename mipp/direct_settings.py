@@ -42,7 +42,13 @@ class Neighbours(Direct):
 
 @dataclass(frozen=True)
 class KernelDensity(Direct):
-    """Densities of Gaussian kernels, `width` times as wide as Silverman's rule says."""
+    """Densities of Gaussian kernels, `width` times as wide as Silverman's rule says.
+
+    Example
+    -------
+    >>> KernelDensity(rows=500).width
+    1.0
+    """
 
     PREFIX = "KernelDensity."
     width: Positive = 1.0
@@ -50,7 +56,13 @@ class KernelDensity(Direct):
 
 @dataclass(frozen=True)
 class Histogram(Direct):
-    """Counts in `bins` of equally many rows per column."""
+    """Counts in `bins` of equally many rows per column.
+
+    Example
+    -------
+    >>> Histogram(bins=16).rows
+    1000
+    """
 
     PREFIX = "Histogram."
     bins: Count = 8
@@ -78,7 +90,13 @@ class Variational(Direct):
 
 @dataclass(frozen=True)
 class Mine(Variational):
-    """The bound of Donsker and Varadhan, as in MINE."""
+    """The bound of Donsker and Varadhan, as in MINE.
+
+    Example
+    -------
+    >>> Mine(steps=100).BOUND
+    'mine'
+    """
 
     PREFIX = "Mine."
     BOUND: ClassVar[str] = "mine"
@@ -86,7 +104,13 @@ class Mine(Variational):
 
 @dataclass(frozen=True)
 class InfoNCE(Variational):
-    """The bound of contrastive predictive coding."""
+    """The bound of contrastive predictive coding.
+
+    Example
+    -------
+    >>> InfoNCE(width=32).width
+    32
+    """
 
     PREFIX = "InfoNCE."
     BOUND: ClassVar[str] = "infonce"
@@ -94,7 +118,13 @@ class InfoNCE(Variational):
 
 @dataclass(frozen=True)
 class NWJ(Variational):
-    """The bound of Nguyen, Wainwright and Jordan."""
+    """The bound of Nguyen, Wainwright and Jordan.
+
+    Example
+    -------
+    >>> NWJ(repeats=3).repeats
+    3
+    """
 
     PREFIX = "NWJ."
     BOUND: ClassVar[str] = "nwj"
@@ -102,7 +132,13 @@ class NWJ(Variational):
 
 @dataclass(frozen=True)
 class TUBA(Variational):
-    """That bound with a baseline that is trained."""
+    """That bound with a baseline that is trained.
+
+    Example
+    -------
+    >>> TUBA(lr=1e-3).every
+    25
+    """
 
     PREFIX = "TUBA."
     BOUND: ClassVar[str] = "tuba"
@@ -110,7 +146,13 @@ class TUBA(Variational):
 
 @dataclass(frozen=True)
 class Interpolated(Variational):
-    """Between InfoNCE and TUBA."""
+    """Between InfoNCE and TUBA.
+
+    Example
+    -------
+    >>> Interpolated(batch_size=256).steps
+    300
+    """
 
     PREFIX = "Interpolated."
     BOUND: ClassVar[str] = "interpolated"
@@ -124,6 +166,11 @@ class Diffusion(Direct):
     ----------
     width : of the two hidden layers.
     steps, batch_size, lr : of the training by Adam.
+
+    Example
+    -------
+    >>> Diffusion(steps=200).width
+    128
     """
 
     PREFIX = "Diffusion."

@@ -9,7 +9,17 @@ from contextvars import ContextVar
 
 
 class MippError(Exception):
-    """Anything mipp refuses or cannot do."""
+    """Anything mipp refuses or cannot do.
+
+    Example
+    -------
+    >>> import mipp
+    >>> try:
+    ...     mipp.Budget("macs", 2.0)
+    ... except MippError as error:
+    ...     print(str(error).splitlines()[0])
+    budget='macs:2' is out of range.
+    """
 
 
 class InputError(MippError):

@@ -1,7 +1,5 @@
 """L1 on the scales of batch norms while the dense network is trained."""
 
-import doctest
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch import nn
 from mipp.cli import main
 from mipp.config import OptimConfig
 from mipp.errors import ConfigError
-from mipp.training import Slimming, slimming, train
+from mipp.training import Slimming, train
 from tests.images_in_memory import InMemory
 
 CPU = torch.device("cpu")
@@ -24,10 +22,6 @@ def network():
 def images(number=48):
     torch.manual_seed(0)
     return InMemory(torch.randn(number, 1, 6, 6), torch.arange(number) % 3)
-
-
-def test_example_runs():
-    assert doctest.testmod(slimming).failed == 0
 
 
 def test_slope_of_the_penalty_is_the_sign_of_each_scale():

@@ -1,13 +1,10 @@
 """The contract test of criteria finds what a criterion does wrong, and says so in words."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mipp import testing
 from mipp.criteria import CRITERIA
 from mipp.errors import ContractError
 from mipp.inputs import count
@@ -117,7 +114,3 @@ def test_criterion_that_says_it_draws_must_go_by_the_seed():
     check_criterion(always_the_same_draw)
     with pytest.raises(ContractError, match=r"(?s)goes by no seed.*default_rng\(given\.seed\)"):
         check_criterion(always_the_same_draw, seeded="drawn")
-
-
-def test_example_runs():
-    assert doctest.testmod(testing, extraglobs={"np": np}) == doctest.TestResults(0, 2)

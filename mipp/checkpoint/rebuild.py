@@ -41,6 +41,17 @@ def load_checkpoint(
     CheckpointError : the file is missing or was not written by `save_checkpoint`, its network
         has no name, or one that is not found here, and no `build` is given, the weights do not
         fit, its recipe is none, or it was pruned with calls that cannot be found here.
+
+    Example
+    -------
+    >>> import tempfile, mipp
+    >>> from torch import nn
+    >>> build = lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "net.safetensors"
+    ...     mipp.prune(build(), torch.randn(32, 4), "ratio:0.5").save(path)
+    ...     load_checkpoint(path, build).selection.counts()
+    {'0': 4}
     """
     recipe, tensors = _read(path)
     spec = _spec(recipe.get("spec"), path)
@@ -83,8 +94,14 @@ def load(
 
     Example
     -------
-    >>> mipp.prune(MyNet(), loader).save("net.safetensors")  # doctest: +SKIP
-    >>> smaller = mipp.load("net.safetensors", build=MyNet)  # doctest: +SKIP
+    >>> import tempfile, mipp
+    >>> from torch import nn
+    >>> build = lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "net.safetensors"
+    ...     mipp.prune(build(), torch.randn(32, 4), "ratio:0.5").save(path)
+    ...     mipp.load(path, build)[0].out_features
+    4
     """
     return load_checkpoint(Path(path), build, calls).model.eval()
 

@@ -19,7 +19,13 @@ FORMAT = "mipp-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its recipe; `selection` is None for a dense one."""
+    """A network with its recipe; `selection` is None for a dense one.
+
+    Example
+    -------
+    >>> Checkpoint(nn.Linear(4, 2), None, None, (4,)).shape
+    (4,)
+    """
 
     model: nn.Module
     spec: ModelSpec | None
@@ -28,7 +34,17 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes."""
+    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> dense = Checkpoint(nn.Linear(4, 2), None, None, (4,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(Path(folder) / "net.safetensors", dense)
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['net.safetensors']
+    """
     recipe = {
         "format": FORMAT,
         "spec": dataclasses.asdict(checkpoint.spec) if checkpoint.spec else None,

@@ -37,7 +37,14 @@ BUILT_IN = ("aten", "prim", "prims", "higher_order")
 
 @dataclass(frozen=True)
 class Exported:
-    """One program on disk."""
+    """One program on disk, as `export_network` returns it.
+
+    Example
+    -------
+    >>> done = Exported("onnx", Path("net/model.onnx"), bytes=2048, batch=None)
+    >>> f"{done.path.name}: {done.bytes} bytes, {done.batch or 'any'} inputs at once"
+    'model.onnx: 2048 bytes, any inputs at once'
+    """
 
     kind: str  # one of `KINDS`
     path: Path

@@ -23,6 +23,23 @@ def register_layer(adapter: Adapter) -> Adapter:
     Raises
     ------
     LayerError : it is no subclass of `mipp.layers.Layer`, or does not say its types.
+
+    Example
+    -------
+    >>> import torch
+    >>> from mipp.layers import Layer, Side
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, channels):
+    ...         super().__init__()
+    ...         self.factors = nn.Parameter(torch.ones(channels))
+    >>> @register_layer
+    ... class ScaleLayer(Layer):
+    ...     types, kind, role = (Scale,), "scale", "carries"
+    ...     @property
+    ...     def outputs(self):
+    ...         return Side(len(self.module.factors), tensors={"factors": 0})
+    >>> layer_of(Scale(5)).outputs.features
+    5
     """
     if not (isinstance(adapter, type) and issubclass(adapter, Layer)):
         raise LayerError(

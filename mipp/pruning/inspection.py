@@ -46,6 +46,14 @@ class Inspection:
     fixed : share of the multiply-accumulates in operators, beside the layers, that nothing shrinks.
     no_fewer_outputs, no_fewer_inputs : layers with weights that keep all features of that side.
     unreached : modules with parameters that no call ran, and why.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> found = mipp.inspect(net, torch.randn(32, 4), min_channels=3)
+    >>> found.macs, found.least["macs"], found.groups[0].least
+    (36, 0.5, 3)
     """
 
     network: str

@@ -132,6 +132,14 @@ def prune(
     ------
     InputError : the network cannot be traced, the calibration data is empty, sorted by class
         or unlabelled where labels are needed, or the budget cannot be reached.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
+    >>> pruned = mipp.prune(net, torch.randn(32, 3, 8, 8), "macs:0.5")
+    >>> pruned.model[0].out_channels, net[0].out_channels
+    (4, 8)
     """
     phases = _Phases()
     require_choice("of", of, get_args(Of))

@@ -24,6 +24,14 @@ class Plan:
     choice : the selection, and what led to it.
     graph : of the dense network.
     times : what was measured, where the budget or the price is time.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> print(mipp.Pruner(net, torch.randn(32, 4)).plan("ratio:0.5"))
+    ratio:0.5 by mipp: units 50.0 %, params 52.3 %, macs 50.0 %
+      0: 6 -> 3
     """
 
     budget: Budget

@@ -29,6 +29,13 @@ class InformationRanking:
     Parameters
     ----------
     pixels : pairs from the network's input to its first layers, where these are to be decided.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> mipp.Pruner(net, torch.randn(32, 4)).rank().method.worth
+    'share'
     """
 
     method: Mipp
@@ -52,7 +59,15 @@ class InformationRanking:
 
 @dataclass(frozen=True)
 class ScoreRanking:
-    """Units by a rival criterion's scores."""
+    """Units by a rival criterion's scores.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> mipp.Pruner(net, torch.randn(32, 4)).rank("l1").scores["0"].shape
+    (6,)
+    """
 
     method: Criterion
     scores: Scores
@@ -68,6 +83,7 @@ class ScoreRanking:
 
 
 Ranking = InformationRanking | ScoreRanking
+"""What `Pruner.rank` returns and `Pruner.plan` takes, whatever the budget."""
 
 
 def name_of(method: Method) -> str:

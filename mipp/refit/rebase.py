@@ -47,8 +47,8 @@ class NormInputs:
     ...     _ = model(torch.tensor([[1.0], [3.0]]))
     >>> inputs.add(seen)
     >>> inputs.rebase()
-    >>> model[0].running_mean, model[0].running_var
-    (tensor([2.]), tensor([1.]))
+    >>> model[0].running_mean.item(), round(model[0].running_var.item(), 4)
+    (2.0, 1.0)
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -20,6 +20,12 @@ class Selection:
     """Kept channels per group, from whatever method.
 
     A group may be empty: layer collapse is a result, and only cutting refuses it.
+
+    Example
+    -------
+    >>> selection = Selection({"conv": np.array([0, 2])}, {"conv": 4}, "by hand")
+    >>> selection.dropped("conv"), selection.units_removed()
+    (array([1, 3]), 0.5)
     """
 
     kept: Mapping[str, IntArray]  # group -> sorted kept channels, shape (k,)

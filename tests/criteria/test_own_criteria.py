@@ -1,14 +1,11 @@
 """Criteria that people bring: by address, under a name of their own, or as they are."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import mipp
-from mipp import criteria
 from mipp.cli import main
 from mipp.config import load_params
 from mipp.criteria import CRITERIA, register_criterion
@@ -125,11 +122,6 @@ def test_sweep_takes_a_criterion_by_its_address(brought):
     assert ":" not in mine.name
     assert mine.key() != expand(experiment, ["choose.min_channels=2"])[1].key()
     assert mine.key() == expand(experiment, ["choose.worth=nats"])[1].key()
-
-
-def test_example_of_registering_runs(monkeypatch):
-    monkeypatch.setattr(CRITERIA, "_rows", dict(CRITERIA._rows))
-    assert doctest.testmod(criteria) == doctest.TestResults(0, 3)
 
 
 def test_every_criterion_has_a_file_of_its_name():

@@ -4,12 +4,7 @@ from math import log
 from pathlib import Path
 
 import pytest
-import torch
 
-from mipp.criteria import CRITERIA
-from mipp.information import estimators
-from mipp.information.estimators import ESTIMATORS
-from mipp.layers import table
 from tests.documented import ROOT, blocks, run_page
 
 DOCS = ROOT / "docs"
@@ -20,20 +15,6 @@ SHOWN = ("layers.md", "operations.md")  # parts of a whole
 def with_code():
     pages = sorted(page for page in DOCS.rglob("*.md") if blocks(page))
     return [str(page.relative_to(DOCS)) for page in pages if page.name not in SHOWN]
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
-    """A folder, a seed and registered names of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(CRITERIA, "_rows", dict(CRITERIA._rows))
-    monkeypatch.setattr(ESTIMATORS, "_rows", dict(ESTIMATORS._rows))
-    monkeypatch.setattr(estimators, "_NAMES", dict(estimators._NAMES))
-    monkeypatch.setattr(table, "_adapters", {k: [*v] for k, v in table._adapters.items()})
-    torch.manual_seed(0)
-    yield
-    table._adapters_of.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Estimators that people bring: by address, under a name of their own, or by their settings."""
 
-import doctest
 from dataclasses import dataclass, replace
 
 import pytest
@@ -145,8 +144,3 @@ def test_pipeline_takes_an_estimator_by_its_address(brought, tmp_path):
     assert main(["run", "--workdir", str(tmp_path / "work"), "--quiet", *overrides]) == 0
     text = (tmp_path / "work/choose/selection.json").read_text()
     assert "own_estimates:ESTIMATOR" in text
-
-
-def test_example_of_registering_runs():
-    failed, tried = doctest.testmod(estimators)
-    assert (failed, tried) == (0, 4)

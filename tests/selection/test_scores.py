@@ -1,13 +1,10 @@
 """Scores exist only where they can rank the units of a network."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 
 from mipp.errors import InputError, ScoreError
-from mipp.selection import scores as module
 from mipp.selection.scores import Scores
 
 WIDTHS = {"conv": 3, "fc": 2}
@@ -78,8 +75,3 @@ def test_the_only_group_of_a_network_needs_units_that_differ():
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(ScoreError, match=r"(?s)gave no scores.*groups conv, fc, got a list"):
         Scores([GOOD["conv"]], WIDTHS, "method 'mine'")
-
-
-def test_example_runs():
-    failed, tried = doctest.testmod(module, extraglobs={"np": np})
-    assert (failed, tried) == (0, 2)
