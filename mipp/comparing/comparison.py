@@ -43,6 +43,15 @@ class Comparison:
     numbers : all that were counted or measured in one of the two: parameters, multiply-accumulates,
         accuracies and shares from 0 to 1, latency in milliseconds.
     agreement : the Jaccard index of all kept units of groups that both have; None without such.
+
+    Example
+    -------
+    >>> import mipp, torch
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    >>> pruned = mipp.prune(net, torch.randn(64, 4), "ratio:0.5")
+    >>> mipp.compare(pruned, pruned).agreement
+    1.0
     """
 
     names: tuple[str, str]
@@ -100,8 +109,8 @@ def compare(a: Pruned | str | Path, b: Pruned | str | Path) -> Comparison:
     >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     >>> half, less = (mipp.prune(net, torch.randn(64, 4), f"ratio:{r}") for r in (0.5, 0.3))
     >>> comparison = mipp.compare(half, less)
-    >>> comparison.settings, comparison.numbers["params"], comparison.groups[0].kept
-    ({'budget': ('ratio:0.5', 'ratio:0.3')}, (23, 37), (3, 5))
+    >>> comparison.settings, comparison.groups[0].width
+    ({'budget': ('ratio:0.5', 'ratio:0.3')}, (6, 6))
     """
     first, second = side_of(a), side_of(b)
     groups = tuple(_groups(first.selection, second.selection))
