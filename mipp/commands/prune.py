@@ -9,7 +9,7 @@ from typing import Any
 from mipp.commands import limits, one_network, stage
 from mipp.commands.arguments import add_json
 from mipp.errors import ConfigError, as_written
-from mipp.pruning.pruned import PruneReport
+from mipp.pruning.report import PruneReport
 
 USAGE = """\
 mipp prune CHECKPOINT --data NAME --out FILE [options]

@@ -77,7 +77,7 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
         case Text():
             return f"<p>{_marked(block.text)}</p>"
         case Code():
-            return f"<pre><code>{html.escape(block.text)}</code></pre>"
+            return f'<pre tabindex="0"><code>{html.escape(block.text)}</code></pre>'
         case Notes():
             return _notes(block)
         case Facts():
@@ -87,7 +87,10 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
         case Picture():
             label = html.escape(block.caption)
             svg = inline_svg(figures[block.name], block.name, label)
-            return f"<figure>\n{svg}\n<figcaption>{_marked(block.caption)}</figcaption>\n</figure>"
+            drawn = _scrolled(f"figure {block.name}", svg)
+            return (
+                f"<figure>\n{drawn}\n<figcaption>{_marked(block.caption)}</figcaption>\n</figure>"
+            )
         case Widths():
             return _widths(block)
         case Searched():
@@ -118,6 +121,7 @@ def _table(table: Table) -> str:
         f'<th scope="col"{mark}>{_marked(cell)}</th>'
         for cell, mark in zip(table.header, marks, strict=True)
     )
+    head = f"<thead><tr>{head}</tr></thead>"
     rows = "\n".join(
         f'<tr><th scope="row">{_marked(first)}</th>'
         + "".join(
@@ -126,10 +130,10 @@ def _table(table: Table) -> str:
         + "</tr>"
         for first, *cells in table.rows
     )
-    caption = f"<caption>{_marked(table.caption)}</caption>\n" if table.caption else ""
-    return (
-        f'<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table></div>"
+    return _scrolled(
+        ", ".join(table.header),
+        f"<table>\n{head}\n<tbody>\n{rows}\n</tbody>\n</table>",
+        table.caption,
     )
 
 
@@ -145,10 +149,20 @@ def _widths(widths: Widths) -> str:
     )
     titles = ("group", "width", "units", *widths.columns)
     head = "".join(f'<th scope="col">{_marked(title)}</th>' for title in titles)
-    return (
-        f'<div class="scroll"><table class="widths">\n<caption>{_marked(widths.caption)}</caption>'
-        f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+    head = f"<thead><tr>{head}</tr></thead>"
+    return _scrolled(
+        "widths of the groups",
+        f'<table class="widths">\n{head}\n<tbody>\n{rows}\n</tbody>\n</table>',
+        widths.caption,
     )
+
+
+def _scrolled(label: str, content: str, caption: str = "") -> str:
+    """What scrolls by itself where the page is narrow, by keyboard too; its caption does not."""
+    label = html.escape(label.replace("`", ""))
+    below = f'\n<p class="caption">{_marked(caption)}</p>' if caption else ""
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+    return f"{region}{content}</div>{below}"
 
 
 def _bar(row: Width, widest: int) -> str:

@@ -26,16 +26,18 @@ def searched(table: Searched) -> str:
         f'<th scope="col"><button type="button">{html.escape(name)}</button></th>'
         for name in table.header
     )
-    return (
-        f'<div class="searched">\n<noscript><p>The rows are in '
-        f"<code>{html.escape(table.place)}</code>; with scripts they are shown here.</p></noscript>"
-        f'\n<p class="controls"><label>search <input type="search"></label>\n{picks}'
-        '<output role="status"></output></p>\n'
-        '<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{html.escape(table.caption or "rows")}"><table>\n'
-        f"<caption>{html.escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f'<tbody></tbody>\n</table></div>\n<script type="application/json">{text}</script>\n</div>'
-    )
+    return f"""<div class="searched">
+<noscript><p>The rows are in <code>{html.escape(table.place)}</code>; with scripts they are shown
+here.</p></noscript>
+<p class="controls"><label>search <input type="search"></label>
+{picks}<output role="status"></output></p>
+<div class="scroll" tabindex="0" role="region" aria-label="rows that were found"><table>
+<thead><tr>{head}</tr></thead>
+<tbody></tbody>
+</table></div>
+<p class="caption">{html.escape(table.caption)}</p>
+<script type="application/json">{text}</script>
+</div>"""
 
 
 def _told(value: str | float) -> str | float:

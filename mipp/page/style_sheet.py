@@ -29,8 +29,7 @@ pre code { padding: 0; background: none; overflow-wrap: normal; }
 .scroll { overflow-x: auto; margin-bottom: 1.2rem; }
 table { width: 100%; border-collapse: collapse; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; padding-top: .5rem; color: var(--soft); font-size: .85rem;
-  text-align: left; }
+.caption { margin: -.7rem 0 1.4rem; color: var(--soft); font-size: .85rem; }
 th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid var(--rule); font-weight: 600; }
@@ -60,6 +59,8 @@ table.widths svg { display: block; }
 :focus-visible { outline: 2px solid var(--kept); outline-offset: 2px; }
 figure { margin: 0 0 1.8rem; }
 figure svg { display: block; width: 100%; height: auto; }
+figure .scroll { margin: 0; }
+@media (max-width: 44rem) { figure svg { min-width: 40rem; } }
 figcaption { color: var(--soft); font-size: .85rem; }
 @media print { :root { --paper: #ffffff; --ink: #000000; --soft: #444444; --rule: #bbbbbb;
   --tint: #f4f4f4; --kept: #2f6fbb; --dropped: #d9822b; --alarm: #b3261e; }
