@@ -18,7 +18,19 @@ from mipp.errors import (
 
 SLOW = {  # many passes, or trainings
     *("aofp", "ccp", "dcp", "grasp-iterative", "greg-1", "greg-2", "imp", "imp-rewind", "increg"),
-    *("obd", "prospr", "slimming", "snip-iterative", "sosp-h", "sosp-i", "srp", "ssl", "tpp"),
+    *(
+        "eigendamage",
+        "obs",
+        "obd",
+        "prospr",
+        "slimming",
+        "snip-iterative",
+        "sosp-h",
+        "sosp-i",
+        "srp",
+        "ssl",
+        "tpp",
+    ),
     *("variational", "woodfisher"),
 }
 METHODS = {"quick": ["mipp", *sorted(set(CRITERIA) - SLOW)], "slow": sorted(SLOW)}

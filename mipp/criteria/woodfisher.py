@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
-from mipp.criteria.shared.image_slopes import image_slopes
+from mipp.criteria.shared.image_slopes import slopes_by_layer
 from mipp.criteria.shared.unit_gates import parameters_of
 from mipp.criteria.shared.unit_weights import Makers
-from mipp.device import free_bytes
-from mipp.errors import DataError
 from mipp.selection.scores import GroupScores
 
 IMAGES = 256  # each has a backward pass of its own, and a row of every layer's Fisher information
@@ -36,13 +34,8 @@ def score_woodfisher(given: CriterionInput) -> GroupScores:
     makers = Makers(given)
     parameters = parameters_of(given.model)
     names = sorted({one.name for slices in makers.slices.values() for one in slices})
-    _require_room(given, [parameters[name] for name in names])
-    each = list(image_slopes(given, names, IMAGES))
-    slopes = {name: torch.stack([row[i] for row in each]) for i, name in enumerate(names)}
-    del each
     scores = {name: np.zeros(width) for name, width in given.graph.widths.items()}
-    for name in names:
-        gradients = slopes.pop(name).double()
+    for name, gradients in slopes_by_layer(given, names, IMAGES, "woodfisher"):
         gram, damping = _gram(gradients.flatten(1))
         for group, slices in makers.slices.items():
             for one in (s for s in slices if s.name == name):
@@ -82,14 +75,3 @@ def _gram(gradients: Tensor) -> tuple[Tensor, float]:
     gram = gradients @ gradients.T
     mean = float(gram.diagonal().sum()) / (n * size)
     return gram, DAMPING * mean or DAMPING
-
-
-def _require_room(given: CriterionInput, weights: list[Tensor]) -> None:
-    need = 3 * IMAGES * sum(weight.nbytes for weight in weights)
-    free = free_bytes(weights[0].device) if weights else None
-    if free is not None and need > free:
-        raise DataError(
-            f"woodfisher holds the gradients of {IMAGES} images by every weight of "
-            f"{type(given.model).__name__}.\nExpected {need / 2**30:.1f} GiB of free memory, got "
-            f"{free / 2**30:.1f}; take obd, which holds their squares alone."
-        )

@@ -7,6 +7,10 @@ from test_criteria import own_input, resnet_input
 from torch import nn
 
 from mipp.criteria import CRITERIA
+from mipp.criteria import eigendamage as eigen
+from mipp.criteria.obs import rises_until
+from mipp.criteria.shared.surgeon import Surgeon, inverse_of
+from mipp.criteria.shared.weight_loss import WeightLoss
 from mipp.criteria.woodfisher import DAMPING, rise
 from mipp.errors import DataError
 
@@ -117,3 +121,165 @@ def test_too_many_outputs_are_refused():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1200)).double()
     with pytest.raises(DataError, match=r"at most 1,000, got 1200; take sosp-h"):
         CRITERIA["sosp-i"](own_input(model, shape=(3,)))
+
+
+# Optimal brain surgeon
+
+
+def quadratic(seed):
+    """A Hessian (SIZE, SIZE) far from diagonal, and the weights at its minimum."""
+    gradients, weights = drawn(seed)
+    return fisher(gradients, 0.1), weights
+
+
+def constrained(hessian, weights, gone):
+    """The weights that are best without some, and the rise, by a linear equation."""
+    rest = [i for i in range(SIZE) if i not in gone]
+    change = torch.zeros(SIZE, dtype=torch.float64)
+    change[gone] = -weights[gone]
+    right = -hessian[rest][:, gone] @ change[gone]
+    change[rest] = torch.linalg.solve(hessian[rest][:, rest], right)
+    return weights + change, float(change @ hessian @ change / 2)
+
+
+def test_surgeon_leaves_the_constrained_optimum_of_a_quadratic(seed):
+    hessian, weights = quadratic(seed)
+    surgeon = Surgeon(weights, inverse_of(hessian, 1e-6))
+    gone, risen = [], 0.0
+    for block in ([0, 1, 2], [9], [4, 11, 19]):
+        risen += surgeon.rise(torch.tensor(block))
+        surgeon.remove(torch.tensor(block))
+        gone += block
+        best, rise_of_all = constrained(hessian, weights, gone)
+        assert torch.allclose(surgeon.weights, best, rtol=0, atol=1e-10)
+        assert risen == pytest.approx(rise_of_all, abs=1e-10)
+
+
+def test_units_leave_in_the_order_of_what_the_rest_cannot_make_up_for(seed):
+    hessian, weights = quadratic(seed)
+    blocks = {"a": [[0, 1], [2, 3], [4, 5]], "b": [[6, 7, 8], [9, 10, 11]]}
+    places = {name: [torch.tensor(unit) for unit in units] for name, units in blocks.items()}
+    scores = rises_until(Surgeon(weights, inverse_of(hessian, 1e-6)), places)
+    gone, left = [], {(name, i) for name, units in blocks.items() for i in range(len(units))}
+
+    def risen(unit):
+        return constrained(hessian, weights, gone + blocks[unit[0]][unit[1]])[1]
+
+    while any(sum(name == group for group, _ in left) > 1 for name in blocks):
+        free = [unit for unit in left if sum(unit[0] == group for group, _ in left) > 1]
+        first = min(free, key=risen)
+        assert scores[first[0]][first[1]] == pytest.approx(risen(first), abs=1e-10)
+        gone += blocks[first[0]][first[1]]
+        left.remove(first)
+    for name, unit in left:
+        assert scores[name][unit] == pytest.approx(risen((name, unit)), abs=1e-10)
+
+
+def test_a_hessian_that_curves_down_is_raised_to_its_floor():
+    hessian = torch.diag(torch.tensor([4.0, 0.0, -2.0], dtype=torch.float64))
+    assert inverse_of(hessian, 0.5).diagonal().tolist() == pytest.approx([0.25, 1.0, 1.0])
+
+
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def test_hessian_is_that_of_all_weights():
+    given = own_input(small_net(), shape=(4,))
+    shapes = {"0.weight": (5, 4), "2.weight": (3, 5)}
+
+    def loss(flat):
+        parts = flat.split([20, 15])
+        weights = {n: p.view(s) for (n, s), p in zip(shapes.items(), parts, strict=True)}
+        losses = [
+            nn.functional.cross_entropy(
+                torch.func.functional_call(given.model, weights, x), y, reduction="sum"
+            )
+            for x, y in given.batches()
+        ]
+        return sum(losses) / 8
+
+    flat = torch.cat([given.model.get_parameter(name).detach().flatten() for name in shapes])
+    expected = torch.autograd.functional.hessian(loss, flat)
+    assert torch.allclose(WeightLoss(given).hessian(), expected, atol=1e-12)
+
+
+def test_obs_refuses_what_is_no_small_network():
+    model = nn.Sequential(nn.Linear(30, 100), nn.Tanh(), nn.Linear(100, 3)).double()
+    with pytest.raises(DataError, match=r"at most 3,000 weights, got 3,300; take woodfisher or"):
+        CRITERIA["obs"](own_input(model, shape=(30,)))
+
+
+# EigenDamage
+
+
+def curvature(seed, outputs=4, inputs=5):
+    """Two bases and what is along them; the same as a dense matrix over (outputs, inputs)."""
+    generator = torch.Generator().manual_seed(seed)
+    bases = [
+        torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]
+        for n in (outputs, inputs)
+    ]
+    bent = torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) + 0.01
+    both = torch.kron(*bases)
+    weight = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64)
+    return *bases, bent, both @ bent.flatten().diag() @ both.T, weight
+
+
+@pytest.mark.parametrize("unit", [[2], [0, 3]])
+def test_rise_along_the_bases_is_that_of_the_dense_inverse(unit, seed):
+    left, right, bent, dense, weight = curvature(seed)
+    block = [5 * row + i for row in unit for i in range(5)]
+    w, inverse = weight[unit].flatten(), torch.linalg.inv(dense)
+    expected = w @ torch.linalg.solve(inverse[block][:, block], w) / 2
+    found = eigen.rise(weight[unit] @ right, left[unit], bent)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_rise_is_between_nothing_and_that_of_optimal_brain_damage(seed):
+    """And is the latter where the units are the curvature's own directions."""
+    left, right, bent, dense, weight = curvature(seed)
+    for unit in range(4):
+        block = list(range(5 * unit, 5 * unit + 5))
+        damage = float(weight[unit] @ dense[block][:, block] @ weight[unit] / 2)
+        found = float(eigen.rise(weight[[unit]] @ right, left[[unit]], bent))
+        assert 0 < found < damage
+        own = float((bent[unit] * (weight[unit] @ right).square()).sum() / 2)
+        eye = torch.eye(4, dtype=torch.float64)
+        assert float(eigen.rise(weight[[unit]] @ right, eye[[unit]], bent)) == pytest.approx(own)
+
+
+def test_bases_are_those_of_kronecker_factors(seed):
+    """Of gradients g a', for all pairs of some g and some a, which then are independent."""
+    left, right, *_ = curvature(seed)
+    made = [torch.outer(i * left[:, i - 1], j * right[:, j - 1]) for i in (1, 2, 3, 4)
+            for j in (1, 2, 3, 4, 5)]  # fmt: skip
+    found_left, found_right, bent = eigen.rotated(torch.stack(made))
+    assert torch.allclose((found_left.T @ left).abs(), torch.eye(4).double(), atol=1e-10)
+    assert torch.allclose((found_right.T @ right).abs(), torch.eye(5).double(), atol=1e-10)
+    expected = torch.outer(torch.arange(1, 5) ** 2, torch.arange(1, 6) ** 2).double() / 20
+    assert torch.allclose(bent, expected + 1e-3 * expected.mean(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["obs", "eigendamage"])
+def test_units_of_a_stream_rise_by_all_that_make_them(name):
+    torch.manual_seed(0)
+    given = own_input(Stream(), shape=(3, 5, 5))
+    scores = CRITERIA[name](given)
+    assert {group: len(values) for group, values in scores.items()} == dict(given.graph.widths)
+    assert all((values > 0).all() for values in scores.values())
+
+
+class Stream(nn.Module):
+    """Two convolutions that write to one stream, and one between."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)
+        self.back, self.head = nn.Conv2d(5, 4, 1), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, x):
+        x = self.stem(x).tanh()
+        return self.head((x + self.back(self.inner(x).tanh())).mean((2, 3)))

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.samples import labelled_images
-from mipp.criteria.shared.unit_gates import differentiable, run_with, tensors_of
+from mipp.criteria.shared.unit_gates import (
+    differentiable,
+    parameters_of,
+    run_with,
+    tensors_of,
+)
+from mipp.device import free_bytes
+from mipp.errors import DataError
 from mipp.inputs import Inputs, count, each
 
 
@@ -24,6 +31,37 @@ def image_slopes(
         for image, label in single_images(given, images):
             loss = given.mean_loss(run_with(given.model, tensors, image), label)
             yield torch.autograd.grad(loss, weights, materialize_grads=True)
+
+
+def slopes_by_layer(
+    given: CriterionInput, names: Sequence[str], images: int, method: str
+) -> Iterator[tuple[str, Tensor]]:
+    """One parameter after the other: the gradients of all images by it, (n, *shape), float64.
+
+    Raises
+    ------
+    DataError : those of all layers do not fit the memory, thrice their bytes.
+    """
+    parameters = parameters_of(given.model)
+    _require_room(given, [parameters[name] for name in names], images, method)
+    each = list(image_slopes(given, names, images))
+    slopes = {name: torch.stack([row[i] for row in each]) for i, name in enumerate(names)}
+    del each
+    for name in names:
+        yield name, slopes.pop(name).double()
+
+
+def _require_room(
+    given: CriterionInput, weights: Sequence[Tensor], images: int, method: str
+) -> None:
+    need = 3 * images * sum(weight.nbytes for weight in weights)
+    free = free_bytes(weights[0].device) if weights else None
+    if free is not None and need > free:
+        raise DataError(
+            f"{method} holds the gradients of {images} images by every weight of "
+            f"{type(given.model).__name__}.\nExpected {need / 2**30:.1f} GiB of free memory, got "
+            f"{free / 2**30:.1f}; take obd, which holds their squares alone."
+        )
 
 
 def single_images(given: CriterionInput, images: int) -> Iterator[tuple[Inputs, Tensor]]:

@@ -64,6 +64,22 @@ class WeightLoss:
         with differentiable(self._given.model):
             return self._named(mean_over_images(self._given, product, self._images))
 
+    def hessian(self) -> Tensor:
+        """All second derivatives (d, d), float64, the weights one after the other, flat."""
+        by = list(self.weights.values())
+
+        def rows(inputs: Inputs, labels: Tensor) -> list[Tensor]:
+            slopes = torch.cat([s.flatten() for s in self._slopes(inputs, labels, keep=True)])
+            found = [
+                torch.autograd.grad(one, by, retain_graph=True, materialize_grads=True)
+                for one in slopes
+            ]
+            return [torch.stack([torch.cat([p.flatten() for p in row]) for row in found])]
+
+        with differentiable(self._given.model):
+            (whole,) = mean_over_images(self._given, rows, self._images)
+        return (whole + whole.T).double() / 2
+
     def _slopes(self, inputs: Inputs, labels: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
         given = self._given
         tensors: Tensors = self._tensors | self.weights
