@@ -66,12 +66,11 @@ def rises_until(surgeon: Surgeon, blocks: Blocks) -> GroupScores:
 
 
 def _blocks(given: CriterionInput, weights: Mapping[str, Tensor]) -> Blocks:
-    sizes = [weight.numel() for weight in weights.values()]
-    numbers = torch.arange(sum(sizes), device=next(iter(weights.values())).device).split(sizes)
-    places = {
-        name: own.view(weight.shape)
-        for (name, weight), own in zip(weights.items(), numbers, strict=True)
-    }
+    places, start = {}, 0
+    for name, weight in weights.items():
+        stop = start + weight.numel()
+        places[name] = torch.arange(start, stop, device=weight.device).view(weight.shape)
+        start = stop
     blocks = {}
     for name, slices in Makers(given).slices.items():
         blocks[name] = list(torch.cat([one.rows(places) for one in slices], 1))
