@@ -7,6 +7,7 @@ itself, `torchrun`) has told each its rank.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,16 @@ def is_launched() -> bool:
     False
     """
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def loopback() -> dict[str, str]:
+    """Setting of the environment by which gloo stays on this machine, {} where none is known.
+
+    By itself it takes the address of the machine's name, which firewalls close and laptops change.
+    """
+    names = {name for _, name in socket.if_nameindex()}
+    known = [name for name in ("lo", "lo0") if name in names]  # of Linux, of macOS and BSD
+    return {"GLOO_SOCKET_IFNAME": known[0]} if known else {}
 
 
 def meeting_place(port: int = 0) -> Store:

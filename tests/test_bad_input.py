@@ -122,6 +122,19 @@ REFUSED_TOGETHER = {
         ("finetune.precision=float16", "finetune.epochs=1"),
         "precision", "float32 or bfloat16", "got float16",
     ],
+    "a moving average of divided weights": [
+        ("train.ema=0.9", "train.epochs=1", "compute.devices=2", "compute.strategy=fsdp"),
+        "ema cannot be had", "no process holds all weights", "set compute.strategy=ddp",
+    ],
+    "a moving average of divided weights in fine-tuning": [
+        ("finetune.ema=0.9", "finetune.epochs=1", "compute.devices=2", "compute.strategy=fsdp"),
+        "ema cannot be had", "no process holds all weights", "set compute.strategy=ddp",
+    ],
+    "slimming of divided weights": [
+        ("train.slimming=1e-4", "train.epochs=1", "compute.devices=2", "compute.strategy=fsdp",
+         "model.name=resnet20"),
+        "a regulariser cannot be had", "no process holds all weights", "set compute.strategy=ddp",
+    ],
     "no training before or after pruning": [
         ("train.when=after-pruning", "train.epochs=0", "finetune.epochs=10"),
         "train.when=after-pruning with train.epochs=0", "at least 1 epoch", "got 0",
@@ -167,9 +180,10 @@ def test_run_refuses_before_the_first_stage(case, tmp_path, capsys):
         ("choose.estimator=reconstruction", "data.calibration=50"),
         ("choose.budget=macs:0.5", "data.calibration=49"),
         ("choose.method=l1", "data.calibration=49"),
+        ("train.ema=0.9", "train.epochs=1", "compute.devices=2", "compute.strategy=ddp"),
     ],
 )
-def test_images_that_are_enough_are_taken(overrides, tmp_path):
+def test_what_is_refused_elsewhere_is_taken(overrides, tmp_path):
     preflight(Workdir(tmp_path / "work"), load_params(overrides=[*TINY, *overrides]))
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mipp.config import OptimConfig
 from mipp.errors import ConfigError
-from mipp.ranks import Ranks
-from mipp.training import EpochRecord, Teacher, resume, train
+from mipp.ranks import Ranks, loopback
+from mipp.training import EpochRecord, Teacher, require_undivided, resume, train
 from mipp.training.epoch import part_of
 from tests.images_in_memory import InMemory
 from tests.two_processes import by_two
@@ -175,6 +175,37 @@ def test_processes_that_disagree_are_refused(about: str) -> None:
         assert isinstance(error, ConfigError)
         assert f"disagree about {about}" in str(error)
         assert "on rank 1" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "regularised", "what"),
+    [
+        ({"ema": 0.9}, False, "ema"),
+        ({"precision": "float16"}, False, "precision=float16"),
+        ({}, True, "a regulariser"),
+    ],
+)
+def test_what_reads_whole_weights_is_refused_of_divided_ones(
+    options: dict[str, object], regularised: bool, what: str
+) -> None:
+    config = OptimConfig.model_validate(PLAIN | options)
+    with pytest.raises(ConfigError, match=rf"^{what} cannot be had .*fsdp(.|\n)*strategy=ddp"):
+        require_undivided(config, regularised=regularised)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["lo", "eth0"], {"GLOO_SOCKET_IFNAME": "lo"}),
+        (["en0", "lo0"], {"GLOO_SOCKET_IFNAME": "lo0"}),
+        (["Ethernet"], {}),
+    ],
+)
+def test_gloo_is_told_the_loopback_of_this_system(
+    names: list[str], told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.if_nameindex", lambda: [*enumerate(names, 1)])
+    assert loopback() == told
 
 
 @pytest.mark.parametrize(("count", "size"), [(7, 2), (8, 2), (9, 4), (64, 3), (3, 2), (5, 4)])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mipp.errors import MippError
-from mipp.ranks import joined, meeting_place
+from mipp.ranks import joined, loopback, meeting_place
 
 SIZE = 2
 SECONDS = 120  # after which two that wait for each other are given up
@@ -34,7 +34,7 @@ def by_two(function: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 def _on_rank(rank: int, port: int, function: Callable[..., Any], arguments: Any) -> Any:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), **loopback()}
     with joined(meeting_place(port)):
         try:
             return function(*arguments)

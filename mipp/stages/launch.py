@@ -22,7 +22,7 @@ import mipp.errors
 from mipp.config import dump_params
 from mipp.device import threads_each
 from mipp.errors import LostRankError, MippError
-from mipp.ranks import meeting_place
+from mipp.ranks import loopback, meeting_place
 from mipp.stages.context import Context
 from mipp.training.history import EpochRecord
 
@@ -60,13 +60,16 @@ def launch(stage: str, context: Context) -> None:
     """
     size = context.params.compute.devices
     place = meeting_place()
-    known = os.environ | {
-        "MIPP_RANKS_PORT": str(place.port),  # type: ignore[attr-defined]
-        "WORLD_SIZE": str(size),
-        "OMP_NUM_THREADS": str(threads_each(size)),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
-    }
+    known = (
+        loopback()
+        | os.environ
+        | {
+            "MIPP_RANKS_PORT": str(place.port),  # type: ignore[attr-defined]
+            "WORLD_SIZE": str(size),
+            "OMP_NUM_THREADS": str(threads_each(size)),
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        }
+    )
     with _started(size, known, json.dumps(job_of(stage, context))) as processes:
         endings = _watched(processes, stage, context)
     _raise_first(endings, stage)

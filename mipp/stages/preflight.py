@@ -10,7 +10,7 @@ from torch import nn
 
 from mipp.activations import Sampling
 from mipp.budget import Budget
-from mipp.config import WRITTEN, Params, TrainConfig
+from mipp.config import WRITTEN, OptimConfig, Params, TrainConfig
 from mipp.device import require_devices, resolve_device
 from mipp.errors import ConfigError, as_written
 from mipp.export.formats import require_exportable
@@ -31,7 +31,7 @@ from mipp.stages.shards import require_shards
 from mipp.stages.splits import at_once, load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
 from mipp.storage import Workdir
-from mipp.training import require_trainable
+from mipp.training import require_trainable, require_undivided
 from mipp.workdir import read_manifest, require_room, require_writable
 
 
@@ -64,6 +64,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:
             require_trainable(config, splits.train, splits.validation, device)
+            _require_undivided(config, params)
     require_start(params, splits)
     _require_rows(params, graph)
     batch = at_once(params.extract.batch_size, splits.shape)
@@ -90,6 +91,13 @@ def _require_epochs(config: TrainConfig) -> None:
             "trains.\nExpected at least 1 epoch, got 0 (`finetune` is not used then); set "
             "train.epochs=20, or train.when=before-pruning for given weights."
         )
+
+
+def _require_undivided(config: OptimConfig, params: Params) -> None:
+    """Refuse what divided weights cannot have; of `auto`, a training itself does."""
+    if params.compute.strategy == "fsdp" and params.compute.devices > 1:
+        slimmed = config is params.train and bool(params.train.slimming)
+        require_undivided(config, regularised=slimmed)
 
 
 def _plain_budgets(params: Params) -> list[Budget]:

@@ -22,7 +22,7 @@ from mipp.training.history import EpochRecord, best_epoch, has_stalled
 from mipp.training.optimizers import build_optimizer, optimizer_of
 from mipp.training.regulariser import Regulariser
 from mipp.training.resume import Checkpoint, State, facts, fingerprint
-from mipp.training.strategy import Strategy, spread
+from mipp.training.strategy import Strategy, require_undivided, spread
 from mipp.training.teacher import Teacher
 
 
@@ -150,7 +150,7 @@ def _begin(
     order_axes(model, order)
     made = spread(model, strategy, work.ranks, example)
     if made.is_sharded:
-        _require_whole(config, regulariser)
+        require_undivided(config, regularised=regulariser is not None)
     if config.compile:
         made.compile()
     averaged = None
@@ -168,22 +168,6 @@ def _order(
     if config.channels_last == "auto":
         return faster_order(model, example)
     return torch.channels_last if config.channels_last else torch.contiguous_format
-
-
-def _require_whole(config: OptimConfig, regulariser: Regulariser | None) -> None:
-    """Refuse what reads or copies weights that are divided among processes."""
-    wanted = {
-        "ema": config.ema is not None,
-        "precision=float16": config.precision == "float16",
-        "a regulariser": regulariser is not None,
-    }
-    for what, asked in wanted.items():
-        if asked:
-            raise ConfigError(
-                f"{what} cannot be had where no process holds all weights (strategy fsdp).\n"
-                f"Expected a training without, got {what}; leave it out, or set "
-                "compute.strategy=ddp."
-            )
 
 
 def _epochs(state: State, work: Work, validation_split: Split) -> Iterator[EpochRecord]:

@@ -7,7 +7,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mipp.config import OptimConfig
 from mipp.device import device_of, free_bytes
+from mipp.errors import ConfigError
 from mipp.ranks import Ranks
 from mipp.training.spread import Replicas, Spread
 
@@ -33,6 +35,31 @@ def spread(
 
         return Shards(model, ranks)
     return Replicas(model, ranks, example())
+
+
+def require_undivided(config: OptimConfig, *, regularised: bool) -> None:
+    """Refuse, of weights that are divided among processes, what reads or copies them whole.
+
+    Parameters
+    ----------
+    regularised : whether a `Regulariser` follows the training.
+
+    Raises
+    ------
+    ConfigError : `ema`, `precision=float16`, or a regulariser.
+    """
+    wanted = {
+        "ema": config.ema is not None,
+        "precision=float16": config.precision == "float16",
+        "a regulariser": regularised,
+    }
+    for what, asked in wanted.items():
+        if asked:
+            raise ConfigError(
+                f"{what} cannot be had where no process holds all weights (strategy fsdp).\n"
+                f"Expected a training without, got {what}; leave it out, or set "
+                "compute.strategy=ddp."
+            )
 
 
 def _is_large(model: nn.Module) -> bool:
