@@ -124,6 +124,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/experiments.md",
     ),
     _row(
+        "ablations.weighting",
+        "streams and parts of a network that count more, and the plan whose outputs err least",
+        "2 h",
+        "docs/experiments.md",
+    ),
+    _row(
         "ablations.measures",
         "every estimator of information where the answer is known, and its seconds",
         "1 h",

@@ -1,4 +1,4 @@
-"""docs/experiments.md: what `ablations.choices` and `ablations.lengths` measured, and decided."""
+"""docs/experiments.md: what `choices`, `lengths` and `weighting` measured, and decided."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.ablations.variants import BUDGET, BUDGETS, IN_SHARES, MODEL, ORDERS, VARIANTS
+from benchmarks.ablations.weighting_table import KEPT, section
 from benchmarks.accuracy.methods import Lengths
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, spread
@@ -64,7 +65,9 @@ def length_points(file: Path | None) -> Points:
 def write_page() -> None:
     """The page of all points that are kept."""
     tried, trained = choice_points(CHOICES).all(), length_points(LENGTHS_FILE).all()
-    PAGE.write_text("\n".join([*choices(tried), "", *lengths(trained), "", *DECIDED, ""]))
+    weighted = section(KEPT.points(KEPT.file).all())
+    parts = choices(tried), lengths(trained), weighted, DECIDED
+    PAGE.write_text("\n".join(line for part in parts for line in (*part, "")))
 
 
 def choices(points: list[Point]) -> list[str]:

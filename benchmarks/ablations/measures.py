@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,16 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.shared.command import add_again, circumstances, fitting, parse, parser
-from benchmarks.shared.kept import RESULTS, Point, Points
-from benchmarks.shared.origin import measured_now, origin_of
-from benchmarks.shared.tables import markdown_of, print_table, spread
+from benchmarks.shared.command import add_again, fitting, parse, parser
+from benchmarks.shared.kept import Point
+from benchmarks.shared.point_table import PointTable
+from benchmarks.shared.tables import spread
 from mipp.errors import EstimationError
 from mipp.information.estimators import ESTIMATORS, PairData
-from mipp.progress import track
 from mipp.settings import ESTIMATOR_NAMES, Reconstruction
 
-FILE, PAGE = RESULTS / "measures.csv", Path("docs/measures.md")
 SETTINGS = {name: kind for kind, name in ESTIMATOR_NAMES.items()}
 CORRELATED = (0.0, 0.5, 0.9, 0.99)
 DENSE = (2, 3, 5, 25, 50)
@@ -36,7 +33,7 @@ CASES = (*(f"two variables, {rho:g}" for rho in CORRELATED), *(f"dense {m}-{m}" 
 ROWS = (1000, 5000, 20_000)
 MOST = {"kernel-density": 5000}  # rows: all distances are held
 KEY = ("estimator", "case", "rows", "seed")
-COLUMNS = (*KEY, "truth", "nats", "seconds", "commit", "versions")
+COLUMNS = ("truth", "nats", "seconds")
 NOTES = """\
 Nats, mean and deviation over seeds; in the last column the median seconds of one measurement with
 all of these rows. *two variables, rho*: normal, with that correlation. *dense m-m*: m normal
@@ -48,7 +45,7 @@ in `mipp/information` says where it is blind."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.measures", __doc__ or "", PAGE)
+    options = parser("ablations.measures", __doc__ or "", KEPT.page)
     add_again(options)
     options.add_argument("--estimators", nargs="+", metavar="PATTERN", help="by name, with *")
     options.add_argument("--rows", type=int, nargs="+", choices=ROWS, default=[*ROWS[:2]])
@@ -60,7 +57,6 @@ def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
     names = fitting("--estimators", options.estimators or ["*"], [*ESTIMATORS])
-    points = points_in(FILE if options.write else None)
     every = [
         dict(zip(KEY, (name, case, rows, seed), strict=True))
         for rows in options.rows
@@ -69,13 +65,9 @@ def main(given: Sequence[str] | None = None) -> None:
         for seed in options.seeds
         if rows <= MOST.get(name, rows)
     ]
-    wanted = every if options.again else points.missing(every)
-    for point in track(wanted, total=len(wanted), label="measures"):
-        points.add(point | measure(**point))
-    print_table(table(points.all()))
-    circumstances(options)
+    KEPT.fill(options, every, lambda point: measure(**point))
     if options.write:
-        write_page()
+        KEPT.write_page()
 
 
 def measure(estimator: str, case: str, rows: int, seed: int) -> Point:
@@ -93,7 +85,7 @@ def measure(estimator: str, case: str, rows: int, seed: int) -> Point:
     except EstimationError:
         nats = None
     seconds = time.perf_counter() - start
-    return {"truth": truth, "nats": nats, "seconds": seconds} | measured_now()
+    return {"truth": truth, "nats": nats, "seconds": seconds}
 
 
 def _rows(kind: type[Any], rows: int) -> int:
@@ -111,10 +103,6 @@ def drawn(case: str, rows: int, seed: int) -> tuple[Tensor, Tensor, float]:
     values = np.random.default_rng(seed).standard_normal((rows, 2 * size))
     z = torch.from_numpy(values @ np.linalg.cholesky(covariance).T)
     return z[:, :size], z[:, size:], (own + other - both) / 2
-
-
-def points_in(file: Path | None) -> Points:
-    return Points(file, COLUMNS, KEY)
 
 
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -139,21 +127,10 @@ def _told(nats: Sequence[float | None]) -> str:
     return spread(there) if there else "-"
 
 
-def write_page() -> None:
-    """Write the page from all points that are kept."""
-    points = points_in(FILE).all()
-    lines = [
-        "# Estimators where the information is known",
-        "",
-        origin_of("ablations.measures", FILE, points),
-        "",
-        NOTES,
-        "",
-        *markdown_of(table(points), str),
-    ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join(lines) + "\n")
-
+KEPT = PointTable(
+    "ablations.measures", "Estimators where the information is known", NOTES, KEY, COLUMNS, table
+)
+write_page = KEPT.write_page
 
 if __name__ == "__main__":
     main()

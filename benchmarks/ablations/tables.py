@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,12 @@ from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.shared.command import add_again, circumstances, parse, parser
-from benchmarks.shared.kept import RESULTS, Point, Points
-from benchmarks.shared.origin import measured_now, origin_of
-from benchmarks.shared.tables import markdown_of, print_table, spread
+from benchmarks.shared.command import add_again, parse, parser
+from benchmarks.shared.kept import Point
+from benchmarks.shared.point_table import PointTable
+from benchmarks.shared.tables import spread
 from mipp.features import TERCSelector
-from mipp.progress import track
 
-FILE, PAGE = RESULTS / "tables.csv", Path("docs/tables.md")
 DATA = {
     "breast cancer": datasets.load_breast_cancer,
     "digits": datasets.load_digits,
@@ -39,7 +36,7 @@ DATA = {
 }
 EVERY = "all features"
 KEY = ("data", "selector", "seed")
-COLUMNS = (*KEY, "features", "kept", "accuracy", "seconds", "commit", "versions")
+COLUMNS = ("features", "kept", "accuracy", "seconds")
 NOTES = """\
 Accuracy in percent of logistic regression on standardised features, the mean of 5 folds; mean and
 deviation over the seeds of the folds. All but `sure` keep half of the features; each selector is
@@ -65,7 +62,7 @@ def selectors(features: int) -> dict[str, BaseEstimator | None]:
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.tables", __doc__ or "", PAGE)
+    options = parser("ablations.tables", __doc__ or "", KEPT.page)
     add_again(options)
     options.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the folds")
@@ -74,20 +71,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    points = points_in(FILE if options.write else None)
     every = [
         dict(zip(KEY, (data, selector, seed), strict=True))
         for data in options.data
         for selector in selectors(2)
         for seed in options.seeds
     ]
-    wanted = every if options.again else points.missing(every)
-    for point in track(wanted, total=len(wanted), label="tables"):
-        points.add(point | measure(**point))
-    print_table(table(points.all()))
-    circumstances(options)
+    KEPT.fill(options, every, lambda point: measure(**point))
     if options.write:
-        write_page()
+        KEPT.write_page()
 
 
 def measure(data: str, selector: str, seed: int) -> Point:
@@ -108,15 +100,11 @@ def measure(data: str, selector: str, seed: int) -> Point:
         "kept": float(np.mean(kept)),
         "accuracy": 100 * float(found["test_score"].mean()),
         "seconds": (time.perf_counter() - start) / 5,
-    } | measured_now()
+    }
 
 
 def _kept(pipeline: Any, features: int) -> int:
     return features if len(pipeline) == 2 else int(pipeline[1].get_support().sum())
-
-
-def points_in(file: Path | None) -> Points:
-    return Points(file, COLUMNS, KEY)
 
 
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -137,21 +125,8 @@ def table(points: Sequence[Point]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_page() -> None:
-    """Write the page from all points that are kept."""
-    points = points_in(FILE).all()
-    lines = [
-        "# Features of tables",
-        "",
-        origin_of("ablations.tables", FILE, points),
-        "",
-        NOTES,
-        "",
-        *markdown_of(table(points), str),
-    ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join(lines) + "\n")
-
+KEPT = PointTable("ablations.tables", "Features of tables", NOTES, KEY, COLUMNS, table)
+write_page = KEPT.write_page
 
 if __name__ == "__main__":
     main()

@@ -16,19 +16,17 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.workloads import CPU, WORKLOADS, Images, dense_network, load_images
-from benchmarks.shared.command import add_again, add_data_root, circumstances, parse, parser
-from benchmarks.shared.kept import RESULTS, Point, Points
-from benchmarks.shared.origin import measured_now, origin_of
-from benchmarks.shared.tables import markdown_of, print_table, spread
+from benchmarks.shared.command import add_again, add_data_root, parse, parser
+from benchmarks.shared.kept import Point
+from benchmarks.shared.point_table import PointTable
+from benchmarks.shared.tables import spread
 from mipp.metrics import accuracy
-from mipp.progress import track
 from mipp.pruning.pruner import Pruner
 from mipp.settings import Distill, Refit
 
-FILE, PAGE = RESULTS / "distilled.csv", Path("docs/distilled.md")
 NETWORK, BATCH = "resnet20", 256
 KEY = ("budget", "images", "seed")
-COLUMNS = (*KEY, "macs", "refit", "distilled", "cpu_seconds", "threads", "commit", "versions")
+COLUMNS = ("macs", "refit", "distilled", "cpu_seconds", "threads")
 NOTES = f"""\
 {NETWORK} on CIFAR-10-JPEG: percent of the 10,000 test images, mean ± standard deviation over the
 seeds, each with calibration images of its own. No label is seen. *refit*: `mipp.Refit()`;
@@ -38,7 +36,7 @@ on calibration images that are held out, with seed 0 and 2,048 images."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("accuracy.distilled", __doc__ or "", PAGE)
+    options = parser("accuracy.distilled", __doc__ or "", KEPT.page)
     add_data_root(options)
     add_again(options)
     options.add_argument("--budgets", nargs="+", default=["macs:0.5", "macs:0.3"], help="of MACs")
@@ -53,20 +51,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
-    points = points_in(FILE if options.write else None)
     every = [
         dict(zip(KEY, (budget, images, seed), strict=True))
         for seed in options.seeds
         for images in options.images
         for budget in options.budgets
     ]
-    wanted = every if options.again else points.missing(every)
-    for point in track(wanted, total=len(wanted), label="points"):
-        points.add(point | measure(options, point))
-    print_table(table(points.all()))
-    circumstances(options)
+    KEPT.fill(options, every, lambda point: measure(options, point))
     if options.write:
-        write_page()
+        KEPT.write_page()
 
 
 def measure(options: argparse.Namespace, point: Point) -> Point:
@@ -87,15 +80,11 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
         "macs": 100 * refitted.report.macs / refitted.report.macs_dense,
         "refit": _percent(refitted.model, found),
         "distilled": _percent(distilled.model, found),
-    } | measured_now()
+    }
 
 
 def _percent(model: nn.Module, images: Images) -> float:
     return 100 * accuracy(model, images.test, batch_size=500, device=CPU)
-
-
-def points_in(file: Path | None) -> Points:
-    return Points(file, COLUMNS, KEY)
 
 
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -118,21 +107,8 @@ def table(points: Sequence[Point]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_page() -> None:
-    """Write the page from all points that are kept."""
-    points = points_in(FILE).all()
-    lines = [
-        "# Distilled without labels",
-        "",
-        origin_of("accuracy.distilled", FILE, points),
-        "",
-        NOTES,
-        "",
-        *markdown_of(table(points), str),
-    ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join(lines) + "\n")
-
+KEPT = PointTable("accuracy.distilled", "Distilled without labels", NOTES, KEY, COLUMNS, table)
+write_page = KEPT.write_page
 
 if __name__ == "__main__":
     main()

@@ -14,24 +14,21 @@ from typing import Any
 
 import torch
 
-from benchmarks.shared.command import add_again, add_data_root, circumstances, parse, parser
-from benchmarks.shared.kept import RESULTS, Point, Points
-from benchmarks.shared.origin import measured_now, origin_of
-from benchmarks.shared.tables import markdown_of, print_table, spread
+from benchmarks.shared.command import add_again, add_data_root, parse, parser
+from benchmarks.shared.kept import Point
+from benchmarks.shared.point_table import PointTable
+from benchmarks.shared.tables import spread
 from benchmarks.shared.workload import IMAGES, find_checkpoint
 from mipp.config import load_params
 from mipp.errors import DataError
-from mipp.progress import track
 from mipp.stages import preflight, run_all
 from mipp.stages.files import read_json
 from mipp.storage import Workdir
 
-FILE, PAGE = RESULTS / "rounds.csv", Path("docs/rounds.md")
 NETWORK = "resnet20"
 WAYS = ("one-shot", "cubic:3", "geometric:3", "cubic:5")
 KEY = ("budget", "epochs", "images", "way", "seed")
-COLUMNS = (*KEY, "macs", "accuracy_dense", "accuracy", "cpu_seconds", "threads", "commit",
-           "versions")  # fmt: skip
+COLUMNS = ("macs", "accuracy_dense", "accuracy", "cpu_seconds", "threads")
 NOTES = f"""\
 {NETWORK} on CIFAR-10-JPEG, from one trained network: percent of the 10,000 test images, mean ±
 standard deviation over seeds. *one-shot*: pruned to the budget, refitted, trained. *cubic:3*: in
@@ -42,7 +39,7 @@ for all of them."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("accuracy.rounds", __doc__ or "", PAGE)
+    options = parser("accuracy.rounds", __doc__ or "", KEPT.page)
     add_data_root(options)
     add_again(options)
     options.add_argument("--budgets", nargs="+", default=["macs:0.3"], help="of MACs")
@@ -59,20 +56,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
-    points = points_in(FILE if options.write else None)
     every = [
         dict(zip(KEY, (budget, options.epochs, options.images, way, seed), strict=True))
         for seed in options.seeds
         for budget in options.budgets
         for way in options.ways
     ]
-    wanted = every if options.again else points.missing(every)
-    for point in track(wanted, total=len(wanted), label="points"):
-        points.add(point | measure(options, point))
-    print_table(table(points.all()))
-    circumstances(options)
+    KEPT.fill(options, every, lambda point: measure(options, point))
     if options.write:
-        write_page()
+        KEPT.write_page()
 
 
 def measure(options: argparse.Namespace, point: Point) -> Point:
@@ -89,7 +81,7 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
         "accuracy": 100 * metrics["accuracy_finetuned"],
         "cpu_seconds": time.process_time() - started,
         "threads": options.threads,
-    } | measured_now()
+    }
 
 
 def overrides(root: str | None, point: Point) -> list[str]:
@@ -124,10 +116,6 @@ def overrides(root: str | None, point: Point) -> list[str]:
     ]
 
 
-def points_in(file: Path | None) -> Points:
-    return Points(file, COLUMNS, KEY)
-
-
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:
     """A row for each budget, number of epochs and of images, and way."""
     rows = []
@@ -146,21 +134,8 @@ def table(points: Sequence[Point]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_page() -> None:
-    """Write the page from all points that are kept."""
-    points = points_in(FILE).all()
-    lines = [
-        "# One-shot, and in rounds",
-        "",
-        origin_of("accuracy.rounds", FILE, points),
-        "",
-        NOTES,
-        "",
-        *markdown_of(table(points), str),
-    ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join(lines) + "\n")
-
+KEPT = PointTable("accuracy.rounds", "One-shot, and in rounds", NOTES, KEY, COLUMNS, table)
+write_page = KEPT.write_page
 
 if __name__ == "__main__":
     main()
