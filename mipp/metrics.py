@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
@@ -43,10 +43,12 @@ class Split(Protocol):
         generator: torch.Generator | None = None,
         augment: bool = False,
         device: torch.device | str = "cpu",
+        share: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (b, c, h, w) with labels (b,), each image once, the last batch shorter.
 
-        With `augment` the labels may be shares of classes instead, (b, classes).
+        With `augment` the labels may be shares of classes instead, (b, classes). With `share` a
+        batch of n has only the images share(n) of what it has without.
         """
         ...
 

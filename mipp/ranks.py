@@ -46,6 +46,11 @@ class Ranks:
         joined = dist.is_available() and dist.is_initialized()
         return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
 
+    @property
+    def here_beside(self) -> int:
+        """How many of them share this machine, this one among them."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean of all processes' values, of one shape, on each of them."""
         if self.size == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +31,7 @@ class InMemory:
         generator: torch.Generator | None = None,
         augment: bool = False,
         device: torch.device | str = "cpu",
+        share: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(len(self))
         if generator is not None:
@@ -41,4 +42,5 @@ class InMemory:
             images = self.images[rows]
             if augment:
                 images = images + 0.1 * torch.randn(images.shape, generator=generator)
-            yield images.to(device), self.labels[rows].to(device)
+            own = slice(None) if share is None else share(len(rows))
+            yield images[own].to(device), self.labels[rows][own].to(device)

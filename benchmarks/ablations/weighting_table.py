@@ -19,9 +19,10 @@ STREAMS = {f"streams x {factor:g}": factor for factor in (1.5, 3.0)}
 ALL = "the best of all"
 NOTES = """\
 Channels of some groups count more than their nats say: those of residual streams, those of one
-third of the network's groups (twice, or half as much), or both. *error*: of the outputs,
-as a share of their variance, on a tenth of the calibration images that neither measurement nor
-refit sees. *the better of*, *the best of*: for each seed the plan with the lowest such error. *gain*: in points of accuracy, over the plan as measured, same seeds."""
+third of the network's groups (twice, or half as much), or both. *error*: of the outputs, as a
+share of their variance, on a tenth of the calibration images that neither measurement nor refit
+sees. *the better of*, *the best of*: for each seed the plan with the lowest such error. *gain*:
+in points of accuracy, over the plan as measured, same seeds."""
 CHOSEN: dict[str, Callable[[str], bool]] = {
     **{name: partial(eq, name) for name in (PLAIN, *STREAMS)},
     **{f"the better of {PLAIN}, {name}": (PLAIN, name).__contains__ for name in STREAMS},

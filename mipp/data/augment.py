@@ -26,9 +26,9 @@ class Draws(NamedTuple):
     shifts: NDArray[Any] | None = None  # (2, n) int64, rows and columns of a crop's corner
     mirrored: NDArray[Any] | None = None  # (n,) bool
 
-    def of(self, start: int, stop: int) -> Draws:
-        """What it decides about the images from one place to before another."""
-        return Draws(*(None if drawn is None else drawn[..., start:stop] for drawn in self))
+    def at(self, places: slice | NDArray[np.int64]) -> Draws:
+        """What it decides about the images at some places."""
+        return Draws(*(None if drawn is None else drawn[..., places] for drawn in self))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Augmentation:
             return [self._draw(size, side, generator) for size in sizes]
         stops = list(accumulate(sizes))
         whole = self._draw(sum(sizes), side, generator)
-        return [whole.of(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+        return [whole.at(slice(stop - size, stop)) for size, stop in zip(sizes, stops, strict=True)]
 
     def _draw(self, n: int, side: int, generator: Generator) -> Draws:
         steps, seeds, shifts, mirrored = self.steps, None, None, None

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mipp.errors import DataError, MippError
+from mipp.ranks import Ranks
 
 SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over what they made
 AHEAD = 2  # batches of each process that wait
@@ -26,20 +27,26 @@ WORTH_IT = 2**26  # bytes of pixels
 Make = Callable[[Any], Tensor]
 
 
-def default_workers(batch: int, whole: int) -> int:
-    """A process for each core that this one may use, as far as shared memory holds their batches.
-
-    None for what is read sooner than they start.
+def count_workers(asked: int | None, batch: int, whole: int) -> int:
+    """How many processes read for this one: its share of those that are asked for.
 
     Parameters
     ----------
+    asked : for all processes of a training on this machine together; None for one for each core
+        that this one may use, as far as shared memory holds their batches, and none for what is
+        read sooner than they start.
     batch, whole : bytes of a batch, and of a pass.
     """
-    if whole < WORTH_IT:
-        return 0
+    beside = Ranks.here().here_beside
+    if asked is None:
+        return 0 if whole < WORTH_IT else _default_workers(batch, beside)
+    return max(1, asked // beside) if asked else 0
+
+
+def _default_workers(batch: int, beside: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     room = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 2**62
-    return min(cores or 1, MOST, room // (2 * (AHEAD + 1) * batch))
+    return min(max(1, (cores or 1) // beside), MOST, room // (2 * beside * (AHEAD + 1) * batch))
 
 
 class Loader:

@@ -11,7 +11,7 @@ from mipp.data.augment import UNCHANGED
 from mipp.data.batch_job import BatchJob, BatchMaker, read_part
 from mipp.data.blocks import by_block
 from mipp.data.image_set import Part
-from mipp.data.loader import Loader, default_workers
+from mipp.data.loader import Loader, count_workers
 from mipp.data.preparation import Preparation
 from mipp.progress import track
 
@@ -32,9 +32,8 @@ def read_whole(
         return part.read(indices, preparation.frame, label)
     jobs = [BatchJob(places.numpy()) for places in by_block(indices, part.blocks)]
     image = preparation.channels * preparation.size**2
-    if workers is None:
-        largest = max(len(job.places) for job in jobs)
-        workers = default_workers(image * largest, image * len(indices))
+    largest = max(len(job.places) for job in jobs)
+    workers = count_workers(workers, image * largest, image * len(indices))
     make = BatchMaker(partial(read_part, part, indices), preparation, UNCHANGED)
     made = Loader(part.name, make, min(workers, len(jobs))).made(jobs)
     whole = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from mipp.data.augment import UNCHANGED, Augmentation, Draws
@@ -16,7 +18,7 @@ from mipp.data.batch import normalise
 from mipp.data.batch_job import BatchJob, BatchMaker, read_kept, read_part
 from mipp.data.blocks import shuffled_by_block
 from mipp.data.image_set import Part
-from mipp.data.loader import Loader, default_workers
+from mipp.data.loader import Loader, count_workers
 from mipp.data.preparation import Preparation
 from mipp.data.read_whole import read_whole
 from mipp.data.transforms import OF_BATCHES, mixed
@@ -37,8 +39,8 @@ class ImageSplit:
     indices : shape (n,), int64, rows of the part.
     preparation : shape and normalisation of the batches.
     augmentation : for `batches(augment=True)`.
-    workers : processes that make batches ahead of time; None for one a core where much is read or
-        transformed image by image, else none.
+    workers : processes that make batches ahead of time, of all processes of a training together;
+        None for one a core where much is read or transformed image by image, else none.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class ImageSplit:
         generator: Generator | None = None,
         augment: bool = False,
         device: torch.device | str = "cpu",
+        share: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of images, float32 (b, c, h, w) normalised, and labels, int64 (b,).
 
@@ -107,6 +110,8 @@ class ImageSplit:
         ----------
         generator : a CPU generator; shuffles the images and draws the augmentation.
         augment : vary the images as the split says; needs the generator.
+        share : of a batch of n images only share(n) come, the same as without; the others are not
+            read, but for one that is mixed with the first.
 
         Raises
         ------
@@ -120,7 +125,7 @@ class ImageSplit:
                 "Pass generator=torch.Generator() to batches."
             )
         chunks = torch.split(self._order(generator), batch_size) if len(self) else ()
-        return self._prepared(chunks, drawn, generator, torch.device(device))
+        return self._prepared(chunks, drawn, generator, torch.device(device), share or _all)
 
     def _order(self, generator: Generator | None) -> Tensor:
         """Places of a pass, shuffled by a generator; of blocks few at a time."""
@@ -136,6 +141,7 @@ class ImageSplit:
         augmentation: Augmentation,
         generator: Generator | None,
         device: torch.device,
+        share: Callable[[int], slice],
     ) -> Iterator[tuple[Tensor, Tensor]]:
         if not chunks:
             return
@@ -143,19 +149,23 @@ class ImageSplit:
         if generator is not None:
             sizes = [len(chunk) for chunk in chunks]
             draws = augmentation.draw(sizes, self.preparation.size, generator)
-        jobs = [BatchJob(c.numpy(), drawn) for c, drawn in zip(chunks, draws, strict=True)]
+        mixes = [step for step in augmentation.steps if step in OF_BATCHES]
+        own = [np.arange(len(chunk))[share(len(chunk))] for chunk in chunks]
+        jobs = []
+        for chunk, drawn, places in zip(chunks, draws, own, strict=True):
+            read = _with_one_before(places) if mixes and len(places) < len(chunk) else places
+            jobs.append(BatchJob(chunk.numpy()[read], drawn.at(read)))
         mean, std = self.preparation.mean, self.preparation.std
         published = self.preparation.resize is not None
-        mixes = [step for step in augmentation.steps if step in OF_BATCHES]
-        made = self._loader(len(chunks[0]), device).made(jobs)
-        for chunk, drawn, pixels in zip(chunks, draws, made, strict=True):
+        made = self._loader(len(jobs[0].places), device).made(jobs)
+        for job, drawn, places, pixels in zip(jobs, draws, own, made, strict=True):
             there = pixels.to(device, non_blocking=True)
             images = normalise(there, mean, std, as_torchvision=published)
-            labels = self.labels[chunk].to(device)
+            labels = self.labels[torch.from_numpy(job.places)].to(device)
             if mixes and drawn.seeds is not None:
                 number = int(drawn.seeds[0])
                 images, labels = mixed(images, labels, number, mixes, augmentation.classes)
-            yield images, labels
+            yield images[-len(places) :], labels[-len(places) :]
 
     def _loader(self, batch_size: int, device: torch.device) -> Loader:
         """What makes batches; its processes are made once."""
@@ -172,16 +182,27 @@ class ImageSplit:
         return self._loaders[pinned]
 
     def _count_workers(self, batch_size: int) -> int:
-        if self.workers is not None:
-            return self.workers
-        if not (self.streams or self.augmentation.takes_long):
+        if self.workers is None and not (self.streams or self.augmentation.takes_long):
             return 0
         image = self.preparation.channels * self.preparation.size**2
-        return default_workers(batch_size * image, len(self) * image)
+        return count_workers(self.workers, batch_size * image, len(self) * image)
 
     @cached_property
     def _kept(self) -> Tensor:
         return read_whole(self.part, self.indices, self.preparation, self.workers)
+
+
+def _all(count: int) -> slice:
+    return slice(count)
+
+
+def _with_one_before(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An image is mixed with the one before it in the batch, the first with the last.
+
+    >>> _with_one_before(np.arange(2, 4)), _with_one_before(np.arange(2))
+    (array([1, 2, 3]), array([-1,  0,  1]))
+    """
+    return np.concatenate([places[:1] - 1, places])
 
 
 @dataclass(frozen=True)

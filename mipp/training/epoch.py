@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import numpy as np
@@ -41,19 +41,31 @@ class Work:
         full, rest = divmod(len(self.split), self.config.batch_size)
         return full + (rest > 1 or full == 0)
 
+    def images_of(self, batch: int) -> int:
+        """Of a batch of this number, from 0 on, that all processes see between them."""
+        size = self.config.batch_size
+        return min(size, len(self.split) - batch * size)
+
 
 @dataclass(frozen=True)
 class Part:
-    """Images and labels of a batch that this process sees, of `whole` that all see between them.
-
-    `weight` times the mean over the part is what, averaged over all processes, is the mean over
-    the batch.
-    """
+    """Images and labels of a batch that this process sees, of `whole` that all see between them."""
 
     images: Tensor
     labels: Tensor
     whole: int
-    weight: float
+    ranks: Ranks
+
+    @property
+    def weight(self) -> float:
+        """Times the mean over the part it is what, averaged over all, is the mean over the batch.
+
+        >>> images = torch.zeros(3), torch.zeros(3)
+        >>> Part(*images, whole=7, ranks=Ranks(1, 2)).weight  # 3 of 7 images
+        0.8571428571428571
+        """
+        mine = len(self.labels)
+        return 1.0 if mine == self.whole else mine * self.ranks.size / self.whole
 
 
 def fit(state: State, work: Work, epoch: int, bar: Iterator[int]) -> tuple[float, float]:
@@ -65,18 +77,23 @@ def fit(state: State, work: Work, epoch: int, bar: Iterator[int]) -> tuple[float
     """
     config, ranks = work.config, work.ranks
     batches = work.split.batches(
-        config.batch_size, generator=_seed(work, epoch), augment=True, device=work.device
+        config.batch_size,
+        generator=_seed(work, epoch),
+        augment=True,
+        device=work.device,
+        share=partial(share_of, ranks=ranks),
     )
     first, total = (epoch - 1) * work.batches, config.epochs * work.batches
     state.spread.model.train()
     state.optimizer.zero_grad()
-    losses, hits, images = [], [], 0
+    losses, hits, seen = [], [], 0
     # zip asks the batches first, so their end takes nothing from the bar.
     ticking = zip(islice(batches, work.batches), bar, strict=False)
     for number, ((inputs, labels), _) in enumerate(ticking):
         for group in state.optimizer.param_groups:
             group["lr"] = lr_at(config, first + number, total)
-        part = part_of(inputs.to(memory_format=state.order), labels, ranks)
+        images = inputs.to(memory_format=state.order)
+        part = Part(images, labels, work.images_of(number), ranks)
         last = (number + 1) % config.accumulate == 0 or number + 1 == work.batches
         with state.spread.adding_up(last):
             loss, hit = _gradients(state, work, part, _added_up(work, number))
@@ -84,27 +101,26 @@ def fit(state: State, work: Work, epoch: int, bar: Iterator[int]) -> tuple[float
             _step(state, config)
         losses.append(loss * part.whole)
         hits.append(hit)
-        images += part.whole
+        seen += part.whole
     # Read once an epoch: reading every batch would make a GPU wait.
     sums = ranks.mean(torch.stack(losses))
     _require_finite(sums, epoch, config)
     right = ranks.mean(torch.stack(hits).sum())
     state.spread.merge_statistics()
-    return sums.sum(dtype=torch.float64).item() / images, right.item() / images
+    return sums.sum(dtype=torch.float64).item() / seen, right.item() / seen
 
 
-def part_of(images: Tensor, labels: Tensor, ranks: Ranks) -> Part:
-    """This process's part of a batch; all of it where it is too small to be shared out.
+def share_of(images: int, ranks: Ranks) -> slice:
+    """This process's images of a batch; all of it where it is too small to be shared out.
 
-    >>> part = part_of(torch.arange(7.0), torch.arange(7), Ranks(rank=1, size=2))
-    >>> part.images.tolist(), part.weight  # 2 processes, 3 of 7 images
-    ([4.0, 5.0, 6.0], 0.8571428571428571)
+    >>> share_of(7, Ranks(0, 2)), share_of(7, Ranks(1, 2)), share_of(3, Ranks(1, 2))
+    (slice(0, 4, None), slice(4, 7, None), slice(0, 3, None))
     """
-    whole = len(labels)
-    if ranks.size == 1 or whole < LEAST * ranks.size:
-        return Part(images, labels, whole, 1.0)
-    images, labels = (x.tensor_split(ranks.size)[ranks.rank] for x in (images, labels))
-    return Part(images, labels, whole, len(labels) * ranks.size / whole)
+    if images < LEAST * ranks.size:
+        return slice(0, images)
+    each, rest = divmod(images, ranks.size)
+    start = ranks.rank * each + min(ranks.rank, rest)
+    return slice(start, start + each + (ranks.rank < rest))
 
 
 def _added_up(work: Work, batch: int) -> int:

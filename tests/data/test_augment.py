@@ -1,6 +1,7 @@
 """What chance does to training images, against torchvision's own transforms and by definition."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from mipp.augment_names import PRESETS, STEPS
 from mipp.config import DataConfig, OptimConfig, dump_params, load_params, parse_params
 from mipp.data import load_data
 from mipp.data.augment import Augmentation, shifted
-from mipp.data.image_set import part_in_memory
+from mipp.data.image_set import Part, part_in_memory
 from mipp.data.split import ImageSplit, Preparation
 from mipp.errors import ConfigError
+from mipp.ranks import Ranks
 from mipp.training import Teacher, train
+from mipp.training.epoch import share_of
 from mipp.vision import torchvision
 
 V2 = torchvision.transforms.v2
@@ -258,3 +261,46 @@ def test_every_name_can_be_written(name):
 def test_what_cannot_be_done_is_refused(written, says):
     with pytest.raises(ConfigError, match="(?s)data.augment " + says):
         load_params(overrides=[f"data.augment={written}"])
+
+
+# A share of every batch
+
+
+class Noted:
+    """A part that streams; `read` has the numbers of all images that were read."""
+
+    def __init__(self, images):
+        self.read = []
+
+        def read(indices, size, progress):
+            self.read += indices.tolist()
+            return images[indices]
+
+        self.part = Part("noted", torch.arange(len(images)), read, streams=True)
+
+    def split(self, augment):
+        as_is = Preparation(3, SIDE, (0.5,) * 3, (0.25,) * 3)
+        augmentation = Augmentation(augment, classes=len(self.part.labels))
+        return ImageSplit(self.part, torch.arange(len(self.part.labels)), as_is, augmentation, 0)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    "augment",
+    ["none", "crop-flip", "cifar", ["mixup"], ["cutmix"], ["flip", "cutout", "mixup", "cutmix"]],
+)
+def test_shares_of_a_batch_are_it_and_only_they_are_read(augment, size):
+    images = pixels(19)
+    whole = list(Noted(images).split(augment).batches(8, generator=generator(), augment=True))
+    mixes = not {"mixup", "cutmix"}.isdisjoint(Augmentation(augment).steps)
+    for rank in range(size):
+        noted, share = Noted(images), partial(share_of, ranks=Ranks(rank, size))
+        parts = noted.split(augment).batches(8, generator=generator(), augment=True, share=share)
+        for (x, y), (batch, labels) in zip(parts, whole, strict=True):
+            own = share(len(batch))
+            assert torch.equal(x, batch[own])
+            assert torch.equal(y, labels[own])
+        shared = [share(len(batch)) for batch, _ in whole]
+        read = sum(own.stop - own.start for own in shared)
+        beside = sum(own != slice(0, len(b)) for own, (b, _) in zip(shared, whole, strict=True))
+        assert len(noted.read) == read + mixes * beside

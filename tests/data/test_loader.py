@@ -13,8 +13,9 @@ from PIL import Image
 
 from mipp.config import DataConfig, OptimConfig, Params, load_params
 from mipp.data import load_data, loader, split
-from mipp.data.loader import Loader, default_workers
+from mipp.data.loader import Loader, count_workers
 from mipp.errors import DataError
+from mipp.ranks import Ranks
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import stage_params
 from mipp.training import train as fit
@@ -197,12 +198,23 @@ def test_processes_are_as_many_as_cores_and_as_shared_memory_holds(monkeypatch, 
     monkeypatch.setattr(loader, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage(64 * 2**20))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
-    assert default_workers(2**20, 2**30) == 6
-    assert default_workers(64 * 3 * 224**2, 2**30) == 1
-    assert default_workers(256 * 3 * 224**2, 2**30) == 0
-    assert default_workers(2**20, 2**20) == 0  # sooner read than they start
+    assert count_workers(None, 2**20, 2**30) == 6
+    assert count_workers(None, 64 * 3 * 224**2, 2**30) == 1
+    assert count_workers(None, 256 * 3 * 224**2, 2**30) == 0
+    assert count_workers(None, 2**20, 2**20) == 0  # sooner read than they start
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64))
-    assert default_workers(1, 2**30) == 8
+    assert count_workers(None, 1, 2**30) == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "beside", "each"),
+    [(None, 1, 6), (None, 4, 1), (None, 12, 1), (4, 1, 4), (4, 2, 2), (1, 2, 1), (0, 2, 0)],
+)
+def test_processes_of_a_training_share_those_that_read(asked, beside, each, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    monkeypatch.setattr(loader.Ranks, "here", lambda: Ranks(0, 12))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(beside))
+    assert count_workers(asked, 1, 2**30) == each
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,7 @@ def test_processes_are_as_many_as_cores_and_as_shared_memory_holds(monkeypatch, 
     [("crop-flip", False, 0), ("randaugment", False, 3), ("crop-flip", True, 3)],
 )
 def test_processes_are_started_where_images_take_long(augment, streams, workers, monkeypatch):
-    monkeypatch.setattr(split, "default_workers", lambda batch, whole: 3)
+    monkeypatch.setattr(split, "count_workers", lambda asked, batch, whole: 3)
     data = load_data(DataConfig(augment=augment), seed=0).train
     part = dataclasses.replace(data.part, streams=streams)
     some = split.ImageSplit(part, data.indices, data.preparation, data.augmentation)
