@@ -67,7 +67,7 @@ def write_page() -> None:
     tried, trained = choice_points(CHOICES).all(), length_points(LENGTHS_FILE).all()
     weighted = section(KEPT.points(KEPT.file).all())
     parts = choices(tried), lengths(trained), weighted, DECIDED
-    PAGE.write_text("\n".join(line for part in parts for line in (*part, "")))
+    PAGE.write_text("\n".join(line for part in parts if part for line in (*part, "")))
 
 
 def choices(points: list[Point]) -> list[str]:

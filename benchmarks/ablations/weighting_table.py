@@ -68,7 +68,9 @@ def _rows(own: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def section(points: Sequence[Point]) -> list[str]:
-    """Lines of a page."""
+    """Lines of a page, none without points."""
+    if not points:
+        return []
     return [
         f"Widths by the error of outputs (`python -m benchmarks.ablations.weighting --write`, "
         f"`{KEPT.file}`). {NOTES}",
