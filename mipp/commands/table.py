@@ -64,6 +64,9 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
         "report": Command("the page, with its figures and tables", "stage"),
     },
     "set up": {
+        "init": Command(
+            "a project around a network and images of yours, which runs as it is", "init"
+        ),
         "doctor": Command("whether this machine and installation have what a run needs", "doctor"),
         "params": Command("print every parameter, for a file of them", "params"),
         "dvc": Command("print dvc.yaml: the stages as a DVC pipeline", "dvc"),

@@ -6,20 +6,16 @@ on processes, and Python.
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import sysconfig
-from pathlib import Path
 
 import pytest
 import yaml
+from installed import Installed
 
 from mipp.stages import STAGES
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 MY_NET = '''
 """A network, images and a criterion, as their authors would write them."""
 
@@ -110,64 +106,17 @@ print(json.dumps({name: kept.tolist() for name, kept in pruned.selection.kept.it
 """
 
 
-class Folder:
+class Folder(Installed):
     """Somebody's folder, and the commands of an environment that has mipp from its wheel."""
 
     def __init__(self, place):
-        self.folder, self.bin = place / "theirs", place / "venv/bin"
-        self.folder.mkdir()
+        super().__init__(place)
         (self.folder / "my_net.py").write_text(MY_NET)
         (self.folder / "my_norms.py").write_text(MY_NORMS)
         (self.folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
-        self.install(place)
         (self.folder / "few.yaml").write_text(yaml.safe_dump(PARAMS))
         every = self.call([self.bin / "mipp", "params", "--config", "few.yaml"])
         (self.folder / "params.yaml").write_text(every)
-
-    def install(self, place):
-        """The wheel of these sources in a new environment, beside the packages of this one."""
-        sources = place / "sources"
-        sources.mkdir()
-        for name in ("mipp", "tasks", "flows"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, sources / name, ignore=ignored)
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copyfile(ROOT / name, sources / name)
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        build = ["--no-deps", "--no-build-isolation", "--no-index"]
-        self.call([*pip, "wheel", *build, "--wheel-dir", place, sources])
-        self.call([sys.executable, "-m", "venv", "--without-pip", place / "venv"])
-        [wheel] = place.glob("*.whl")
-        self.call([*pip, "--python", self.bin / "python", "install", *build, wheel])
-        [site] = (place / "venv/lib").glob("python*/site-packages")
-        (site / "packages.pth").write_text(sysconfig.get_path("purelib"))
-
-    def call(self, command, cwd=None):
-        """What a command prints; the sources of this repository are on no path."""
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=cwd or self.folder,
-            env={
-                **environment,
-                "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
-                "DVC_NO_ANALYTICS": "1",
-                "DO_NOT_TRACK": "1",
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-                "OMP_NUM_THREADS": "1",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def python(self, *arguments):
-        return self.call([self.bin / "python", *arguments])
 
     def kept(self, workdir="work"):
         text = (self.folder / workdir / "choose/selection.json").read_text()
