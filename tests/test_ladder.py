@@ -101,6 +101,7 @@ WALLS = {
     "ray": (),
     "prefect_ray": ("flows/runners.py",),
     "fsspec": ("mipp/storage.py",),
+    "shtab": ("mipp/commands/completion.py",),
 }
 
 

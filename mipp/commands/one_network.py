@@ -108,7 +108,7 @@ def add_network(parser: argparse._ArgumentGroup) -> None:
     add("prepare", "`weights` scales images as published weights want it (set)", metavar="HOW")
     add("budget", "as choose.budget says it (%(default)s)", metavar="KIND:VALUE")
     add("method", "mipp, or a criterion, as choose.method says it (%(default)s)")
-    add("repair", f"after the cut: {', '.join(REPAIRS)} (%(default)s)")
+    add("repair", "after the cut (%(default)s)", choices=tuple(REPAIRS))
     add("images", "used (%(default)s)", type=int, metavar="N")
     add("seed", "of the sample (%(default)s)", type=int, metavar="N")
     add("device", "auto, cpu, cuda or cuda:N (%(default)s)")

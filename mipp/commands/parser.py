@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 
 from mipp.commands.table import COMMANDS, TASKS
@@ -26,7 +26,7 @@ and code have not changed is not run again, so a killed run goes on where it sto
 """
 
 
-def command_line(asked: Iterable[str]) -> argparse.ArgumentParser:
+def command_line(asked: Collection[str]) -> argparse.ArgumentParser:
     """The parser of `mipp`; of the commands that are asked for it has the options too.
 
     Those of the others are left out, so that none of their modules is imported.
@@ -36,22 +36,30 @@ def command_line(asked: Iterable[str]) -> argparse.ArgumentParser:
         usage="mipp COMMAND [options]",
         description=f"{DESCRIPTION}\n\n{_by_task()}",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_ByTask,
     )
     parser.add_argument("--version", action="version", version=f"mipp {_version()}")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="mipp"
-    )
-    for name in COMMANDS:
-        command = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="mipp")
+    for name, command in COMMANDS.items():
+        of_command = commands.add_parser(
+            name, help=command.help, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if name in asked:
-            _configure(name, command)
+            _configure(name, of_command)
     return parser
 
 
-def asked_for(arguments: Sequence[str]) -> Iterable[str]:
+def asked_for(arguments: Sequence[str]) -> Collection[str]:
     """The command that a command line names: the first word that is no option."""
     return [word for word in arguments if not word.startswith("-")][:1]
+
+
+class _ByTask(argparse.RawDescriptionHelpFormatter):
+    """Leaves commands to the description, which has them by task."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action.dest != "command":
+            super().add_argument(action)
 
 
 def _configure(name: str, parser: argparse.ArgumentParser) -> None:

@@ -68,6 +68,7 @@ TASKS: Mapping[str, Mapping[str, Command]] = {
             "a project around a network and images of yours, which runs as it is", "init"
         ),
         "doctor": Command("whether this machine and installation have what a run needs", "doctor"),
+        "completion": Command("print what completes `mipp` in bash, zsh or fish", "completion"),
         "params": Command("print every parameter, for a file of them", "params"),
         "dvc": Command("print dvc.yaml: the stages as a DVC pipeline", "dvc"),
     },
