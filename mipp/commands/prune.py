@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from mipp.commands import limits, one_network, stage
 from mipp.commands.arguments import add_json
 from mipp.errors import ConfigError, as_written
-from mipp.pruning.report import PruneReport
 
 USAGE = """\
 mipp prune CHECKPOINT --data NAME --out FILE [options]
@@ -56,12 +54,5 @@ def run(options: argparse.Namespace) -> int:
         return stage.run(options)
     with as_written(one_network.WRITTEN):
         pruned = one_network.prune_network(options)
-    print(json.dumps(_sizes(pruned.report)) if options.json else pruned.report)
+    print(json.dumps(pruned.report.to_dict()) if options.json else pruned.report)
     return 0
-
-
-def _sizes(report: PruneReport) -> dict[str, Any]:
-    sizes = {key: getattr(report, key) for key in ("params", "macs", "seconds")}
-    dense = {f"{key}_dense": getattr(report, f"{key}_dense") for key in ("params", "macs")}
-    groups = [{"name": g.name, "width": g.width, "kept": g.kept} for g in report.groups]
-    return {**sizes, **dense, "groups": groups}
