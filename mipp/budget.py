@@ -63,7 +63,8 @@ def parse_budget(text: str) -> Budget:
     """
     if not isinstance(text, str):
         raise BudgetError(
-            f"{option('budget')} is no text.\nExpected KIND:VALUE such as 'macs:0.5', got {text!r}."
+            f"{option('budget')} is no text.\nExpected KIND:VALUE such as 'macs:0.5', got "
+            f"{text!r}; {_of_a_kind(text)}."
         )
     kind, _, number = text.partition(":")
     try:
@@ -79,7 +80,7 @@ def _require(kind: str, value: float, text: str, number: str) -> None:
         raise BudgetError(
             f"{option('budget')}={text!r} has no known kind.\n"
             f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
-            f"{did_you_mean(kind, BUDGETS)}."
+            f"{_of_a_kind(kind)}."
         )
     low, high, meaning = BUDGETS[kind]
     lowest, highest = kind in ("ratio", "nats", "drop"), kind in KEPT  # bounds themselves
@@ -91,3 +92,18 @@ def _require(kind: str, value: float, text: str, number: str) -> None:
             f"Expected the {meaning}, a number in {brackets}, got {number!r}; "
             f"write for example {kind}:{EXAMPLES.get(kind, 0.5)}."
         )
+
+
+def _of_a_kind(given: object) -> str:
+    """What to write in place of what has no kind: of a bare share, it with the likely ones."""
+    known = did_you_mean(given, BUDGETS)
+    try:
+        share = float(str(given))
+    except ValueError:
+        return known
+    if not 0 < share < 1:
+        return known
+    return (
+        f"write 'macs:{share:g}' to keep that share of the multiply-accumulates, or "
+        f"'ratio:{share:g}' to remove that share of the units, or {known}"
+    )

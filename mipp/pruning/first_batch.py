@@ -7,7 +7,8 @@ is and one line that makes it right.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mipp.inputs import Inputs, call, each, shape_of, tensors_in, tensors_of
 from mipp.pruning.network import described, require_unchanged, versions
 
 EMPTY = 1000  # batches without inputs, one after the other, before a loader is given up
+SIDES = (8, 16, 28, 32, 48, 56, 64, 96, 112, 128, 160, 192, 224, 240, 256, 299, 384)  # tried
 LOADER = "DataLoader(dataset, batch_size=32, shuffle=True)"
 
 
@@ -185,13 +187,17 @@ def _require_runs(model: nn.Module, item: Any, x: Inputs) -> None:
         require_unchanged(model, before, versions(model, one))
         return
     real = not any(tensor.is_complex() for tensor in tensors_of(one))
-    for expected, line, change in MENDS if real else ():
+    for expected, mended, change in MENDS if real else ():
         try:
             changed = each(one, lambda t, change=change: change(t, dtype))  # type: ignore[misc]
         except (RuntimeError, IndexError):
             continue
         if _fault(model, changed) is None:
-            raise _refused(item, expected.format(dtype=dtype), line.format(dtype=dtype)) from fault
+            line = (
+                f"({mended}, y) for x, y" if isinstance(item, (tuple, list)) else f"{mended} for x"
+            )
+            line = f"[{line} in loader]".format(dtype=dtype)
+            raise _refused(item, expected.format(dtype=dtype), line) from fault
     whole = each(x, lambda tensor: tensor[None].to(device))
     if _fault(model, whole) is None:
         line = "[torch.stack(list(loader))]" if isinstance(item, Tensor) else LOADER
@@ -223,20 +229,36 @@ def _three_channels(tensor: Tensor, _: torch.dtype) -> Tensor:
     return tensor.expand(-1, 3, *tensor.shape[2:])
 
 
-# what forward expects, the line that brings it, and what that line does to one tensor
-MENDS = (
-    (
-        "{dtype}, got whole numbers",
-        "[(x.to({dtype}) / 255, y) for x, y in loader]",
-        _scaled,
+def _one_channel(tensor: Tensor, _: torch.dtype) -> Tensor:
+    return tensor.mean(1, keepdim=True)
+
+
+def _rows(tensor: Tensor, _: torch.dtype) -> Tensor:
+    return tensor.flatten(1)
+
+
+def _resized(tensor: Tensor, _: torch.dtype, side: int) -> Tensor:
+    if tensor.ndim != 4:
+        raise IndexError("no images")
+    return nn.functional.interpolate(tensor, size=side)
+
+
+# what forward expects, what brings it, and the same done to one tensor
+MENDS: tuple[tuple[str, str, Callable[[Tensor, torch.dtype], Tensor]], ...] = (
+    ("{dtype}, got whole numbers", "x.to({dtype}) / 255", _scaled),
+    ("{dtype}", "x.to({dtype})", _cast),
+    ("channels before rows and columns", "x.permute(0, 3, 1, 2)", _channels_first),
+    ("3 channels", "x.expand(-1, 3, -1, -1)", _three_channels),
+    ("1 channel", "x.mean(1, keepdim=True)", _one_channel),
+    ("rows of features, got images", "x.flatten(1)", _rows),
+    *(
+        (
+            f"images of {side} pixels a side",
+            f"torch.nn.functional.interpolate(x, size={side})",
+            partial(_resized, side=side),
+        )
+        for side in SIDES
     ),
-    ("{dtype}", "[(x.to({dtype}), y) for x, y in loader]", _cast),
-    (
-        "channels before rows and columns",
-        "[(x.permute(0, 3, 1, 2), y) for x, y in loader]",
-        _channels_first,
-    ),
-    ("3 channels", "[(x.expand(-1, 3, -1, -1), y) for x, y in loader]", _three_channels),
 )
 
 
