@@ -1,7 +1,12 @@
-"""Progress: a bar on a terminal, a line now and then anywhere else."""
+"""Progress: a bar on a terminal, a line now and then anywhere else.
+
+It counts as messages of level INFO of the logger `mipp`: nothing is shown where that logger was set
+to a higher one, as `logging.getLogger("mipp").setLevel(logging.WARNING)` and `--quiet` do.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Generator, Iterable
@@ -28,6 +33,9 @@ def track(
     total : number of items; None where unknown, which leaves out the time left.
     label : what is being done, such as `train`.
     """
+    if _is_hidden():
+        yield from iterable
+        return
     if not sys.stderr.isatty():
         yield from _with_lines(iterable, total, label)
         return
@@ -38,7 +46,12 @@ def track(
 
 def say(line: str) -> None:
     """A line on stderr, above a bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    if not _is_hidden():
+        tqdm.write(line, file=sys.stderr)
+
+
+def _is_hidden() -> bool:
+    return logging.getLogger("mipp").level > logging.INFO
 
 
 def _with_lines(

@@ -1,12 +1,13 @@
 """The command line as a whole: help by task, options that every command has, exit codes told."""
 
 import json
+import logging
 
 import pytest
 import yaml
 
 from mipp.cli import main
-from mipp.commands import parser
+from mipp.commands import params, parser
 from mipp.commands.table import COMMANDS, TASKS
 from mipp.exit_codes import EXIT_CODES
 from mipp.stages import STAGES
@@ -86,3 +87,12 @@ def test_stage_says_what_it_left_as_json(tmp_path, capsys):
     assert said["stage"] == "train"
     assert said["folder"] == str(tmp_path / "w/train")
     assert "model.safetensors" in said["outputs"]
+
+
+@pytest.mark.parametrize(("option", "level"), [("--quiet", logging.WARNING), ("--verbose", 0)])
+def test_quiet_holds_while_the_command_runs(option, level, monkeypatch):
+    seen = []
+    monkeypatch.setattr(params, "run", lambda options: seen.append(logging.getLogger("mipp").level))
+    assert main(["params", option]) == 0
+    assert seen == [level]
+    assert logging.getLogger("mipp").level == 0

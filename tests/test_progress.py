@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import pytest
@@ -62,3 +63,16 @@ def test_long_work_without_a_terminal_says_a_line_every_ten_seconds(
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert list(track(range(5), total=total, label="train")) == [0, 1, 2, 3, 4]
     assert sys.stderr.getvalue() == last + "\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("stderr", [Terminal, io.StringIO])
+def test_nothing_is_shown_where_messages_are_not(
+    monkeypatch: pytest.MonkeyPatch, stderr: type[io.StringIO]
+) -> None:
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    assert "train" in text_of_tracking(monkeypatch, stderr())
+    monkeypatch.setattr(logging.getLogger("mipp"), "level", logging.WARNING)
+    text = text_of_tracking(monkeypatch, shown := stderr())
+    progress.say("about a minute")
+    assert (text, shown.getvalue()) == ("", "")
