@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.accuracy.repairing_figure import NAME, draw
 from benchmarks.accuracy.repairing_methods import (
     CONTROLS,
     CRITERIONS,
@@ -92,12 +93,14 @@ def write_page() -> None:
     """Write the page from all points that are kept."""
     points = points_in(FILE).all()
     origin = origin_of("accuracy.repairing", FILE, points)
-    page = ["# Repaired without training", "", origin, "", NOTES, ""]
+    picture = f"![accuracy against work, without training](figures/{NAME}.png)"
+    page = ["# Repaired without training", "", origin, "", picture, "", NOTES, ""]
     for settings in settings_of(points):
         here = [p for p in points if tuple(p[name] for name in SETTINGS) == settings]
         page += _section(settings, here)
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(page))
+    draw(points)
 
 
 def _section(settings: tuple[Any, ...], points: Sequence[Point]) -> list[str]:

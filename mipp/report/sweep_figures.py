@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from mipp.report.drawing import drawing, new_figure, save_figure
 
 MARKS = "os^vD<>pXP*hd"
+OURS: Mapping[str, Any] = {"linewidth": 2.6, "zorder": 3}  # the line that one sees
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def _draw(axes: Axes, panel: Panel, methods: Sequence[str]) -> None:
         order = sorted(range(len(curve.x)), key=lambda i: curve.x[i])
         x, y = [curve.x[i] for i in order], [curve.y[i] for i in order]
         line = "-" if panel.joined else "none"
-        axes.plot(x, y, line, color=colour, marker=mark, markersize=3.5, label=method)
+        style = OURS if method == "mipp" else {"linewidth": 1}
+        axes.plot(x, y, line, color=colour, marker=mark, markersize=3.5, label=method, **style)
         if curve.band:
             band = [curve.band[i] for i in order]
             low = [a - b for a, b in zip(y, band, strict=True)]
