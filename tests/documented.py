@@ -17,9 +17,11 @@ def blocks(page):
     return [(language, code) for language, code in found if language in RUN]
 
 
-def run_page(page, names):
+def run_page(page, names, languages=RUN):
     """Run a page's blocks in the current folder; Python ones share `names`."""
     for place, (language, code) in enumerate(blocks(page)):
+        if language not in languages:
+            continue
         if language == "python":
             exec(compile(code, f"{page}, block {place}", "exec"), names)
         else:

@@ -231,7 +231,14 @@ def test_layers_that_cannot_lose_a_side_are_named():
 
 @pytest.mark.parametrize(
     "example",
-    [DataLoader(TensorDataset(IMAGES, torch.tensor([0, 1])), batch_size=2), [IMAGES, None]],
+    [
+        DataLoader(TensorDataset(IMAGES, torch.tensor([0, 1])), batch_size=2),
+        [IMAGES, None],
+        [IMAGES, torch.tensor([0, 1])],  # as a loader collates a batch
+        [(IMAGES, torch.tensor([0, 1]))],
+        [[IMAGES, None], [IMAGES, None]],
+        iter([(IMAGES, None)]),
+    ],
 )
 def test_example_may_be_a_loader_or_a_batch(example):
     model = built("plain")[0]

@@ -35,7 +35,7 @@ def inspect(
     Parameters
     ----------
     example : one batch of what `mipp.prune` takes as `calibration`, such as inputs (n, ...), or
-        (inputs, labels); or a loader, of which the first batches are read.
+        (inputs, labels); or a loader or list of such, of which the first batches are read.
     calls, min_channels, round_to, limits, ignore, keep_outputs, keep_inputs : as for `mipp.prune`.
 
     Returns
@@ -56,7 +56,7 @@ def inspect(
     >>> found.whole[0].layers, found.whole[0].what
     ('2', 'the network returns their channels')
     """
-    batches = [example] if isinstance(example, (Tensor, tuple, list, Mapping)) else example
+    batches = [example] if _is_batch(example) else example
     with as_written({"calibration": "example"}):
         planner = Planner(model, batches, images=LOOKED_AT, calls=calls)
     bounds = Limits(
@@ -69,6 +69,13 @@ def inspect(
     )
     graph = planner.channels
     return _inspection(planner.model, planner.shape, graph, floors_of(graph, bounds))
+
+
+def _is_batch(example: object) -> bool:
+    """Whether it is one batch; a list is, as a loader collates it, unless it holds batches."""
+    if isinstance(example, list):
+        return not all(isinstance(one, (tuple, list, Mapping)) for one in example)
+    return isinstance(example, (Tensor, tuple, Mapping))
 
 
 def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, floors: Floors) -> Inspection:
