@@ -142,6 +142,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/tables.md",
     ),
     _row(
+        "ablations.toys",
+        "TERC's two toy sets with every estimator: which of them see what no bit tells alone",
+        "20 min",
+        "docs/toys.md",
+    ),
+    _row(
         "ablations.confidence",
         "the ratio that a confidence leads to, for both estimators",
         "1 h",
