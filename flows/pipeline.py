@@ -6,7 +6,6 @@ python -m flows.pipeline --set choose.budget=macs:0.5
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -17,11 +16,12 @@ from prefect.runtime import flow_run
 from flows.runners import resources, task_runner
 from flows.stopping import ends_on_ctrl_c
 from mipp.allocator import keep_freed_memory
+from mipp.commands.arguments import add_json, add_params, add_workdir
+from mipp.commands.run import show_result
 from mipp.config import Params, load_params, write_params
 from mipp.exit_codes import exit_code
 from mipp.occupied import occupied
-from mipp.report import result_table
-from mipp.stages import epochs_after_pruning, preflight
+from mipp.stages import preflight
 from mipp.storage import Workdir
 from mipp.workdir import require_writable
 from tasks import steps
@@ -115,9 +115,9 @@ def run_stages(workdir: Workdir, params: Params, tracker: Tracker) -> None:
 def main() -> int:
     """Run the whole pipeline as a Prefect flow, without a server of your own."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=main.__doc__)
-    parser.add_argument("--workdir", default="work", help="default: %(default)s")
-    parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    add_workdir(parser)
+    add_params(parser)
+    add_json(parser, "the metrics")
     options = parser.parse_args()
     with ends_on_ctrl_c():
         return exit_code(lambda: _run(options))
@@ -129,11 +129,8 @@ def _run(options: argparse.Namespace) -> None:
     workdir = Workdir.open(options.workdir)
     preflight(workdir, params)
     pipeline(options.workdir, options.config, options.set)
-    folder = workdir.folder
-    metrics = json.loads((folder / "evaluate/metrics.json").read_text())
-    print(f"\n{params.model.name} on {params.data.name}, {params.choose.budget}\n")
-    print(result_table(metrics, epochs_after_pruning(folder)))
-    print(f"report: {folder / 'report/report.html'}")
+    print()
+    show_result(workdir.folder, params, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from mipp.cli import main
-from mipp.commands import params, parser
+from mipp.commands import budget, params, parser, sweep
 from mipp.commands.table import COMMANDS, TASKS
+from mipp.config import Params
 from mipp.exit_codes import EXIT_CODES
+from mipp.pruning.frontier import Frontier, FrontierPoint
 from mipp.stages import STAGES
 from tests.smallest_run import SMALLEST
 
@@ -96,3 +99,23 @@ def test_quiet_holds_while_the_command_runs(option, level, monkeypatch):
     assert main(["params", option]) == 0
     assert seen == [level]
     assert logging.getLogger("mipp").level == 0
+
+
+def test_budgets_are_rows_of_json(tmp_path, monkeypatch, capsys):
+    point = FrontierPoint("macs:0.5", 50, 0.5, 30, 0.3, 0.1)
+    monkeypatch.setattr(budget, "trade_off", lambda *given: Frontier((point,)))
+    assert main(["budget", "--workdir", str(tmp_path), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    expected = {"budget": "macs:0.5", "macs": 50, "macs_share": 0.5, "params": 30}
+    assert row == {**expected, "params_share": 0.3, "lost": 0.1, "metric": None}
+
+
+@pytest.mark.parametrize(("failed", "code"), [([], 0), ([1], 1)])
+def test_sweep_says_what_failed_as_json(failed, code, monkeypatch, capsys):
+    points = [SimpleNamespace(name=name, params=Params()) for name in ("a", "b")]
+    monkeypatch.setattr(sweep, "plan_sweep", lambda *given: SimpleNamespace(wanted=points))
+    monkeypatch.setattr(sweep, "run_sweep", lambda *given: [(points[n], "why") for n in failed])
+    assert main(["sweep", "x.yaml", "--root", "r", "--json"]) == code
+    said = json.loads(capsys.readouterr().out)
+    assert said["failed"] == {points[n].name: "why" for n in failed}
+    assert (said["points"], said["done"]) == (2, 2 - len(failed))

@@ -35,10 +35,6 @@ It writes a module with a network and images, in whose places yours go, a test, 
 dvc.yaml, prefect.yaml and a README that says how each is run. Nothing is overwritten.
 """
 NEXT = """\
-{folder} has {names}
-
-next:
-  cd {folder}
   mipp run --config params.yaml
 Your network and images go into my_network.py; README.md has the test, the flow and DVC."""
 
@@ -58,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"folder": str(options.folder), "files": names}))
     else:
-        print(NEXT.format(folder=options.folder, names=", ".join(names)))
+        print(f"{options.folder} has {', '.join(names)}\n\nnext:")
+        if options.folder.resolve() != Path.cwd():
+            print(f"  cd {options.folder}")
+        print(NEXT)
     return 0
 
 
@@ -95,7 +94,7 @@ def _require_free(folder: Path, names: list[str]) -> None:
             f"no project can be made in {folder}.\nExpected a folder or a name that is free, got a "
             "file; give another name."
         )
-    there = [name for name in names if (folder / name).exists()]
+    there = sorted(name for name in names if (folder / name).exists())
     if there:
         raise ConfigError(
             f"a project in {folder} would overwrite {', '.join(there)}.\nExpected a folder without "

@@ -64,10 +64,11 @@ def _run_stages(options: argparse.Namespace, workdir: Workdir, params: Params) -
         write_params(params, workdir.folder / "params.yaml")
         workdir.keep_file("params.yaml")
         run_all(workdir, params)
-    _show(workdir.folder, params, as_json=options.json)
+    show_result(workdir.folder, params, as_json=options.json)
 
 
-def _show(workdir: Path, params: Params, *, as_json: bool) -> None:
+def show_result(workdir: Path, params: Params, *, as_json: bool) -> None:
+    """Print the result table of a run and where its report is, or its metrics as a line of JSON."""
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     if as_json:
         print(json.dumps(metrics, sort_keys=True))

@@ -92,9 +92,9 @@ def read_run(workdir: Path) -> Run:
     for stage in NEEDED:
         if stage not in manifests:
             raise WorkdirError(
-                f"report of work directory {workdir} cannot be written: stage {stage!r} is "
-                f"missing.\nExpected {workdir / stage}/manifest.json, got none; run `mipp run "
-                f"--workdir {workdir}`."
+                f"work directory {workdir} holds no whole run: stage {stage!r} is missing.\n"
+                f"Expected {workdir / stage}/manifest.json, got none; run `mipp run --workdir "
+                f"{workdir}`."
             )
     fits, trade_off = workdir / "prune/fits.json", workdir / "choose/trade_off.json"
     summary = _json(workdir / "choose/summary.json")

@@ -35,12 +35,14 @@ def test_its_test_passes(project):
 def test_all_doors_prune_its_network_alike(project):
     """The command, the flow, and DVC, which finds its own stages."""
     project.call([project.bin / "mipp", "run", "--config", "params.yaml", "--workdir", "plain"])
-    project.python("-m", "flows.pipeline", "--config", "params.yaml", "--workdir", "flow")
+    words = ["flows.pipeline", "--config", "params.yaml", "--workdir", "flow", "--json"]
+    [told] = [line for line in project.python("-m", *words).splitlines() if line.startswith("{")]
     project.python("-m", "dvc", "init", "--no-scm", "--quiet")
     said = project.python("-m", "dvc", "repro")
     stages = list(yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"])
     assert [s for s in stages if f"Running stage '{s}'" in said] == [*STAGES, "track"]
     plain, flow, dvc = (metrics(project, workdir) for workdir in ("plain", "flow", "work"))
+    assert json.loads(told) == flow
     assert plain["macs"] <= 0.5 * plain["macs_dense"]
     for key in ("macs", "params", "accuracy_dense", "accuracy_finetuned"):
         assert plain[key] == flow[key] == dvc[key]
