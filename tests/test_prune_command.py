@@ -109,6 +109,14 @@ def test_pruned_network_is_pruned_further(own, tmp_path):
     )
 
 
+def test_section_data_of_a_file_says_how_images_are_prepared(dense, tmp_path):
+    (tmp_path / "few.yaml").write_text("data: {name: digits, mean: [0.5]}\nseed: 3\n")
+    said = pruned_to(tmp_path / "a", dense, "--config", tmp_path / "few.yaml")
+    again = pruned_to(tmp_path / "b", dense, "--data=digits", "--set", "data.mean=[0.5]")
+    assert said == again
+    assert said != pruned_to(tmp_path / "c", dense, "--data=digits")
+
+
 def test_report_is_printed_or_given_as_json(dense, tmp_path, capsys):
     arguments = ["prune", str(dense), "--data=digits", "--out", str(tmp_path / "s"), *FEW]
     assert main(arguments) == 0
@@ -125,6 +133,7 @@ REFUSED = {
     "onto itself": (["{dense}", "--data=digits", "--out={dense}"], "cannot be written"),
     "no folder": (["{dense}", "--data=digits", "--out=none/x"], "a folder that is not"),
     "workdir": (["{dense}", "--data=digits", "--out=x", "--workdir=w"], "--workdir has no effect"),
+    "set": (["{dense}", "--data=digits", "--out=x", "--set=seed=3"], "--set seed=3 has no effect"),
     "stage": (["--budget=macs:0.3"], "--budget has no effect on stage prune"),
     "nothing there": (["none.safetensors", "--data=digits", "--out=x"], "cannot be read"),
     "data": (["{dense}", "--data=digit", "--out=x"], "did you mean digits"),
@@ -152,4 +161,5 @@ def test_every_option_of_a_network_has_its_usual_value_in_the_table():
     prune.configure(parser := ArgumentParser())
     usual = vars(parser.parse_args([]))
     known = {**one_network.DEFAULTS, **one_network.STAGE_DEFAULTS}
-    assert {k: v for k, v in usual.items() if k not in ("checkpoint", "model", "json")} == known
+    both = {"checkpoint", "model", "json", "config", "set"}  # tell the ways apart, or are of both
+    assert {k: v for k, v in usual.items() if k not in both} == known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,21 @@ from torch import nn
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.commands import limits
 from mipp.commands.arguments import DEFAULT_WORKDIR
-from mipp.config import DataConfig, parse_section
-from mipp.data import load_data
-from mipp.data.load import DATA_SETS
+from mipp.commands.calibration import calibration_batches
 from mipp.device import resolve_device
-from mipp.errors import ConfigError, DataError, ModelError
+from mipp.errors import ConfigError, ModelError
 from mipp.inputs import Shape
 from mipp.models import ModelSpec
-from mipp.names import Table, call_taking, require_takes
+from mipp.names import Table, require_takes
 from mipp.pruning.oneshot import REPAIRS, prune
 from mipp.pruning.pruned import Pruned
 from mipp.selection.selection import Selection
 from mipp.settings import Limits
-from mipp.stages.splits import as_weights_want, at_once
 from mipp.whole_files import written_whole
 
-BATCH = 256  # images per pass, fewer of large ones
 DEFAULTS: Mapping[str, Any] = {
     "data": None,
     "root": None,
-    "prepare": "set",
     "budget": "macs:0.5",
     "method": "mipp",
     "repair": "refit",
@@ -43,7 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
     **{name: getattr(Limits, name) for name in ("min_channels", "round_to")},
     **{name: [] for name in ("ignore", "keep_outputs", "keep_inputs")},
 }
-STAGE_DEFAULTS: Mapping[str, Any] = {"workdir": DEFAULT_WORKDIR, "config": None, "set": []}
+STAGE_DEFAULTS: Mapping[str, Any] = {"workdir": DEFAULT_WORKDIR}
 WRITTEN = {
     **limits.WRITTEN,
     "data.name": "--data",
@@ -61,13 +56,7 @@ def _require_network(thing: Any) -> None:
         )
 
 
-def _require_batches(thing: Any) -> None:
-    if not isinstance(thing, Iterable):
-        require_takes(thing, ("root", "seed"), "batches of inputs, or a function that returns them")
-
-
 NETWORKS: Table[Any] = Table("network", "--model", ModelError, _require_network, {})
-BATCHES: Table[Any] = Table("calibration data", "--data", DataError, _require_batches, {})
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,6 @@ def add_network(parser: argparse._ArgumentGroup) -> None:
         metavar="NAME",
     )
     add("root", "folder of the set, as data.root says it", metavar="DIR")
-    add("prepare", "`weights` scales images as published weights want it (set)", metavar="HOW")
     add("budget", "as choose.budget says it (%(default)s)", metavar="KIND:VALUE")
     add("method", "mipp, or a criterion, as choose.method says it (%(default)s)")
     add("repair", "after the cut (%(default)s)", choices=tuple(REPAIRS))
@@ -125,7 +113,7 @@ def prune_network(options: argparse.Namespace) -> Pruned:
     out = _out(options)
     dense = _network(options)
     device = resolve_device(options.device)
-    batches = _batches(options, dense)
+    batches = calibration_batches(options, dense.spec, dense.shape)
     pruned = prune(
         dense.model.to(device),
         batches,
@@ -145,12 +133,11 @@ def prune_network(options: argparse.Namespace) -> Pruned:
 
 def _out(options: argparse.Namespace) -> Path:
     """The file to write, looked at before anything is computed."""
-    for name, wanted in (("data", "the calibration images"), ("out", "a file for the result")):
-        if getattr(options, name) is None:
-            raise ConfigError(
-                f"--{name} is missing.\nExpected {wanted}, got none; add --{name}, see `mipp prune "
-                "--help`."
-            )
+    if options.out is None:
+        raise ConfigError(
+            "--out is missing.\nExpected a file for the pruned network, got none; add --out "
+            "small.safetensors."
+        )
     out = Path(options.out)
     given = options.checkpoint is not None and Path(options.checkpoint).resolve()
     taken = out.is_dir() or out.resolve() == given
@@ -179,35 +166,3 @@ def _made(named: Any, address: str) -> nn.Module:
             f"{type(model).__name__}; return the network."
         )
     return model
-
-
-def _batches(options: argparse.Namespace, dense: Dense) -> Iterable[Any]:
-    """Batches of an address, or of the calibration sample of a set."""
-    if options.data not in DATA_SETS and ":" in options.data:
-        named = BATCHES.resolve(options.data)
-        given = {"root": options.root, "seed": options.seed}
-        brought = named if isinstance(named, Iterable) else call_taking(named, **given)
-        if not isinstance(brought, tuple):
-            return _iterable(brought, options.data)
-    values = {
-        "name": options.data,
-        "root": options.root,
-        "prepare": options.prepare,
-        "calibration": options.images,
-    }
-    config = parse_section(DataConfig, values, "the command line")
-    if dense.spec is not None:
-        config = as_weights_want(config, dense.spec.name)
-    of_images = isinstance(dense.shape, tuple) and len(dense.shape) == 3
-    channels, size = dense.shape[0::2] if of_images else (None, None)
-    data = load_data(config, seed=options.seed, channels=channels, size=size)
-    return list(data.calibration.batches(at_once(BATCH, data.shape)))
-
-
-def _iterable(brought: Any, address: str) -> Iterable[Any]:
-    if isinstance(brought, Iterable):
-        return brought
-    raise DataError(
-        f"calibration data {address!r} (--data) holds none.\nExpected batches of inputs, such as a "
-        f"DataLoader, or (train, test), got a {type(brought).__name__}; return one of these."
-    )

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from mipp.commands import limits, one_network, stage
-from mipp.commands.arguments import add_json
+from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.errors import ConfigError, as_written
 
 USAGE = """\
@@ -22,19 +22,24 @@ examples:
   mipp prune work/train/model.safetensors --data digits --budget macs:0.5 --out small.safetensors
   mipp prune work/train/model.safetensors --data image-folder --root photos --out small.safetensors
   mipp prune --model my_net:net --data my_net:loader --method l1 --repair none --out l1.safetensors
+  mipp prune dense.safetensors --config params.yaml --out small.safetensors      its section `data`
   mipp prune --workdir w                           the stage, after `choose` and before `finetune`
 
-In Python mipp.load(FILE) reads the result, of a network of yours mipp.load(FILE, build=MyNet).
+Images are prepared as section `data` says: that of --config, with --set data.KEY=VALUE. Give what
+the network was trained with, such as --set data.prepare=weights for published weights. In Python
+mipp.load(FILE) reads the result, of a network of yours mipp.load(FILE, build=MyNet).
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's options, of both its ways."""
     parser.usage, parser.description, parser.epilog = USAGE, DESCRIPTION, EPILOG
-    one_network.add_network(parser.add_argument_group("a network at once"))
-    limits.add_limits(parser)
+    at_once = parser.add_argument_group("a network at once")
+    one_network.add_network(at_once)
+    limits.add_limits(at_once)
     add_json(parser, "the report, or the stage's folder and files,")
-    stage.add_stage(parser.add_argument_group("stage prune of a work directory"))
+    add_params(parser, without="built-in; of the stage those of the last run")
+    add_workdir(parser.add_argument_group("stage prune of a work directory"))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,14 +22,9 @@ The stages before it have to be there and up to date; `mipp run` runs them all.
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = EPILOG
-    add_stage(parser)
-    add_json(parser, "the stage's folder and its files with their SHA-256")
-
-
-def add_stage(parser: argparse._ActionsContainer) -> None:
-    """What says of which run the stage is."""
     add_workdir(parser)
     add_params(parser, without="those of the last run")
+    add_json(parser, "the stage's folder and its files with their SHA-256")
 
 
 def run(options: argparse.Namespace) -> int:
