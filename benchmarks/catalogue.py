@@ -142,6 +142,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/tables.md",
     ),
     _row(
+        "ablations.evolution",
+        "regularised evolution and a one-shot ranking over widths, at equal seconds",
+        "15 min",
+        "docs/evolution.md",
+    ),
+    _row(
         "ablations.toys",
         "TERC's two toy sets with every estimator: which of them see what no bit tells alone",
         "20 min",
