@@ -50,10 +50,10 @@ def test_sensitivity_is_the_sum_of_weights_times_slopes():
 
 def test_evolution_comes_to_the_best_width_and_keeps_it(pruner, order):
     def score(model):
-        return -abs(model[0].out_features - 3.0)
+        return -abs(model[0].out_features - 6.0)
 
     looked = list(islice(evolved(pruner, order, HALF, score, seed=0), 40))
-    found = [abs(one.widths["0"] - 3) for one in looked]
+    found = [abs(one.widths["0"] - 6) for one in looked]
     assert found == sorted(found, reverse=True)
     assert found[-1] == 0
     assert [one.networks for one in looked] == list(range(1, 41))
