@@ -10,9 +10,10 @@ import mipp
 from mipp.criteria import CRITERIA
 
 pytestmark = pytest.mark.xdist_group("import")  # one process asks what most look at
-BLOCKED = ("prefect", "prefect_ray", "mlflow", "dvc", "ray")
+BLOCKED = ("prefect", "prefect_ray", "mlflow", "dvc", "ray", "resource", "fcntl")
 REFUSE = f"""
 import sys
+assert not {{'resource', 'fcntl'}} & set(sys.modules)
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -42,8 +43,8 @@ def run_python(code):
 
 @pytest.fixture(scope="module")
 def bare():
-    """All of mipp imported where the orchestrators do not exist."""
-    modules = "mipp, mipp.commands.run, mipp.stages, mipp.report, mipp.criteria, mipp.data"
+    """All of mipp imported where the orchestrators do not exist, nor what is of Unix alone."""
+    modules = "mipp, mipp.commands.run, mipp.commands.sweep, mipp.report, mipp.criteria, mipp.data"
     return run_python(f"{REFUSE}\nimport {modules}\nmipp.prune\n{CHOSEN}")
 
 
@@ -52,7 +53,7 @@ def modules_of(line):
     return {name for name in literal_eval(line) if name.partition(".")[0] == "mipp"}
 
 
-def test_mipp_imports_without_prefect_mlflow_dvc_and_ray(bare):
+def test_mipp_imports_without_prefect_mlflow_dvc_ray_resource_and_fcntl(bare):
     assert bare.returncode == 0, bare.stderr
     assert "'mipp.pruning.oneshot'" in bare.stdout
 
@@ -84,14 +85,6 @@ def test_blocked_packages_are_really_refused():
     found = run_python(REFUSE + "import prefect")
     assert found.returncode == 1
     assert "prefect is blocked" in found.stderr
-
-
-def test_mipp_imports_where_resource_and_fcntl_do_not_exist():
-    refuse = REFUSE.replace(str(BLOCKED), str(("resource", "fcntl")))
-    modules = "mipp, mipp.commands.run, mipp.experiments.sweep"
-    check = "import sys; assert not {'resource', 'fcntl'} & set(sys.modules), sys.modules"
-    found = run_python(f"{check}\n{refuse}import {modules}\nprint(mipp.prune.__name__)")
-    assert (found.returncode, found.stdout) == (0, "prune\n"), found.stderr
 
 
 def test_help_waits_for_no_library():

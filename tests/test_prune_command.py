@@ -83,8 +83,7 @@ def test_file_is_byte_for_byte_that_of_the_python_door(options, dense, tmp_path)
     assert pruned.report.macs <= 0.5 * pruned.report.macs_dense
 
 
-@pytest.mark.parametrize("network", ["net", "Net"])
-@pytest.mark.parametrize("data", ["loader", "batches"])
+@pytest.mark.parametrize(("network", "data"), [("net", "loader"), ("Net", "batches")])
 def test_network_and_loader_of_yours_are_found_by_their_addresses(network, data, own, tmp_path):
     out = tmp_path / "small.safetensors"
     pruned_to(out, "--model", f"{own}:{network}", "--data", f"{own}:{data}")
