@@ -26,7 +26,7 @@ from mipp.pruning.needs_of_refit import foretell_refit
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruned import Pruned
 from mipp.pruning.pruner import Pruner
-from mipp.pruning.ranking import name_of, require_plannable
+from mipp.pruning.ranking import Ranking, name_of, require_plannable
 from mipp.settings import (
     DROP_CONFIDENCE,
     LATENCY_BATCH,
@@ -142,20 +142,11 @@ def prune(
     (4, 8)
     """
     phases = _Phases()
-    require_choice("of", of, get_args(Of))
     given = parsed(budget)
-    drop = given.value if given.is_searched else None
-    for name, value, usual in (
-        ("validation", validation, None),
-        ("metric", metric, ACCURACY),
-        ("drop_confidence", drop_confidence, DROP_CONFIDENCE),
-        ("of", of, "macs"),
-    ):
-        _refuse_idle(name, value, usual, drop is None, f"{budget=}")
-    own = metric != ACCURACY
-    _refuse_idle("drop_confidence", drop_confidence, DROP_CONFIDENCE, own, f"{metric=}")
-    asked = given if drop is None else Budget(of, 0.5)
-    if drop is not None and validation is None:
+    searched = given.is_searched
+    _refuse_idle_goal(searched, budget, validation, metric, drop_confidence, of)
+    asked = Budget(of, 0.5) if searched else given
+    if searched and validation is None:
         calibration, validation = held_out(model, calibration, images)
     score = None if validation is None else score_of(metric, validation)
     way = _method(method, estimator, order)
@@ -177,31 +168,66 @@ def prune(
         latency_batch=latency_batch,
         calls=calls,
     )
-    goal = None
     if score is None:
         pruner.require_reachable(asked, stay)
-    else:
-        goal = Goal(score, score(pruner.model), given.value, drop_confidence)
-    if isinstance(REPAIRS[repair], (Refit, Distill)):
-        foretell_refit(pruner.needs_of_refit(), device_of(model))
-    phases.end("read and trace")
-    ranking = pruner.rank(way, asked)
+    goal = score and Goal(score, score(pruner.model), given.value, drop_confidence)
+    work = _Work(pruner, stay, REPAIRS[repair], phases)
+    work.measure(way, asked)
     if scored:
         scored.require_asked(name_of(way))
-    phases.end("measure")
-    if goal is None:
-        plan = pruner.plan(asked, ranking, stay)
-        del ranking  # its estimates take more memory than all that follows
-        phases.end("choose")
-        pruned = pruner.cut(plan, REPAIRS[repair])
-    else:
-        pruned = pruner.smallest_for(
-            goal, of=of, ranking=ranking, limits=stay, repair=REPAIRS[repair]
+    return work.search(goal, of) if goal else work.cut(asked)
+
+
+def _refuse_idle_goal(
+    searched: bool, budget: str, validation: object, metric: Metric, confidence: float, of: Of
+) -> None:
+    """Refuse what only a search for the smallest good network has a use for."""
+    require_choice("of", of, get_args(Of))
+    for name, value, usual in (
+        ("validation", validation, None),
+        ("metric", metric, ACCURACY),
+        ("drop_confidence", confidence, DROP_CONFIDENCE),
+        ("of", of, "macs"),
+    ):
+        _refuse_idle(name, value, usual, not searched, f"{budget=}")
+    own = metric != ACCURACY
+    _refuse_idle("drop_confidence", confidence, DROP_CONFIDENCE, own, f"{metric=}")
+
+
+class _Work:
+    """What a network is measured, cut and repaired by, and the seconds that each takes."""
+
+    def __init__(self, pruner: Pruner, stay: Limits, repair: Repair, phases: _Phases) -> None:
+        self._pruner, self._stay, self._repair, self._phases = pruner, stay, repair, phases
+        self._ranking: Ranking | None = None
+        if isinstance(repair, (Refit, Distill)):
+            foretell_refit(pruner.needs_of_refit(), device_of(pruner.model))
+        phases.end("read and trace")
+
+    def measure(self, method: Method, budget: Budget) -> None:
+        """What the method says of the units."""
+        self._ranking = self._pruner.rank(method, budget)
+        self._phases.end("measure")
+
+    def cut(self, budget: Budget) -> Pruned:
+        """The network under a budget; after that nothing is chosen any more."""
+        plan = self._pruner.plan(budget, self._ranking, self._stay)
+        self._ranking = None  # its estimates take more memory than all that follows
+        self._phases.end("choose")
+        return self._timed(self._pruner.cut(plan, self._repair))
+
+    def search(self, goal: Goal, of: Of) -> Pruned:
+        """The smallest network that is good enough."""
+        found = self._pruner.smallest_for(
+            goal, of=of, ranking=self._ranking, limits=self._stay, repair=self._repair
         )
-    phases.end("cut and repair")
-    seconds = sum(phases.seconds.values())
-    report = replace(pruned.report, seconds=seconds, phases=phases.seconds)
-    return replace(pruned, report=report)
+        return self._timed(found)
+
+    def _timed(self, pruned: Pruned) -> Pruned:
+        self._phases.end("cut and repair")
+        seconds = self._phases.seconds
+        report = replace(pruned.report, seconds=sum(seconds.values()), phases=seconds)
+        return replace(pruned, report=report)
 
 
 class _Phases:
