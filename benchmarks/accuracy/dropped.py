@@ -27,7 +27,7 @@ from mipp.pruning.planner import parsed
 from mipp.pruning.pruner import Pruner
 
 FILE, PAGE = RESULTS / "dropped.csv", Path("docs/dropped.md")
-NETWORKS = ("lenet5", "resnet20", "vgg11-bn")
+NETWORKS = ("lenet5", "resnet20", "vgg11-bn", "cct", "mobilenet")
 DROP = "drop:1.0"
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)
 CALIBRATION, VALIDATION, BATCH = 2048, 5000, 500
