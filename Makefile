@@ -5,7 +5,7 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=1 PREFECT_SERVER_LOGGING_LEVE
        PREFECT_LOGGING_SERVER_LEVEL=CRITICAL MLFLOW_DISABLE_TELEMETRY=true \
        PYTHONDONTWRITEBYTECODE=
 
-.PHONY: run test slow faults lint docs repro ratios evidence clean server stop
+.PHONY: run test slow faults lint docs examples repro ratios evidence clean server stop
 
 run: .venv/.ready  ## the main job: LeNet-5 on the embedded digits, as a Prefect flow
 	$(ENV) python -m flows.pipeline --config params.yaml
@@ -23,6 +23,9 @@ lint: .venv/.ready  ## style and types
 	$(ENV) ruff check .
 	$(ENV) ruff format --check .
 	$(ENV) mypy
+
+examples: .venv/.ready  ## the notebook, the scripts and the code of the tutorials, run as they stand
+	$(ENV) OMP_NUM_THREADS=1 python -m pytest -q -m slow tests/documentation
 
 docs: .venv/.ready  ## the documentation as pages, in site/
 	$(ENV) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet

@@ -53,7 +53,11 @@ class Exported:
 
 
 def export_network(
-    model: nn.Module, inputs: Inputs | Shape, folder: Path, *, kinds: Sequence[str] = ("torch",)
+    model: nn.Module,
+    inputs: Inputs | Shape,
+    folder: str | Path,
+    *,
+    kinds: Sequence[str] = ("torch",),
 ) -> tuple[Exported, ...]:
     """Write a network as programs for inference on the CPU, each compared with the network.
 
@@ -87,7 +91,7 @@ def export_network(
     Example
     -------
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [done] = export_network(nn.Linear(3, 2), (3,), Path(folder))
+    ...     [done] = export_network(nn.Linear(3, 2), (3,), folder)
     >>> done.kind, done.path.name, done.batch
     ('torch', 'model.pt2', None)
     """
@@ -96,6 +100,7 @@ def export_network(
     answer_plainly(network)
     answers = network_answers(network, inputs)
     program, batch = _trace(network, answers)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     done = []
     for name in dict.fromkeys(kinds):
