@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mipp.augment_names import steps_of
 from mipp.errors import ConfigError
+from mipp.needed_stages import is_needed
 from mipp.settings import ESTIMATOR_NAMES, MIPP
 
 EMBEDDED = ("digits", "digits-deformed")
@@ -32,6 +33,11 @@ class _Row(NamedTuple):
     decider: str
     holds: Callable[[Any], bool]  # on all parameters
     mend: str
+
+
+def _extracts_alone(params: Any) -> bool:
+    """Whether stage `extract` shares the images out by itself."""
+    return is_needed("extract", params.choose.method) and params.extract.shards == 1
 
 
 def _budget(params: Any) -> str:
@@ -74,7 +80,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "data.augment",
         "train.epochs",
-        lambda p: not (p.train.epochs or p.finetune.epochs),
+        lambda p: not (p.train.epochs or p.finetune.epochs or _extracts_alone(p)),
         _TRAINS,
     ),
     _Row(

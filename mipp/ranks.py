@@ -59,6 +59,11 @@ class Ranks:
         dist.all_reduce(total)
         return total / self.size
 
+    def wait(self) -> None:
+        """Until all of them are here."""
+        if self.size > 1:
+            dist.barrier()
+
     def told(self, value: Any) -> Any:
         """What rank 0 says."""
         box = [value]
@@ -111,10 +116,15 @@ def loopback() -> dict[str, str]:
     return {"GLOO_SOCKET_IFNAME": known[0]} if known else {}
 
 
-def meeting_place(port: int = 0) -> Store:
-    """Where processes of this machine meet: a new one, or that of whoever has made it at a port."""
+def meeting_place(port: int = 0, host: str = HOST) -> Store:
+    """Where processes meet: a new one, or that of whoever has made it at a port.
+
+    Parameters
+    ----------
+    host : address of the machine that makes it, as the others reach it.
+    """
     store: Store = dist.TCPStore(  # type: ignore[attr-defined]
-        HOST, port, is_master=port == 0, wait_for_workers=False
+        host, port, is_master=port == 0, wait_for_workers=False
     )
     return store
 

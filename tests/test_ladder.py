@@ -98,7 +98,7 @@ WALLS = {
     "onnx": (),
     "onnxruntime": ("mipp/export/formats.py",),
     "onnxscript": (),
-    "ray": (),
+    "ray": ("mipp/stages/launch_on_ray.py",),
     "prefect_ray": ("flows/runners.py",),
     "fsspec": ("mipp/storage.py",),
     "shtab": ("mipp/commands/completion.py",),

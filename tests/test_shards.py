@@ -17,9 +17,13 @@ from mipp.activations.capture import Tap
 from mipp.config import load_params
 from mipp.errors import ConfigError, WorkdirError
 from mipp.layers import layer_of
+from mipp.ranks import Ranks
 from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
+from mipp.stages.rank import follow
+from mipp.stages.rows import calibration_rows
 from mipp.storage import Workdir
 from mipp.workdir import read_manifest, read_timing
+from tests.two_processes import by_two
 
 TINY = (
     "data.size=8",
@@ -60,6 +64,33 @@ def test_shards_give_the_bytes_of_one_pass(kind, tmp_path):
     assert any("moments" in name for name in whole)
     for count in (2, 3):
         assert run_extract(tmp_path / str(count), params_of(kind, count, *more)) == whole
+
+
+def extracted_by_ranks(folder, params):
+    """Rank 0 does what the command does, the others follow it; which batches this one ran."""
+    ran = []
+
+    def noted(found, batches):
+        ran.extend(batches)
+        return calibration_rows(found, batches)
+
+    with mock.patch.object(shards, "calibration_rows", noted):
+        if Ranks.here().rank:
+            follow()
+        else:
+            run_extract(folder, params)
+            Ranks.here().told(None)
+    return ran
+
+
+@pytest.mark.xdist_group("ranks")
+def test_processes_that_share_the_images_out_give_the_bytes_of_one_pass(tmp_path):
+    more = ("data.calibration=70", "extract.batch_size=16")
+    whole = run_extract(tmp_path / "one", params_of("maps", 1, *more))
+    params = params_of("maps", 1, *more, "compute.devices=2")
+    assert by_two(extracted_by_ranks, tmp_path / "two", params) == [[0, 1], [2, 3, 4]]
+    assert run_extract(tmp_path / "two", params) == whole  # made already
+    assert not list((tmp_path / "two").glob(".extract.parts-*"))
 
 
 @settings(max_examples=6, deadline=None)

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from mipp.activations import write_store
 from mipp.activations.capture import Rows
-from mipp.config import ExtractConfig
+from mipp.config import ExtractConfig, Params
 from mipp.data import DataSplits
 from mipp.information.moments import MomentSums, Scratch
+from mipp.ranks import Ranks
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import Parts
@@ -26,21 +27,34 @@ def extract_activations(context: Context) -> None:
 
     Moments are added up on the device while the rows are at hand, where they take less room than
     the rows do; `estimate` then need not read these again. Shards that no worker has extracted
-    are extracted here, and the rows of all come to the store and the sums in the order of one
-    pass.
+    are extracted here, by several processes a shard each, and the rows of all come to the store
+    and the sums in the order of one pass.
     """
-    params, workdir, key = context.params, context.workdir, context.key
-    found = load_calibration(workdir.folder, params)
+    workdir, key, ranks = context.workdir, context.key, Ranks.here()
+    found = load_calibration(workdir.folder, context.params)
+    ranks.require_agreement({"the calibration images": found.splits.calibration.fingerprint})
+    params = _divided(context.params, min(ranks.size, found.batches))
     if params.extract.shards > 1:
         seconds = seconds_of_shards(workdir, params, key)
-        for shard in range(params.extract.shards):
+        for shard in range(ranks.rank, params.extract.shards, ranks.size):
             extract_shard(workdir, params, key, shard, found)
+        ranks.wait()
+        if ranks.rank:
+            return
         rows = rows_of_shards(workdir, params, key, found)
         (context.out / TIMING).write_text(json.dumps({"seconds": seconds}))
     else:
         rows = calibration_rows(found, range(found.batches))
     _write(context, found, rows)
     Parts(workdir, "extract", key).forget()
+
+
+def _divided(params: Params, processes: int) -> Params:
+    """One shard for each process, where no number of shards is asked for."""
+    shards = max(params.extract.shards, processes)
+    return params.model_copy(
+        update={"extract": params.extract.model_copy(update={"shards": shards})}
+    )
 
 
 def _write(context: Context, found: Calibration, rows: Iterable[Rows]) -> None:

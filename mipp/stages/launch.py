@@ -16,26 +16,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-import mipp.errors
 from mipp.config import dump_params
 from mipp.device import threads_each
-from mipp.errors import LostRankError, MippError
 from mipp.ranks import loopback, meeting_place
 from mipp.stages.context import Context
+from mipp.stages.endings import Ending, raise_first
+from mipp.stages.launch_on_ray import drives_cluster, launch_on_ray
 from mipp.training.history import EpochRecord
 
 GRACE = 5.0  # seconds in which the others may say what they saw of a failure
-
-
-class Ending(NamedTuple):
-    """How a process ended: its exit code, and what it said last, {} if nothing."""
-
-    rank: int
-    pid: int
-    code: int
-    said: Mapping[str, str]
 
 
 def job_of(stage: str, context: Context) -> dict[str, Any]:
@@ -52,12 +43,17 @@ def job_of(stage: str, context: Context) -> dict[str, Any]:
 def launch(stage: str, context: Context) -> None:
     """Run a stage's body by `compute.devices` processes; the first fills its folder.
 
+    They are of this machine, or of a Ray cluster that this process drives.
+
     Raises
     ------
     LostRankError : one of them was killed.
     MippError : what one of them raised.
     RuntimeError : one of them failed otherwise; with its traceback.
     """
+    if context.params.compute.runner == "ray" and drives_cluster():
+        launch_on_ray(stage, job_of(stage, context), context)
+        return
     size = context.params.compute.devices
     place = meeting_place()
     known = (
@@ -72,7 +68,7 @@ def launch(stage: str, context: Context) -> None:
     )
     with _started(size, known, json.dumps(job_of(stage, context))) as processes:
         endings = _watched(processes, stage, context)
-    _raise_first(endings, stage)
+    raise_first(endings, stage)
 
 
 @contextmanager
@@ -120,7 +116,7 @@ def _watched(processes: list[subprocess.Popen[str]], stage: str, context: Contex
             continue
         if line is None:
             code = processes[rank].wait()
-            endings.append(Ending(rank, processes[rank].pid, code, said[rank]))
+            endings.append(Ending(rank, processes[rank].pid, _how(code), said[rank]))
             if code:
                 until = min(until, time.monotonic() + GRACE)
         elif "epoch" in (told := json.loads(line)):
@@ -140,27 +136,7 @@ def _read(
     lines.put((rank, None))
 
 
-def _raise_first(endings: list[Ending], stage: str) -> None:
-    """What stopped the training: a death before an error, as the others fail for want of it."""
-    failed = [ending for ending in endings if ending.code]
-    for ending in failed:
-        if not ending.said:
-            raise LostRankError(_lost(ending, stage))
-    for ending in failed:
-        if name := ending.said.get("error"):
-            raise getattr(mipp.errors, name, MippError)(ending.said["text"])
-    for ending in failed:
-        raise RuntimeError(
-            f"rank {ending.rank} of stage {stage} failed:\n{ending.said['traceback']}"
-        )
-
-
-def _lost(ending: Ending, stage: str) -> str:
-    if ending.code < 0:
-        how = f"was killed by signal {-ending.code} ({signal.Signals(-ending.code).name})"
-    else:
-        how = f"ended by itself with exit code {ending.code}"
-    return (
-        f"rank {ending.rank} (process {ending.pid}) of stage {stage} {how}, so the training has "
-        "stopped; the same command goes on from the last epoch that was saved."
-    )
+def _how(code: int) -> str:
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended by itself with exit code {code}" if code else ""

@@ -43,7 +43,7 @@ STAGES: Mapping[str, Stage] = {
             params=("seed", "data", "model", "train"),
             files=("model.weights",),
             names={**_IMAGES, **_NETWORK, "train.optimizer": OPTIMIZERS},
-            epochs=epochs_before_pruning,
+            shared=lambda params: epochs_before_pruning(params) > 0,
         ),
         Stage(
             "extract",
@@ -58,6 +58,7 @@ STAGES: Mapping[str, Stage] = {
             ),
             reads=("train",),
             names={**_IMAGES, **_NETWORK},
+            shared=lambda params: params.extract.shards == 1,  # more of them are fanned out
         ),
         Stage(
             "estimate",
@@ -110,7 +111,7 @@ STAGES: Mapping[str, Stage] = {
                 "choose.estimator": ESTIMATORS,
             },
             rounds=("extract.rows", "estimate", "choose", "prune"),
-            epochs=lambda params: config_after_pruning(params).epochs,
+            shared=lambda params: config_after_pruning(params).epochs > 0,
         ),
         Stage(
             "evaluate",

@@ -44,7 +44,8 @@ def preflight(workdir: Workdir, params: Params) -> None:
     InputError : the first thing that does not fit; a subclass says which kind.
     """
     device = resolve_device(params.compute.device)
-    if not is_launched():  # on machines that each have some of them
+    elsewhere = is_launched() or params.compute.runner == "ray"
+    if not elsewhere:  # on machines that each have some of them
         require_devices(params.compute.device, params.compute.devices)
     _require_trials(params)
     budgets_of(params)

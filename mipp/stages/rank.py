@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import IO, Any
 from mipp.allocator import keep_freed_memory
 from mipp.config import WRITTEN, ComputeConfig, parse_params
 from mipp.errors import ConfigError, LostRankError, MippError, as_written
-from mipp.ranks import Ranks, is_launched, joined, meeting_place
+from mipp.ranks import HOST, Ranks, is_launched, joined, meeting_place
 from mipp.stages.context import Context, OnEpoch
 from mipp.stages.pipeline import STAGES
 from mipp.storage import Workdir
@@ -88,24 +88,29 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    keep_freed_memory()
-    failure = _outcome(job, lines)
+    failure = outcome(job, lambda record: _say(lines, {"epoch": record}))
     if failure:
         _say(lines, failure)
         os._exit(1)  # threads of a connection that is lost may never end
 
 
-def _outcome(job: Mapping[str, Any], lines: IO[str]) -> dict[str, str]:
-    """What went wrong, {} if nothing did."""
-    rank = int(os.environ["RANK"])
+def outcome(job: Mapping[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, str]:
+    """Run a job among the processes that the environment names; what went wrong, {} if nothing did.
+
+    Parameters
+    ----------
+    tell : is told every epoch, on rank 0.
+    """
+    keep_freed_memory()
+    rank, port = int(os.environ["RANK"]), int(os.environ["MIPP_RANKS_PORT"])
     if rank:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - one of them shows progress
 
     def told(stage: str, record: EpochRecord) -> None:
-        _say(lines, {"epoch": asdict(record)})
+        tell(asdict(record))
 
     try:
-        with joined(meeting_place(int(os.environ["MIPP_RANKS_PORT"]))):
+        with joined(meeting_place(port, os.environ.get("MIPP_RANKS_HOST", HOST))):
             run_job(job, None if rank else told)
     except MippError as error:
         return {"error": type(error).__name__, "text": str(error)}

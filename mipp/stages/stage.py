@@ -32,8 +32,8 @@ from mipp.workdir import (
 logger = logging.getLogger(__name__)
 
 
-def _none(params: Params) -> int:
-    return 0
+def _never(params: Params) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stage:
     there; `files` are keys of parameters that name a file whose content counts; `names` those that
     name a thing whose code counts, beside all that the body's module imports; `tries` are
     parameters that count too where networks are tried, `rounds` where they are pruned in several;
-    `epochs` says for how many the body trains.
+    `shared` says whether `compute.devices` processes run the body between them.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Stage:
     names: Mapping[str, Table[Any]] = field(default_factory=dict)
     tries: tuple[str, ...] = ()
     rounds: tuple[str, ...] = ()
-    epochs: Callable[[Params], int] = _none
+    shared: Callable[[Params], bool] = _never
 
 
 @as_written(WRITTEN)
@@ -93,9 +93,9 @@ def run_stage(
 
 
 def _run_body(stage: Stage, context: Context) -> None:
-    """The body, by several processes where it trains and they are asked for."""
+    """The body, by several processes where it is shared and they are asked for."""
     ranks = Ranks.here()
-    several = context.params.compute.devices > 1 and stage.epochs(context.params) > 0
+    several = context.params.compute.devices > 1 and stage.shared(context.params)
     if several and ranks.size == 1:
         launch(stage.name, context)
         return
