@@ -80,7 +80,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "data.augment",
         "train.epochs",
-        lambda p: not (p.train.epochs or p.finetune.epochs or _extracts_alone(p)),
+        lambda p: not (p.train.epochs or p.finetune.epochs),
         _TRAINS,
     ),
     _Row(
@@ -221,7 +221,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "compute.devices",
         "train.epochs",
-        lambda p: not (p.train.epochs or p.finetune.epochs),
+        lambda p: not (p.train.epochs or p.finetune.epochs or _extracts_alone(p)),
         _TRAINS,
     ),
     _Row(
