@@ -13,7 +13,7 @@ import pytest
 from processes import ROOT, SMALLEST
 
 pytestmark = pytest.mark.slow
-SECONDS = 180
+SECONDS = 300
 TWO = (*SMALLEST, "train.epochs=40", "compute.devices=2")
 KNOWN = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 LAUNCHED = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
