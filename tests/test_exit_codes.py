@@ -1,16 +1,18 @@
 """What a command ends with, and what it says on the way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from mipp.cli import main
 from mipp.errors import BudgetError, ExportError
-from mipp.exit_codes import exit_code
+from mipp.exit_codes import EXIT_CODES, exit_code
 from mipp.stages import STAGES
 from tests.smallest_run import SMALLEST
 
@@ -24,6 +26,12 @@ def test_bad_input_is_2_and_every_other_error_of_ours_1(error, code, capsys):
 
     assert exit_code(command) == code
     assert capsys.readouterr().err == f"{type(error).__name__}: {error}\n"
+
+
+def test_page_of_commands_has_the_codes_of_the_help():
+    page = (Path(__file__).parents[1] / "docs/operations.md").read_text()
+    told = set(re.findall(r"^\| (\d+) \|", page, re.MULTILINE))
+    assert told == set(re.findall(r"\d+", EXIT_CODES)) == {"0", "1", "2", "3", "130"}
 
 
 @pytest.mark.parametrize(("answer", "code"), [(None, 0), (0, 0), (1, 1)])

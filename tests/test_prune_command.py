@@ -116,6 +116,16 @@ def test_section_data_of_a_file_says_how_images_are_prepared(dense, tmp_path):
     assert said != pruned_to(tmp_path / "c", dense, "--data=digits")
 
 
+def test_budget_of_accuracy_is_judged_by_the_validation_images(dense, tmp_path, capsys):
+    """A fifth of the 1,437 training images of the digits."""
+    arguments = ["prune", str(dense), "--data=digits", "--out", str(tmp_path / "s"), *FEW]
+    assert main([*arguments, "--budget=drop:0.1", "--set=data.validation=0.2"]) == 2
+    said = capsys.readouterr().err
+    assert "287 validation inputs cannot tell" in said
+    assert "give more by data.validation" in said
+    assert "--drop-confidence=0" in said
+
+
 def test_report_is_printed_or_given_as_json(dense, tmp_path, capsys):
     arguments = ["prune", str(dense), "--data=digits", "--out", str(tmp_path / "s"), *FEW]
     assert main(arguments) == 0

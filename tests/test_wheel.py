@@ -28,6 +28,13 @@ def test_every_module_of_the_ladder_is_packaged_and_nothing_else(packaged):
     assert sorted(packaged.values()) == sorted(modules)
 
 
+def test_every_file_beside_the_modules_is_packaged():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packaged = {f for p in settings["package-data"]["mipp"] for f in (ROOT / "mipp").glob(p)}
+    files = {file for file in (ROOT / "mipp").rglob("*") if file.is_file()}
+    assert {file for file in files if file.suffix not in (".py", ".pyc")} == packaged
+
+
 def test_no_packaged_module_is_about_this_repositorys_evidence(packaged):
     assert [name for name in packaged if OF_EVIDENCE & set(name.split("."))] == []
 

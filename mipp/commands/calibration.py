@@ -1,11 +1,13 @@
-"""Calibration images of `mipp prune`: batches of somebody's, or a sample of a set."""
+"""Images of `mipp prune`: batches of somebody's, or samples of a set."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from mipp.budget import parse_budget
 from mipp.config import DataConfig, load_params
 from mipp.data import load_data
 from mipp.data.load import DATA_SETS
@@ -26,10 +28,17 @@ def _require_batches(thing: Any) -> None:
 BATCHES: Table[Any] = Table("calibration data", "--data", DataError, _require_batches, {})
 
 
-def calibration_batches(
-    options: argparse.Namespace, spec: ModelSpec | None, shape: Shape
-) -> Iterable[Any]:
-    """Batches that an address names, or that hold the calibration sample of a set.
+@dataclass(frozen=True)
+class Images:
+    """Batches to measure on, and labelled ones to judge by; None where the first are to do both."""
+
+    calibration: Iterable[Any]
+    validation: Iterable[Any] | None = None
+
+
+def images_for(options: argparse.Namespace, spec: ModelSpec | None, shape: Shape) -> Images:
+    """Batches that an address names, or those of a set: its calibration sample, and for a budget of
+    accuracy its validation images.
 
     Parameters
     ----------
@@ -45,13 +54,16 @@ def calibration_batches(
     if config.name not in DATA_SETS and ":" in config.name:
         brought = _brought(config, options.seed)
         if not isinstance(brought, tuple):
-            return _iterable(brought, config.name)
+            return Images(_iterable(brought, config.name))
     if spec is not None:
         config = as_weights_want(config, spec.name)
     of_images = isinstance(shape, tuple) and len(shape) == 3
     channels, size = shape[0::2] if of_images else (None, None)
     data = load_data(config, seed=options.seed, channels=channels, size=size)
-    return list(data.calibration.batches(at_once(BATCH, data.shape)))
+    count = at_once(BATCH, data.shape)
+    judged = parse_budget(options.budget).is_searched and len(data.validation) > 0
+    validation = list(data.validation.batches(count)) if judged else None
+    return Images(data.calibration.batches(count), validation)
 
 
 def _section(options: argparse.Namespace) -> DataConfig:

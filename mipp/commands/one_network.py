@@ -13,7 +13,7 @@ from torch import nn
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.commands import limits
 from mipp.commands.arguments import DEFAULT_WORKDIR
-from mipp.commands.calibration import calibration_batches
+from mipp.commands.calibration import images_for
 from mipp.device import resolve_device
 from mipp.errors import ConfigError, ModelError
 from mipp.inputs import Shape
@@ -22,7 +22,7 @@ from mipp.names import Table, require_takes
 from mipp.pruning.oneshot import REPAIRS, prune
 from mipp.pruning.pruned import Pruned
 from mipp.selection.selection import Selection
-from mipp.settings import Limits
+from mipp.settings import DROP_CONFIDENCE, Limits
 from mipp.whole_files import written_whole
 
 DEFAULTS: Mapping[str, Any] = {
@@ -32,6 +32,7 @@ DEFAULTS: Mapping[str, Any] = {
     "method": "mipp",
     "repair": "refit",
     "images": 1024,
+    "drop_confidence": DROP_CONFIDENCE,
     "seed": 0,
     "device": "auto",
     "out": None,
@@ -45,6 +46,8 @@ WRITTEN = {
     "data.root": "--root",
     "data.calibration": "--images",
     "images": "--images",
+    "validation": "data.validation",
+    "drop_confidence": "--drop-confidence",
     "calls": "mipp.prune(calls=...)",
 }
 
@@ -73,7 +76,9 @@ def add_network(parser: argparse._ArgumentGroup) -> None:
     """The options of a network that is pruned at once."""
 
     def add(name: str, says: str, **settings: Any) -> None:
-        parser.add_argument(f"--{name}", default=DEFAULTS[name], help=says, **settings)
+        parser.add_argument(
+            f"--{name}", default=DEFAULTS[name.replace("-", "_")], help=says, **settings
+        )
 
     parser.add_argument(
         "checkpoint",
@@ -98,6 +103,13 @@ def add_network(parser: argparse._ArgumentGroup) -> None:
     add("method", "mipp, or a criterion, as choose.method says it (%(default)s)")
     add("repair", "after the cut (%(default)s)", choices=tuple(REPAIRS))
     add("images", "used (%(default)s)", type=int, metavar="N")
+    add(
+        "drop-confidence",
+        "of a budget drop:X: percent, how sure it is that accuracy falls by no more; 0: by what is "
+        "measured (%(default)s)",
+        type=float,
+        metavar="X",
+    )
     add("seed", "of the sample (%(default)s)", type=int, metavar="N")
     add("device", "auto, cpu, cuda or cuda:N (%(default)s)")
     add("out", "where the pruned network is written (.safetensors)", metavar="FILE")
@@ -113,14 +125,16 @@ def prune_network(options: argparse.Namespace) -> Pruned:
     out = _out(options)
     dense = _network(options)
     device = resolve_device(options.device)
-    batches = calibration_batches(options, dense.spec, dense.shape)
+    images = images_for(options, dense.spec, dense.shape)
     pruned = prune(
         dense.model.to(device),
-        batches,
+        images.calibration,
         options.budget,
         method=options.method,
         repair=options.repair,
         images=options.images,
+        validation=images.validation,
+        drop_confidence=options.drop_confidence,
         seed=options.seed,
         **limits.limits_given(options),
     )
