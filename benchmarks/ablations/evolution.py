@@ -47,7 +47,8 @@ evolution over the widths, each candidate refitted and judged by its cross entro
 images, which mipp does not see; *one-shot ranking*: random widths ranked by SNIP's score of the cut
 network, in PreNAS's manner. Which units of a group stay is `l1`'s choice in both, as in the second
 row. *networks*: looked at. *seconds*: CPU seconds of one thread; a search ends after the network
-in which its time runs out, so that it may have up to one network's more."""
+in which its time runs out, so that it may have up to one network's more. One test image is 0.28
+points: the widths that evolution and mipp come to are not told apart here, nor by more time."""
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,11 @@ NOTES = f"""\
 order drawn by the seed. Each is visited once and goes if it adds less than {LEAST:g} nats to those
 that are there: the last copy of a bit adds 0.347, another copy nothing. *one of each*: runs that
 kept one copy of each bit and nothing else. *nats*: of all six columns together; the truth is
-{TRUTH:.4f}. *seconds*: of a run, the median. No bit has any correlation with A, so that what sees
-linear maps or single columns alone keeps nothing. Settings are the defaults, but for the bounds'
-critics (batches of 32, 150 steps) and the perceptrons (800 rows train, 200 judge). `gaussian` and
-`reconstruction` see A through noise of 0.3 of its variance."""
+{TRUTH:.4f}. *seconds*: of a run, the median, by the wall of a busy machine. No bit has any
+correlation with A, so that what sees linear maps or single columns alone keeps nothing. Settings
+are the defaults, but for the bounds' critics (batches of 32, 150 steps) and the perceptrons (800
+rows train, 200 judge). `gaussian` and `reconstruction` see A through noise of 0.3 of its
+variance."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -32,7 +32,12 @@ from mipp.training import train
 
 logger = logging.getLogger(__name__)
 
-NETWORKS = {"pruned": "prune/pruned", "refit": "prune/refit", "finetuned": "finetune/model"}
+NETWORKS = {
+    "pruned": "prune/pruned",
+    "refit": "prune/refit",
+    "distilled": "prune/distilled",
+    "finetuned": "finetune/model",
+}
 OUTPUT = "output"
 ROOM = 2**31  # bytes of all layers' values, of all images
 Row = dict[str, Any]  # network, epoch (None after training), layer, depth, inputs and labels: nats
