@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from mipp.augment_names import steps_of
 from mipp.errors import ConfigError
-from mipp.needed_stages import is_needed
 from mipp.settings import ESTIMATOR_NAMES, MIPP
 
 EMBEDDED = ("digits", "digits-deformed")
@@ -37,7 +36,7 @@ class _Row(NamedTuple):
 
 def _extracts_alone(params: Any) -> bool:
     """Whether stage `extract` shares the images out by itself."""
-    return is_needed("extract", params.choose.method) and params.extract.shards == 1
+    return bool(params.choose.method == MIPP and params.extract.shards == 1)
 
 
 def _budget(params: Any) -> str:
