@@ -14,15 +14,15 @@ from torch import Tensor
 
 from mipp.config import DataConfig
 from mipp.data.content import files_under
-from mipp.data.decode import Encoded, decode_images, own_channels_and_size
-from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.decode import Encoded, decode_images
+from mipp.data.encoded_set import encoded_set
+from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
 from mipp.errors import DataError, reason_of
 
 _INDEX = "dataset_dict.json"
 _LAYOUT = f"{_INDEX}, as DatasetDict.save_to_disk writes it"
 _TESTS = ("test", "validation", "valid", "val")  # the first that there is
-_OWN_SIZE = 224  # for images of many sizes
 
 
 def load_huggingface(config: DataConfig) -> ImageSet:
@@ -44,28 +44,24 @@ def load_huggingface(config: DataConfig) -> ImageSet:
     encoded = {part: _encoded(table, image) for part, table in parts.items()}
     rows = torch.arange(0, len(parts["train"]), max(1, len(parts["train"]) // 16), device="cpu")
     sample = _rows(folder / "train", encoded["train"], image, rows)
-    channels, size = own_channels_and_size(sample, otherwise=_OWN_SIZE)
-    mean, std = default_normalisation(channels)
-    train, test = (
-        Part(
-            f"huggingface/{part}",
-            labels[part],
-            partial(_read, folder / part, encoded[part], image, channels),
-            streams=True,
-            crops=True,
-            identity=",".join(str(Path(f["filename"]).stat().st_size) for f in table.cache_files),
+
+    def made(channels: int) -> tuple[Part, Part]:
+        train, test = (
+            Part(
+                f"huggingface/{part}",
+                labels[part],
+                partial(_read, folder / part, encoded[part], image, channels),
+                streams=True,
+                crops=True,
+                identity=",".join(
+                    str(Path(file["filename"]).stat().st_size) for file in table.cache_files
+                ),
+            )
+            for part, table in parts.items()
         )
-        for part, table in parts.items()
-    )
-    return ImageSet(
-        class_names=names,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        train=train,
-        test=test,
-    )
+        return train, test
+
+    return encoded_set(names, sample, made)
 
 
 def files_of(config: DataConfig) -> list[Path]:

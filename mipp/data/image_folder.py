@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mipp.config import DataConfig
 from mipp.data.content import files_under
-from mipp.data.decode import SUFFIXES, Encoded, decode_images, own_channels_and_size
-from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.decode import SUFFIXES, Encoded, decode_images
+from mipp.data.encoded_set import encoded_set
+from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
 from mipp.errors import DataError
 from mipp.inside import leaves
@@ -22,7 +23,6 @@ from mipp.inside import leaves
 _TEST_PARTS = ("test", "val")
 _LAYOUT = "train/<class>/*.jpg and test/ or val/ beside it"
 _ANNOTATIONS = "val_annotations.txt"  # TinyImageNet: file name, class, box
-_OWN_SIZE = 224  # for images of many sizes
 
 _Sample = tuple[str, int]  # path, label
 
@@ -39,17 +39,14 @@ def load_image_folder(config: DataConfig) -> ImageSet:
     _require_apart(root / "train", names)
     train = _class_samples(root / "train", names)
     test = _test_samples(root, names)
-    channels, size = own_channels_and_size(_spread(train), otherwise=_OWN_SIZE)
-    mean, std = default_normalisation(channels)
-    return ImageSet(
-        class_names=names,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        train=_part("image-folder/train", root, train, channels),
-        test=_part("image-folder/test", root, test, channels),
-    )
+
+    def parts(channels: int) -> tuple[Part, Part]:
+        return (
+            _part("image-folder/train", root, train, channels),
+            _part("image-folder/test", root, test, channels),
+        )
+
+    return encoded_set(names, _spread(train), parts)
 
 
 def files_of(config: DataConfig) -> list[Path]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mipp.config import DataConfig
-from mipp.data.decode import Encoded, decode_images, own_channels_and_size
-from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.decode import Encoded, decode_images
+from mipp.data.encoded_set import encoded_set
+from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
 from mipp.data.room import require_room
 from mipp.errors import DataError
@@ -27,7 +28,6 @@ from mipp.manifest import json_object
 _LAYOUT = "train.parquet and test.parquet, or train-*.parquet and test-*.parquet"
 _TEST = ("test", "validation", "val")  # how files begin; the first that there are
 _BYTES = "image.bytes"  # column path of the encoded images
-_OWN_SIZE = 224  # for images of many sizes
 _SMALLER = "write the file in smaller row groups"
 KEPT = 2**28  # bytes of row groups that stay in memory, at most, but for the last one
 
@@ -43,20 +43,17 @@ def load_parquet(config: DataConfig) -> ImageSet:
     """
     train, test = _files(find_folder(config, _holds_set, _LAYOUT))
     train_labels, test_labels = ([_labels(path) for path in paths] for paths in (train, test))
-    channels, size = own_channels_and_size(_sample(train[0]), otherwise=_OWN_SIZE)
-    mean, std = default_normalisation(channels)
     names = _class_names(train[0]) or _numbered(train[0], *train_labels, *test_labels)
     for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
         _check_labels(path, labels, len(names))
-    return ImageSet(
-        class_names=names,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        train=_part("parquet/train", train, torch.cat(train_labels), channels),
-        test=_part("parquet/test", test, torch.cat(test_labels), channels),
-    )
+
+    def parts(channels: int) -> tuple[Part, Part]:
+        return (
+            _part("parquet/train", train, torch.cat(train_labels), channels),
+            _part("parquet/test", test, torch.cat(test_labels), channels),
+        )
+
+    return encoded_set(names, _sample(train[0]), parts)
 
 
 def files_of(config: DataConfig) -> list[Path]:

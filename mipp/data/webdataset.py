@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from mipp.config import DataConfig
-from mipp.data.decode import SUFFIXES, Encoded, decode_images, own_channels_and_size
-from mipp.data.image_set import ImageSet, Part, default_normalisation
+from mipp.data.decode import SUFFIXES, Encoded, decode_images
+from mipp.data.encoded_set import encoded_set
+from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
 from mipp.data.room import require_room
 from mipp.errors import DataError
@@ -30,7 +31,6 @@ TRAIN, TEST = ("train",), ("test", "validation", "val")  # how the names of shar
 _LAYOUT = "train*.tar, and test*.tar or val*.tar beside them"
 _NAMES = "classes.txt"  # a name a line
 _LONGEST = 20  # bytes of a label
-_OWN_SIZE = 224  # for images of many sizes
 
 
 class _Image(NamedTuple):
@@ -61,17 +61,14 @@ def load_webdataset(config: DataConfig) -> ImageSet:
         if image.label >= len(names):
             raise _no_label(image.shard, image.key, str(image.label), f"0 to {len(names) - 1}")
     sample = train[:: max(1, len(train) // 16)]
-    channels, size = own_channels_and_size(_encoded(sample), otherwise=_OWN_SIZE)
-    mean, std = default_normalisation(channels)
-    return ImageSet(
-        class_names=names,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        train=_part("webdataset/train", train, channels),
-        test=_part("webdataset/test", test, channels),
-    )
+
+    def parts(channels: int) -> tuple[Part, Part]:
+        return (
+            _part("webdataset/train", train, channels),
+            _part("webdataset/test", test, channels),
+        )
+
+    return encoded_set(names, _encoded(sample), parts)
 
 
 def files_of(config: DataConfig) -> list[Path]:
