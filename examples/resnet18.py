@@ -14,10 +14,9 @@ IMAGES = torch.rand(64, 3, 32, 32)  # yours: a loader of some hundred training i
 
 
 def build():
-    """The dense network, with weights of yours; without `widths`, of the usual ones."""
+    """The dense network, with weights of yours; without `channels`, of the usual widths."""
     torch.manual_seed(0)
-    widths = {"channels": (8, 8, 16, 16), "zero_init_last": False}
-    return timm.create_model("resnet18", num_classes=10, **widths)
+    return timm.create_model("resnet18", channels=(8, 8, 16, 16), num_classes=10)
 
 
 def main():

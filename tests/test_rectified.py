@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import mipp
 from mipp.layers import layer_of
 from mipp.refit.least_squares import Rows, fit_layer
 from mipp.refit.rectified import rows_to_fit
@@ -42,6 +43,48 @@ def test_outputs_inside_of_the_interval_pass_the_relu_as_the_dense_ones_do(seed,
         torch.testing.assert_close(found, passed(output, then), rtol=0, atol=1e-9)
     assert (rows.low <= rows.wanted + 1e-9).all()
     assert (rows.wanted <= rows.high + 1e-9).all()
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("summed", [False, True])
+def test_layer_before_a_norm_of_scale_zero_is_to_put_out_what_it_did(summed, rectified):
+    generator = torch.Generator().manual_seed(0)
+    output, then, now = torch.randn(3, 400, 5, generator=generator).double()
+    norm = norm_of(0)
+    norm.weight.data.zero_()  # as residual branches begin in timm and, if asked for, torchvision
+    sides = (then, now) if summed else None
+    found = rows_to_fit(
+        torch.zeros(400, 1), output, layer_of(norm).statistics, sides, rectified=rectified
+    )
+    assert torch.equal(found.wanted, output)
+    if rectified:
+        assert torch.equal(found.low, output)
+        assert torch.equal(found.high, output)
+
+
+class Branch(nn.Module):
+    """A residual branch that begins as nothing."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.norm = nn.BatchNorm2d(width)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x):
+        return F.relu(x + self.norm(self.second(F.relu(self.first(x)))))
+
+
+def test_network_whose_branches_begin_as_nothing_is_refitted_with_its_norms_finite():
+    torch.manual_seed(0)
+    branches = (Branch() for _ in range(4))
+    net = nn.Sequential(nn.Conv2d(1, 6, 3), *branches, nn.Flatten(), nn.Linear(216, 3)).eval()
+    images = torch.rand(48, 1, 8, 8)
+    pruned = mipp.prune(net, images.split(24), "macs:0.6")
+    assert all(value.isfinite().all() for value in pruned.model.state_dict().values())
+    apart = (pruned.model.eval()(images) - net(images)).square().mean()
+    assert apart < 0.2 * net(images).var()
+    pruned.model.train()(images).sum().backward()
 
 
 def test_refit_that_knows_of_the_relu_errs_less_behind_it(seed):

@@ -8,7 +8,7 @@ from torch import Tensor
 from mipp.layers import Statistics
 from mipp.refit.least_squares import Rows
 
-SMALL = 0.01  # a batch-norm's slope below this share of their root mean square makes up for nothing
+SMALL = 0.01  # a batch-norm's slope up to this share of their root mean square makes up for nothing
 
 
 def rows_to_fit(
@@ -55,7 +55,7 @@ def _affine(norm: Statistics | None, output: Tensor) -> tuple[Tensor, Tensor, Te
         return one, torch.zeros_like(one), torch.zeros_like(one, dtype=torch.bool)
     slope = (norm.variance + norm.eps).rsqrt()
     slope = slope if norm.scale is None else slope * norm.scale
-    small = slope.abs() < SMALL * slope.square().mean().sqrt()
+    small = slope.abs() <= SMALL * slope.square().mean().sqrt()  # all of them, if all are zero
     slope = slope.masked_fill(small, 1.0)
     shift = 0.0 if norm.shift is None else norm.shift / slope
     return slope, norm.mean - shift, small
