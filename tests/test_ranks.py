@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mipp.config import OptimConfig
-from mipp.errors import ConfigError
+from mipp.errors import ConfigError, DeviceError, LostRankError
 from mipp.ranks import Ranks, loopback
+from mipp.stages.endings import Ending, raise_first
+from mipp.stages.launch_on_ray import require_room
 from mipp.training import EpochRecord, Teacher, require_undivided, resume, train
 from mipp.training.epoch import Part, share_of
 from tests.images_in_memory import InMemory
@@ -206,6 +208,26 @@ def test_gloo_is_told_the_loopback_of_this_system(
 ) -> None:
     monkeypatch.setattr("socket.if_nameindex", lambda: [*enumerate(names, 1)])
     assert loopback() == told
+
+
+def test_a_cluster_too_small_for_all_is_refused() -> None:
+    there = {"CPU": 8.0, "GPU": 3.0}
+    require_room({"CPU": 2.0, "GPU": 1.0}, 3, there)
+    with pytest.raises(DeviceError, match=r"devices=4 .*\n.* 4 GPUs, 1 for each .*, got 3; lower"):
+        require_room({"CPU": 2.0, "GPU": 1.0}, 4, there)
+
+
+def test_a_death_is_told_before_the_errors_that_follow_from_it() -> None:
+    lost = Ending(1, 77, "died (its machine is gone)", {})
+    after = Ending(0, 76, "failed", {"traceback": "RuntimeError: connection closed"})
+    raise_first([Ending(0, 76, "", {}), Ending(1, 77, "", {})], "train")
+    with pytest.raises(LostRankError, match=r"^rank 1 \(process 77\) of stage train died \(its"):
+        raise_first([after, lost], "train")
+    told = Ending(0, 76, "failed", {"error": "ConfigError", "text": "data.name is wrong."})
+    with pytest.raises(ConfigError, match=r"^data.name is wrong.$"):
+        raise_first([after, told], "train")
+    with pytest.raises(RuntimeError, match=r"rank 0 of stage train failed:\nRuntimeError"):
+        raise_first([after], "train")
 
 
 @pytest.mark.parametrize(("count", "size"), [(7, 2), (8, 2), (9, 4), (64, 3), (3, 2), (5, 4)])

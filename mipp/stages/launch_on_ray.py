@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -99,7 +99,7 @@ def _gang(compute: ComputeConfig, beside: bool) -> Iterator[list[Any]]:
     size, address = compute.devices, ray.util.get_node_ip_address()
     held = {"CPU": compute.cpus_per_task, "GPU": float(math.ceil(compute.gpus_per_task))}
     held = {name: amount for name, amount in held.items() if amount}
-    _require_room(held, size, ray.cluster_resources())
+    require_room(held, size, ray.cluster_resources())
     group = placement_group([held | ({f"node:{address}": LEAST} if beside else {})] * size)
     actors: list[Any] = []
     try:
@@ -132,7 +132,13 @@ def _gang(compute: ComputeConfig, beside: bool) -> Iterator[list[Any]]:
         remove_placement_group(group)
 
 
-def _require_room(held: Mapping[str, float], size: int, there: Mapping[str, float]) -> None:
+def require_room(held: Mapping[str, float], size: int, there: Mapping[str, float]) -> None:
+    """Refuse so many processes, of which each holds this, where the whole cluster has less.
+
+    Raises
+    ------
+    DeviceError : says of what.
+    """
     for name, amount in held.items():
         if amount * size > there.get(name, 0):
             raise DeviceError(
@@ -142,7 +148,7 @@ def _require_room(held: Mapping[str, float], size: int, there: Mapping[str, floa
             )
 
 
-def _watched(runs: Sequence[Any], pids: Sequence[int], tell: Any) -> list[Ending]:
+def _watched(runs: Sequence[Any], pids: Sequence[int], tell: Callable[[], None]) -> list[Ending]:
     """Hand epochs on until all have ended, or one has failed and the others have had their time."""
     import ray
 
