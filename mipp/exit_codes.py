@@ -38,7 +38,12 @@ def exit_code(command: Callable[[], int | None], *, with_traceback: bool = False
     """
     try:
         with _closed_to_others():
-            return command() or 0
+            code = command() or 0
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except MippError as error:
         if with_traceback:
             traceback.print_tb(error.__traceback__)

@@ -34,6 +34,16 @@ def test_page_of_commands_has_the_codes_of_the_help():
     assert told == set(re.findall(r"\d+", EXIT_CODES)) == {"0", "1", "2", "3", "130"}
 
 
+def test_a_reader_that_has_had_enough_ends_the_command_without_a_traceback(tmp_path):
+    lines = "from mipp.exit_codes import exit_code\nexit_code(lambda: print('x' * 10**6))"
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" | head -c 1', sys.executable, lines],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("x", "")
+
+
 @pytest.mark.parametrize(("answer", "code"), [(None, 0), (0, 0), (1, 1)])
 def test_a_command_that_ends_well_has_its_own_code(answer, code):
     assert exit_code(lambda: answer) == code

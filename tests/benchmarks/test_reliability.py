@@ -38,6 +38,7 @@ def test_rows_count_cases_failures_and_skipped_tests_slow_ones_too(tmp_path):
     assert row["seconds"] >= 0.2
 
 
+@pytest.mark.slow  # another process of pytest
 def test_a_promise_without_tests_is_no_row(tmp_path):
     with pytest.raises(RuntimeError, match="theirs: "):
         measure(Promise("theirs", "Holds.", (f"{tmp_path}/none.py",)), processes=1)

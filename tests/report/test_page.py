@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from mipp.errors import WorkdirError
+from mipp.page import html_page
 from mipp.report import render
 from mipp.report.figures import FIGURES
 from mipp.report.markdown_page import markdown_page
@@ -46,6 +47,12 @@ def report(workdir, tmp_path, title="A report"):
     out.mkdir(exist_ok=True)
     render(workdir.write() if not workdir.root.exists() else workdir.root, out, title=title)
     return out
+
+
+def undrawn(workdir):
+    """The page with its figures left empty, which take most of its time."""
+    figures = dict.fromkeys(FIGURES, "<svg></svg>")
+    return html_page(compose(read_run(workdir.write()), "A report", figures), figures)
 
 
 def markdown(workdir, title="A report"):
@@ -231,8 +238,8 @@ def rows_of(page):
     return json.loads(data)["rows"]
 
 
-def test_every_unit_is_among_the_rows_that_are_searched(workdir, tmp_path):
-    rows = rows_of((report(workdir, tmp_path) / "report.html").read_text())
+def test_every_unit_is_among_the_rows_that_are_searched(workdir):
+    rows = rows_of(undrawn(workdir))
     assert [row[:2] for row in rows[:2]] == [
         ["conv1", 1],
         ["conv1", 0],
@@ -241,14 +248,12 @@ def test_every_unit_is_among_the_rows_that_are_searched(workdir, tmp_path):
     assert len(rows) == 6
 
 
-def test_rows_that_are_searched_end_no_script_and_are_json_whatever_their_values(workdir, tmp_path):
+def test_rows_that_are_searched_end_no_script_and_are_json_whatever_their_values(workdir):
     name = "</script><b>"
     workdir.values[name] = (float("nan"), float("inf"))
-    page = (report(workdir, tmp_path) / "report.html").read_text()
-    assert [row[:3] for row in rows_of(page) if row[0] == name] == [
-        [name, 1, "inf"],
-        [name, 0, "nan"],
-    ]
+    page = undrawn(workdir)
+    values = [row[2] for row in rows_of(page) if row[0] == name]
+    assert values == ["inf", "nan"]
     assert name not in page
 
 
