@@ -16,24 +16,9 @@ from mipp.errors import (
     SingularCovarianceError,
 )
 
-SLOW = {  # many passes, or trainings
-    *("aofp", "ccp", "dcp", "grasp-iterative", "greg-1", "greg-2", "imp", "imp-rewind", "increg"),
-    *(
-        "eigendamage",
-        "obs",
-        "obd",
-        "prospr",
-        "slimming",
-        "snip-iterative",
-        "sosp-h",
-        "sosp-i",
-        "srp",
-        "ssl",
-        "tpp",
-    ),
-    *("variational", "woodfisher"),
-}
-METHODS = {"quick": ["mipp", *sorted(set(CRITERIA) - SLOW)], "slow": sorted(SLOW)}
+# Of every kind: magnitudes, slopes, activations, data-free, and ours; others take many passes.
+QUICK = ["mipp", "l1", "taylor", "snip", "hrank", "thinet", "synflow"]
+METHODS = {"quick": QUICK, "slow": sorted(set(CRITERIA) - set(QUICK))}
 REPAIRS = ["refit", "recalibrate", "none"]
 
 

@@ -52,6 +52,8 @@ def extract_activations(context: Context) -> None:
 def _divided(params: Params, processes: int) -> Params:
     """One shard for each process, where no number of shards is asked for."""
     shards = max(params.extract.shards, processes)
+    if shards == params.extract.shards:
+        return params
     return params.model_copy(
         update={"extract": params.extract.model_copy(update={"shards": shards})}
     )

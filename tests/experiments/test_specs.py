@@ -22,7 +22,9 @@ def test_the_papers_experiments_are_there():
     assert set(PAPER) <= {file.stem for file in FILES}
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    "scale", [s if s == "smoke" else pytest.param(s, marks=pytest.mark.slow) for s in SCALES]
+)
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_grid_is_whole_at_every_scale(file, scale):
     experiment = load_experiment(file, scale)

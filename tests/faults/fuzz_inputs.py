@@ -8,6 +8,7 @@ from unittest import mock
 from fuzzing import HELPFUL, INTERNAL, ODD, spoilt_bytes, spoilt_value
 
 from mipp import cli
+from mipp.commands import run, stage
 from mipp.config import Params, dump_params, load_params, parse_params, write_params
 from mipp.stages import STAGES
 
@@ -115,7 +116,8 @@ def command_lines(workdir):
             words[at : at + replaced] = rng.choice(([], [rng.choice(WORDS)], words[:1]))
         said = io.StringIO()
         with (
-            mock.patch.multiple(cli, run_all=_nothing, run_one=_nothing, _show=_nothing),
+            mock.patch.multiple(run, run_all=_nothing, show_result=_nothing),
+            mock.patch.object(stage, "run_one", _nothing),
             contextlib.redirect_stderr(said),
             contextlib.redirect_stdout(io.StringIO()),
         ):

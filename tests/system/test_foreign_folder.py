@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 import yaml
-from installed import Installed
+from wheel_environment import Installed
 
 from mipp.stages import STAGES
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from installed import Installed
+from wheel_environment import Installed
 
 from mipp.stages import STAGES
 
