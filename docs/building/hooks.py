@@ -9,6 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from docs.building.architecture import drawing, imports_of_packages
+from docs.building.commands import helps
 from docs.building.parameters import tables
 
 ROOT = Path(__file__).parents[2]
@@ -35,4 +36,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = markdown.replace(f"](../{path})", f"]({name})")
     if page.file.src_uri == "reference/parameters.md":
         markdown += tables(ROOT / "params.yaml")
+    if page.file.src_uri == "reference/commands.md":
+        markdown += helps()
     return markdown

@@ -8,8 +8,10 @@ import yaml
 
 import mipp
 from docs.building.architecture import drawing, heights, imports_of_packages, needed
+from docs.building.commands import helps
 from docs.building.docstrings import as_markdown
 from docs.building.parameters import tables, words_of_fields
+from mipp.commands.table import COMMANDS
 from mipp.config import Params
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +111,9 @@ def test_packages_of_a_drawing_stand_above_what_they_import():
 def test_a_circle_of_packages_is_refused():
     with pytest.raises(ValueError, match=r"circle: \['a', 'b'\]"):
         heights({"a": frozenset("b"), "b": frozenset("a")})
+
+
+def test_page_of_commands_has_the_help_of_each():
+    page = helps()
+    assert re.findall(r"^### mipp (.*)$", page, re.MULTILINE) == list(COMMANDS)
+    assert page.count("usage: mipp ") == len(COMMANDS)
