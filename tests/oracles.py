@@ -225,11 +225,8 @@ def ridge_twin(x, y, old, ridge, *, offset):
 # Networks by name
 
 
-# One of each kind of network that `mipp.models` builds; the deeper ones of a kind are slow.
-EACH_KIND = (
-    *("lenet-300-100", "lenet5", "lenet5-caffe"),
-    *("resnet20", "resnet18", "resnet50", "vgg11"),
-)
+# One of each kind of network that `mipp.models` builds; the deeper ones, with bottlenecks, are slow.
+EACH_KIND = ("lenet-300-100", "lenet5", "lenet5-caffe", "resnet20", "resnet18", "vgg11")
 BUILT = [n if n in EACH_KIND else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
 
 

@@ -410,7 +410,10 @@ def inputs_of_norms(model, images):
 @pytest.mark.parametrize("lengths", ["former", "fitted"])
 @pytest.mark.parametrize(
     ("name", "batches"),
-    [("resnet20", 9), *((name, size) for name in ("sum", "two layers") for size in (IMAGES, 9))],
+    [
+        pytest.param("resnet20", 9, marks=pytest.mark.slow),
+        *((name, size) for name in ("sum", "two layers") for size in (IMAGES, 9)),
+    ],
 )
 def test_norms_of_their_own_have_the_statistics_of_what_they_read(
     name, batches, lengths, seed, monkeypatch

@@ -32,6 +32,7 @@ def test_threads_are_as_many_as_asked_for(compute, workers):
     assert runner._max_workers == workers
 
 
+@pytest.mark.slow  # another process; the ladder keeps ray behind its wall
 def test_threads_do_not_import_ray():
     program = (
         "import sys; from flows.runners import resources, task_runner\n"

@@ -95,6 +95,7 @@ def test_network_is_the_dense_one_with_channels_zeroed(name, stream, seed):
     assert graph.macs(selection.counts()) == count_macs(cut, images.shape[1:])
 
 
+@pytest.mark.slow  # the zoo has them too
 def test_heads_of_an_attention_with_one_projection_are_channels():
     model = build_timm("vit_tiny_patch16_224", 64)
     graph = build_graph(model, images_of(1, 64))

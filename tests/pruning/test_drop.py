@@ -174,6 +174,7 @@ def test_without_validation_a_fifth_of_the_calibration_data_judges(capsys):
     assert "38 calibration inputs are held out" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # two searches
 def test_pruner_finds_the_same_as_prune():
     model, held = residual(), batches(*VALIDATION)
     pruner = mipp.Pruner(model, batches(*CALIBRATION))

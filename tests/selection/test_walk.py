@@ -248,7 +248,7 @@ class Cold:
         self.eliminate = state.eliminate
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+@pytest.mark.parametrize("name", ["lenet5", pytest.param("resnet20", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("budget", ["macs:0.3", "params:0.6"])
 def test_walks_that_start_from_others_choose_the_same_units(name, budget):
     graph, states = graph_of(name), states_of(name)
