@@ -225,7 +225,8 @@ def ridge_twin(x, y, old, ridge, *, offset):
 # Networks by name
 
 
-# One of each kind of network that `mipp.models` builds; the deeper ones, with bottlenecks, are slow.
+# One of each kind of network that `mipp.models` builds, but for bottlenecks, of which there is a
+# small one below; the deeper ones of a kind are slow.
 EACH_KIND = ("lenet-300-100", "lenet5", "lenet5-caffe", "resnet20", "resnet18", "vgg11")
 BUILT = [n if n in EACH_KIND else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
 
@@ -564,6 +565,28 @@ def depthwise():
     )
 
 
+def bottlenecks():
+    """Two residual blocks of three convolutions, the first with a shortcut that is convolved."""
+
+    def block(net, x, at, shortcut):
+        y = F.relu(net.get_submodule(f"norm{at}")(net.get_submodule(f"narrow{at}")(x)))
+        y = F.relu(net.get_submodule(f"middle{at}")(y))
+        return F.relu(net.get_submodule(f"wide{at}")(y) + shortcut)
+
+    def forward(net, x):
+        x = F.relu(net.stem(x))
+        x = block(net, x, 1, net.shortcut(x))
+        return _head(net, block(net, x, 2, x))
+
+    layers = {"stem": nn.Conv2d(3, 6, 3), "shortcut": nn.Conv2d(6, 12, 1, stride=2)}
+    for at, inputs, stride in ((1, 6, 2), (2, 12, 1)):
+        layers[f"narrow{at}"] = nn.Conv2d(inputs, 4, 1, bias=False)
+        layers[f"norm{at}"] = nn.BatchNorm2d(4)
+        layers[f"middle{at}"] = nn.Conv2d(4, 4, 3, stride=stride, padding=1)
+        layers[f"wide{at}"] = nn.Conv2d(4, 12, 1)
+    return Net(forward, **layers, head=nn.Linear(12, 3))
+
+
 def gated():
     """Squeeze and excitation: a gate made from the channels that it multiplies."""
 
@@ -634,6 +657,7 @@ OWN_NETWORKS = {
         dense_blocks,
         repeated_slice,
         depthwise,
+        bottlenecks,
         gated,
         tokens,
         flat_norm,
