@@ -41,7 +41,9 @@ def exit_code(command: Callable[[], int | None], *, with_traceback: bool = False
             code = command() or 0
             sys.stdout.flush()
             return code
-    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise  # another pipe, such as one to a worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MippError as error:
@@ -54,6 +56,16 @@ def exit_code(command: Callable[[], int | None], *, with_traceback: bool = False
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED_TEXT)
         return STOPPED
+
+
+def _output_is_closed() -> bool:
+    """Whether whoever read the output, such as `head`, has had enough; one more line tells."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 @contextmanager

@@ -44,6 +44,14 @@ def test_a_reader_that_has_had_enough_ends_the_command_without_a_traceback(tmp_p
     assert (done.stdout, done.stderr) == ("x", "")
 
 
+def test_another_pipe_that_breaks_is_not_kept_quiet():
+    def command():
+        raise BrokenPipeError("to a worker")
+
+    with pytest.raises(BrokenPipeError, match="to a worker"):
+        exit_code(command)
+
+
 @pytest.mark.parametrize(("answer", "code"), [(None, 0), (0, 0), (1, 1)])
 def test_a_command_that_ends_well_has_its_own_code(answer, code):
     assert exit_code(lambda: answer) == code
