@@ -117,7 +117,7 @@ def command_lines(workdir):
         said = io.StringIO()
         with (
             mock.patch.multiple(run, run_all=_nothing, show_result=_nothing),
-            mock.patch.object(stage, "run_one", _nothing),
+            mock.patch.multiple(stage, run_one=_nothing, _as_json=_nothing),
             contextlib.redirect_stderr(said),
             contextlib.redirect_stdout(io.StringIO()),
         ):
