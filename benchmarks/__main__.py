@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.catalogue import BENCHMARKS, PAGES
 from mipp.errors import did_you_mean
-from mipp.exit_codes import exit_code
+from mipp.process.exit_codes import exit_code
 from mipp.progress import track
 
 EPILOG = """\

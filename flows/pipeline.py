@@ -15,15 +15,15 @@ from prefect.runtime import flow_run
 
 from flows.runners import resources, task_runner
 from flows.stopping import ends_on_ctrl_c
-from mipp.allocator import keep_freed_memory
 from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.commands.run import show_result
 from mipp.config import Params, load_params, write_params
-from mipp.exit_codes import exit_code
-from mipp.occupied import occupied
+from mipp.disk.occupied import occupied
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import require_writable
+from mipp.process.allocator import keep_freed_memory
+from mipp.process.exit_codes import exit_code
 from mipp.stages import preflight
-from mipp.storage import Workdir
-from mipp.workdir import require_writable
 from tasks import steps
 from tasks.failures import HOURS, record_failure
 from tasks.pages import follow

@@ -17,11 +17,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import mipp
-from mipp.allocator import keep_freed_memory
 from mipp.config import ComputeConfig
 from mipp.device import divided_threads, threads_each
 from mipp.errors import ConfigError
 from mipp.origin import commit
+from mipp.process.allocator import keep_freed_memory
 
 LIVES = 3  # times that a task starts anew after a worker or its machine has died
 

@@ -19,7 +19,7 @@ from flows import services
 from flows.services import FOLDER
 from mipp.config import load_params
 from mipp.errors import ServiceError
-from mipp.exit_codes import exit_code
+from mipp.process.exit_codes import exit_code
 
 POOL = "mipp"
 SERVICES = ("worker", "mlflow", "prefect")  # in the order in which they are stopped

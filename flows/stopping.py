@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from mipp.exit_codes import STOPPED, STOPPED_TEXT
+from mipp.process.exit_codes import STOPPED, STOPPED_TEXT
 
 GRACE = 10.0  # seconds in which Prefect may write down that the flow was stopped
 

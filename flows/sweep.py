@@ -21,10 +21,10 @@ from flows.runners import resources, task_runner
 from flows.stopping import ends_on_ctrl_c
 from mipp.config import ComputeConfig
 from mipp.errors import ConfigError
-from mipp.exit_codes import exit_code
 from mipp.experiments.results import TABLE
 from mipp.experiments.sweep import Plan, plan_sweep, save_results
 from mipp.experiments.workers import start_workers
+from mipp.process.exit_codes import exit_code
 from tasks import points
 from tasks.tracking import tracked_sweep
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mipp.allocator import keep_freed_memory
 from mipp.commands.parser import asked_for, command_line
 from mipp.commands.table import COMMANDS
-from mipp.exit_codes import exit_code
+from mipp.process.allocator import keep_freed_memory
+from mipp.process.exit_codes import exit_code
 
 PLAIN, FULL = "%(message)s", "%(asctime)s %(name)s: %(message)s"
 

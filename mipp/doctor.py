@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from mipp.activations import Sampling
 from mipp.config import Params
 from mipp.device import free_bytes, resolve_device
-from mipp.disk_faults import free_space
+from mipp.disk.faults import free_space
 from mipp.errors import MippError
 from mipp.graph import build_graph
 from mipp.models import build_model

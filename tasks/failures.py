@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.errors import InputError
-from mipp.storage import Workdir
 from tasks.pages import show_failure
 from tasks.tracking import fail_run
 

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from mipp.config import Params
+from mipp.disk.storage import Workdir
 from mipp.stages import (
     STAGES,
     pending_pairs,
@@ -21,7 +22,6 @@ from mipp.stages import (
     run_shard,
     run_stage,
 )
-from mipp.storage import Workdir
 from tasks import pages
 from tasks.retrying import DELAYS, may_pass
 from tasks.tracking import Tracker

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mipp import allocator
-from mipp.allocator import DECIDED, GROWN, FreedMemory, keep_freed_memory
+from mipp.process import allocator
+from mipp.process.allocator import DECIDED, GROWN, FreedMemory, keep_freed_memory
 
 STEPS = 20
 PROGRAM = f"""
@@ -74,7 +74,7 @@ def test_only_who_owns_the_process_changes_it():
     callers = {
         str(file.relative_to(root)) for file in files if "keep_freed_memory()" in file.read_text()
     }
-    assert callers - {"mipp/allocator.py"} == OWNERS
+    assert callers - {"mipp/process/allocator.py"} == OWNERS
 
 
 def test_freed_memory_goes_back_each_time_the_process_has_grown(monkeypatch):

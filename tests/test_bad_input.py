@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from mipp.cli import main
 from mipp.config import load_params
+from mipp.disk.occupied import LOCK
+from mipp.disk.storage import Workdir
 from mipp.models import ModelSpec, build_model
-from mipp.occupied import LOCK
 from mipp.stages import STAGES
 from mipp.stages.preflight import preflight
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 TINY = (*SMALLEST, "extract.rows=256", "train.epochs=0", "finetune.epochs=0")
@@ -231,7 +231,7 @@ def test_missing_gpu_is_refused(tmp_path, capsys):
 
 
 def test_disk_without_room_for_the_activations_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mipp.workdir.free_space", lambda folder: 1000)
+    monkeypatch.setattr("mipp.disk.workdir.free_space", lambda folder: 1000)
     assert mipp("run", tmp_path / "work") == 2
     message = capsys.readouterr().err
     # 256 rows over 128 images: one of each, of 300 and 100 channels and of 100 and 10 targets

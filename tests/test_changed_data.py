@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.stages import STAGES, run_all
 from mipp.stages.stage import needs_run
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.usefixtures("few_figures")

@@ -29,7 +29,7 @@ from pathlib import Path
 from mipp.config import load_params
 from mipp.stages import STAGES
 from mipp.stages.stage import needs_run
-from mipp.storage import Workdir
+from mipp.disk.storage import Workdir
 
 for workdir, names, overrides in json.loads(sys.argv[1]):
     params = load_params(overrides=overrides)
@@ -231,7 +231,7 @@ def test_point_whose_code_changed_is_computed_anew_and_no_other(sources):
 def test_parts_of_other_code_are_not_taken(sources):
     """A worker that was killed left states of pairs; the estimator is edited; none is used."""
     program = (
-        "from mipp.config import load_params; from mipp.storage import Workdir; "
+        "from mipp.config import load_params; from mipp.disk.storage import Workdir; "
         "from mipp.stages import pending_pairs, run_pair; "
         f"params = load_params(overrides={[*TINY, 'estimate.ridge=0.01']!r}); "
         "work = Workdir.open('ours'); run_pair(work, params, pending_pairs(work, params)[0]); "

@@ -11,7 +11,7 @@ from mipp.cli import main
 from mipp.commands import budget, params, parser, sweep
 from mipp.commands.table import COMMANDS, TASKS
 from mipp.config import Params
-from mipp.exit_codes import EXIT_CODES
+from mipp.process.exit_codes import EXIT_CODES
 from mipp.pruning.frontier import Frontier, FrontierPoint
 from mipp.stages import STAGES
 from tests.smallest_run import SMALLEST
@@ -72,7 +72,7 @@ def test_parameters_as_json_are_those_as_yaml(capsys):
 def test_verbose_shows_where_an_error_is_from(option, shown, capsys):
     assert main(["params", option, "--set", "sead=3"]) == 2
     said = capsys.readouterr().err
-    assert ("mipp/yaml_values.py" in said or "mipp/config.py" in said) == shown
+    assert ("mipp/config/yaml_values.py" in said or "mipp/config/parameters.py" in said) == shown
     assert said.count("ConfigError: ") == 1
 
 

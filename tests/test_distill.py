@@ -14,6 +14,7 @@ import mipp
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.cut import apply_selection
+from mipp.disk.storage import Workdir
 from mipp.distill import lessons
 from mipp.distill.views import flipped, moved, plain, views_for
 from mipp.errors import ConfigError
@@ -24,7 +25,6 @@ from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_stage
 from mipp.stages.networks import load_dense
 from mipp.stages.splits import load_splits
-from mipp.storage import Workdir
 from mipp.vision import torchvision
 from tests.smallest_run import SMALLEST
 

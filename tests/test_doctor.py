@@ -11,8 +11,8 @@ from mipp import doctor
 from mipp.cli import main
 from mipp.commands.doctor import SIGNS
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 

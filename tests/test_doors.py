@@ -8,11 +8,11 @@ import mipp
 from mipp.checkpoint import load_checkpoint
 from mipp.cli import main
 from mipp.config import load_params, write_params
+from mipp.disk.storage import Workdir
 from mipp.stages import STAGES, run_stage
 from mipp.stages.files import load_selection
 from mipp.stages.sharing import share_stages
 from mipp.stages.splits import load_splits
-from mipp.storage import Workdir
 
 IMAGES = 384
 SHARED = (

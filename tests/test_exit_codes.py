@@ -12,7 +12,7 @@ import pytest
 
 from mipp.cli import main
 from mipp.errors import BudgetError, ExportError
-from mipp.exit_codes import EXIT_CODES, exit_code
+from mipp.process.exit_codes import EXIT_CODES, exit_code
 from mipp.stages import STAGES
 from tests.smallest_run import SMALLEST
 
@@ -35,7 +35,7 @@ def test_page_of_commands_has_the_codes_of_the_help():
 
 
 def test_a_reader_that_has_had_enough_ends_the_command_without_a_traceback(tmp_path):
-    lines = "from mipp.exit_codes import exit_code\nexit_code(lambda: print('x' * 10**6))"
+    lines = "from mipp.process.exit_codes import exit_code\nexit_code(lambda: print('x' * 10**6))"
     done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" | head -c 1', sys.executable, lines],
         capture_output=True,

@@ -18,6 +18,7 @@ from torch import nn
 import mipp
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError, ExportError
 from mipp.export import export_network
 from mipp.export.formats import KINDS
@@ -25,7 +26,6 @@ from mipp.models import ModelSpec, build_model
 from mipp.report import render
 from mipp.stages import run_all
 from mipp.stages.preflight import preflight
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.xdist_group("export")  # one process makes what all need

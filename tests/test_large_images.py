@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.stages import STAGES, run_stage, splits
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 FEW = 9

@@ -6,11 +6,11 @@ import os
 import pytest
 
 from mipp.config import load_params
+from mipp.disk.manifest import MadeFrom, Manifest, parse_manifest
+from mipp.disk.storage import ORIGIN, Workdir
+from mipp.disk.workdir import MANIFEST, TIMING, read_manifest, read_timing
 from mipp.errors import StorageError, WorkdirError
-from mipp.manifest import MadeFrom, Manifest, parse_manifest
 from mipp.stages.stage import Stage, require_current, run_stage
-from mipp.storage import ORIGIN, Workdir
-from mipp.workdir import MANIFEST, TIMING, read_manifest, read_timing
 
 WHOLE = {
     "stage": "train",

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from mipp.config import Params, Section, load_params
+from mipp.disk.storage import Workdir
 from mipp.errors import InputError
 from mipp.stages.launch import job_of
 from mipp.stages.pipeline import STAGES, pending_shards
 from mipp.stages.preflight import preflight
 from mipp.stages.splits import load_splits
 from mipp.stages.stage import run_stage
-from mipp.storage import Workdir
 
 pytestmark = [
     pytest.mark.usefixtures("few_figures"),

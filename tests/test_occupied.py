@@ -10,19 +10,19 @@ import time
 
 import pytest
 
-from mipp import occupied as module
 from mipp.cli import main
+from mipp.disk import occupied as module
+from mipp.disk.occupied import BEAT, DEAD, LOCK, OWNER, occupied
+from mipp.disk.storage import Workdir
 from mipp.errors import StorageError, WorkdirError
-from mipp.occupied import BEAT, DEAD, LOCK, OWNER, occupied
-from mipp.storage import Workdir
 from tests.light_process import LIGHT
 from tests.smallest_run import SMALLEST
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from mipp.occupied import occupied
-from mipp.storage import Workdir
+from mipp.disk.occupied import occupied
+from mipp.disk.storage import Workdir
 with occupied(Workdir(Path(sys.argv[1])), "mipp run"):
     print("inside", flush=True)
     time.sleep(600)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mipp import peak_memory
-from mipp.peak_memory import peak_rss_mb
+from mipp.process import peak_memory
+from mipp.process.peak_memory import peak_rss_mb
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the oracle is /proc")

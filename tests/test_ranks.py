@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mipp.config import OptimConfig
 from mipp.errors import ConfigError, DeviceError, LostRankError
-from mipp.ranks import Ranks, loopback
+from mipp.process.ranks import Ranks, loopback
 from mipp.stages.endings import Ending, raise_first
 from mipp.stages.launch_on_ray import require_room
 from mipp.training import EpochRecord, Teacher, require_undivided, resume, train

@@ -13,13 +13,13 @@ from mipp.budget import Budget
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.cut import apply_selection
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError, CutError
 from mipp.metrics import count_macs, count_params
 from mipp.report.run import read_run
 from mipp.selection.selection import Selection
 from mipp.stages import finetune, run_all
 from mipp.stages.rounds import budgets_of, epochs_of
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.usefixtures("few_figures")

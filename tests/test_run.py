@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from mipp.checkpoint import load_checkpoint
 from mipp.cli import main
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.metrics import count_macs, count_params
 from mipp.models import ModelSpec, build_model
 from mipp.needed_stages import NAMES
@@ -23,7 +24,6 @@ from mipp.selection.selection import Selection
 from mipp.stages import STAGES, run_all
 from mipp.stages.context import Context
 from mipp.stages.stage import declared, needs_run
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = [

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.stages import run_all
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 from tests.s3_server import KNOWN, needs_s3, s3_server
 
 pytestmark = [pytest.mark.slow, needs_s3]
@@ -30,7 +30,7 @@ SMALL = [
 FETCH = """
 import sys
 from mipp.stages import STAGES
-from mipp.storage import Workdir
+from mipp.disk.storage import Workdir
 workdir = Workdir.open(sys.argv[1])
 for stage in STAGES:
     workdir.stage(stage)
@@ -38,12 +38,12 @@ print(workdir.folder)
 """
 MIRROR = """
 import sys
-from mipp.storage import Workdir
+from mipp.disk.storage import Workdir
 print(Workdir.open(sys.argv[1]).folder)
 """
 SEND = """
 import sys
-from mipp.storage import Workdir
+from mipp.disk.storage import Workdir
 Workdir.open(sys.argv[1]).keep("train")
 """
 MAKE = """

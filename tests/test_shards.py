@@ -15,14 +15,14 @@ from torch import nn
 from mipp.activations import Sampling, capture_rows
 from mipp.activations.capture import Tap
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest, read_timing
 from mipp.errors import ConfigError, WorkdirError
 from mipp.layers import layer_of
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.stages import STAGES, pending_shards, preflight, run_shard, run_stage, shards
 from mipp.stages.rank import follow
 from mipp.stages.rows import calibration_rows
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest, read_timing
 from tests.two_processes import by_two
 
 TINY = (

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mipp.activations import open_store, write_store
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest, require_writable
 from mipp.errors import StorageError, StoreError, WorkdirError
 from mipp.stages.stage import Stage, run_stage
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest, require_writable
 
 GROUP = Path("extract/rows.zarr")
 

@@ -8,13 +8,13 @@ import torch
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.data import load_data
+from mipp.disk.storage import Workdir
 from mipp.errors import BudgetError, ConfigError
 from mipp.pruning.drop import CLOSE
 from mipp.pruning.drop_limit import drop_limit
 from mipp.stages import STAGES, preflight, run_all, run_stage
 from mipp.stages.choose import trade_off
 from mipp.stages.stage import declared, needs_run
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.xdist_group("trials")  # one process makes what all need

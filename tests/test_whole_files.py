@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from mipp import whole_files
+from mipp.disk import whole_files
+from mipp.disk.whole_files import locked, write_whole, written_whole
 from mipp.errors import StorageError
-from mipp.whole_files import locked, write_whole, written_whole
 from tests.light_process import LIGHT
 
 
@@ -93,7 +93,7 @@ def test_folder_takes_the_place_of_a_link_and_leaves_what_it_led_to(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from mipp.whole_files import written_whole
+from mipp.disk.whole_files import written_whole
 with written_whole(Path(sys.argv[1])) as partial:
     partial.mkdir()
     (partial / "half").touch()
@@ -126,7 +126,7 @@ def test_partial_of_another_machine_is_left_alone(tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from mipp.whole_files import locked
+from mipp.disk.whole_files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

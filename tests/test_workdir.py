@@ -7,10 +7,10 @@ from importlib import metadata
 import pytest
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest, read_timing, require_writable, versions
 from mipp.errors import WorkdirError
 from mipp.stages.stage import Stage, needs_run, require_current, run_stage
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest, read_timing, require_writable, versions
 
 
 class Counted:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mipp.errors import MippError
-from mipp.ranks import joined, loopback, meeting_place
+from mipp.process.ranks import joined, loopback, meeting_place
 
 SIZE = 2
 SECONDS = 120  # after which two that wait for each other are given up

@@ -24,6 +24,7 @@ from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.activations import Sampling, capture_rows
 from mipp.budget import Budget
 from mipp.config import Params, load_params
+from mipp.disk.storage import Workdir
 from mipp.graph import ChannelGraph
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.information.protocols import PairInformation
@@ -34,7 +35,6 @@ from mipp.stages import STAGES, preflight, run_stage
 from mipp.stages.networks import load_dense, trace
 from mipp.stages.splits import images_of, load_splits
 from mipp.stages.values import estimator_settings, method_of
-from mipp.storage import Workdir
 
 CPU = torch.device("cpu")
 FEWER = (

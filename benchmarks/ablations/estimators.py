@@ -24,6 +24,7 @@ from benchmarks.shared.kept import RESULTS, Point, Points, read_json, write_json
 from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.activations import open_store
 from mipp.config import Params, load_params
+from mipp.disk.storage import Workdir
 from mipp.information.estimators import ESTIMATORS
 from mipp.progress import track
 from mipp.selection.by_information import select_by_information
@@ -34,7 +35,6 @@ from mipp.stages.estimate import pair_data
 from mipp.stages.files import STORE, model_fingerprint
 from mipp.stages.networks import load_dense, trace
 from mipp.stages.values import method_of
-from mipp.storage import Workdir
 
 STEPS = ("seconds", "accuracy")
 COMPARED = ("gaussian", "reconstruction")

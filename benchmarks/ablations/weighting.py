@@ -21,10 +21,10 @@ from benchmarks.ablations.weighting_table import KEPT, KEY, PLAIN, STREAMS
 from benchmarks.accuracy.workloads import CPU, WORKLOADS, dense_network, load_images
 from benchmarks.shared.command import add_again, add_data_root, fitting, parse, parser
 from benchmarks.shared.kept import Point
-from mipp.allocator import keep_freed_memory
 from mipp.data import ImageSplit
 from mipp.graph import ChannelGraph
 from mipp.metrics import accuracy
+from mipp.process.allocator import keep_freed_memory
 from mipp.pruning.pruner import Pruner
 from mipp.pruning.ranking import InformationRanking
 from mipp.refit import output_error, outputs_of

@@ -23,11 +23,11 @@ from benchmarks.accuracy.workloads import CPU, WORKLOADS, load_images
 from benchmarks.shared.command import add_data_root, circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, read_json, write_json
 from benchmarks.shared.workload import TRAINED
-from mipp.allocator import keep_freed_memory
 from mipp.config import TrainConfig, dump_params
 from mipp.data import ImageSplit
 from mipp.metrics import accuracy, count_macs, count_params
 from mipp.models import ModelSpec, build_model, load_weights
+from mipp.process.allocator import keep_freed_memory
 from mipp.training import EpochRecord, train
 
 FILE = RESULTS / "checkpoints.json"

@@ -20,8 +20,8 @@ from benchmarks.shared.command import add_again, add_data_root, circumstances, p
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.origin import measured_now, origin_of
 from benchmarks.shared.tables import markdown_of, print_table, two_digits
-from mipp.allocator import keep_freed_memory
 from mipp.metrics import accuracy
+from mipp.process.allocator import keep_freed_memory
 from mipp.progress import track
 from mipp.pruning.planner import parsed
 from mipp.pruning.pruner import Pruner

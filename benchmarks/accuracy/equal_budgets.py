@@ -39,9 +39,9 @@ from benchmarks.shared.command import (
 )
 from benchmarks.shared.kept import Point, Points
 from benchmarks.shared.tables import print_table
-from mipp.allocator import keep_freed_memory
 from mipp.budget import parse_budget
 from mipp.errors import BudgetError, DataError
+from mipp.process.allocator import keep_freed_memory
 from mipp.progress import track
 from mipp.selection.spending import UNBOUNDED
 

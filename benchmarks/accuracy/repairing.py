@@ -31,7 +31,7 @@ from benchmarks.shared.command import circumstances, fitting, parse, parser
 from benchmarks.shared.kept import Point
 from benchmarks.shared.origin import measured_now
 from benchmarks.shared.tables import print_table
-from mipp.allocator import keep_freed_memory
+from mipp.process.allocator import keep_freed_memory
 from mipp.progress import track
 
 NETWORKS = ("resnet20", "resnet20-second", "mobilenet", "cct")

@@ -20,10 +20,10 @@ from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
 from benchmarks.shared.workload import IMAGES, find_checkpoint
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.errors import DataError
 from mipp.stages import preflight, run_all
 from mipp.stages.files import read_json
-from mipp.storage import Workdir
 
 NETWORK = "resnet20"
 WAYS = ("one-shot", "cubic:3", "geometric:3", "cubic:5")

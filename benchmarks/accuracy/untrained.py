@@ -19,10 +19,10 @@ from benchmarks.shared.command import add_again, circumstances, parse, parser
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.tables import markdown, print_table, spread
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.progress import track
 from mipp.stages import preflight, run_all
 from mipp.stages.files import read_json
-from mipp.storage import Workdir
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95)
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}

@@ -13,8 +13,8 @@ from torch import nn
 from benchmarks.shared.workload import IMAGES, find_checkpoint
 from mipp.config import DataConfig, TrainConfig, dump_params
 from mipp.data import ImageSplit, load_data
+from mipp.disk.manifest import fingerprint
 from mipp.errors import DataError
-from mipp.manifest import fingerprint
 from mipp.models import ModelSpec, build_model, load_weights, preferred_input
 from mipp.training import train
 

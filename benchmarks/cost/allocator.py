@@ -27,8 +27,8 @@ from benchmarks.shared.command import (
 from benchmarks.shared.kept import RESULTS, write_json
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import load_network, random_calibration
-from mipp.allocator import keep_freed_memory
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.allocator import keep_freed_memory
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.progress import track
 
 SIDES = ("given back", "kept")

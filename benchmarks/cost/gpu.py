@@ -22,6 +22,7 @@ from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import IMAGES, example_of, random_calibration
 from mipp.config import Params, parse_params
 from mipp.device import describe_device, resolve_device
+from mipp.disk.storage import Workdir
 from mipp.errors import DataError
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
@@ -31,7 +32,6 @@ from mipp.settings import Mipp
 from mipp.stages import run_all
 from mipp.stages.files import read_json
 from mipp.stages.splits import load_splits
-from mipp.storage import Workdir
 
 MODELS = ("torchvision/resnet50", "torchvision/vit_b_16")
 CLASSES = 1000

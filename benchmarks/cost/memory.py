@@ -23,7 +23,7 @@ from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import MIB, example_of, load_calibration, load_network
 from mipp.activations import Sampling, capture_rows, write_store
 from mipp.graph import build_graph
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.progress import track
 from mipp.settings import Mipp
 from mipp.stages.splits import images_of

@@ -28,9 +28,9 @@ from benchmarks.shared.kept import RESULTS, write_json
 from benchmarks.shared.tables import print_table
 from flows import services
 from mipp.config import Params, load_params
+from mipp.disk.storage import Workdir
 from mipp.progress import track
 from mipp.stages import STAGES, pending_pairs, run_pair, run_stage
-from mipp.storage import Workdir
 from tasks import steps
 from tasks.pages import follow
 

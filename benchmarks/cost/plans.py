@@ -20,7 +20,7 @@ from benchmarks.shared.command import add_data_root, circumstances, parse, parse
 from benchmarks.shared.kept import write_json
 from benchmarks.shared.tables import print_table
 from benchmarks.shared.workload import load_calibration, load_network
-from mipp.allocator import keep_freed_memory
+from mipp.process.allocator import keep_freed_memory
 from mipp.progress import track
 
 BUDGETS = ("macs:0.7", "macs:0.5", "macs:0.3")

@@ -22,7 +22,7 @@ from benchmarks.shared.command import circumstances, measured_apart, parse, pars
 from benchmarks.shared.kept import keep_rows
 from benchmarks.shared.tables import print_table
 from mipp.models import ModelSpec, build_model
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.progress import track
 from mipp.pruning.pruner import Pruner
 

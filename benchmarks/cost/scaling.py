@@ -22,7 +22,7 @@ from benchmarks.shared.kept import write_json
 from benchmarks.shared.tables import print_table
 from mipp.information import gaussian
 from mipp.information.moments import MomentSums
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.progress import track
 from mipp.selection.rules import Consumer, Threshold
 from mipp.selection.visits import best_first, visit_once, visiting_order

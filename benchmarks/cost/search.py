@@ -24,8 +24,8 @@ from benchmarks.shared.workload import (
     load_calibration,
     load_network,
 )
-from mipp.allocator import keep_freed_memory
 from mipp.graph import build_graph
+from mipp.process.allocator import keep_freed_memory
 from mipp.progress import track
 from mipp.settings import Mipp
 

@@ -30,7 +30,7 @@ from mipp.information.gaussian.estimator import prepare_gaussian
 from mipp.information.gaussian.state import PairState
 from mipp.information.moments import MomentSums
 from mipp.information.protocols import Information
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.pruning.estimates import measure_information
 from mipp.selection.by_information import Choice, select_by_information
 from mipp.settings import Gaussian, Mipp

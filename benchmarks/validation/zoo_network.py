@@ -31,7 +31,7 @@ from mipp.errors import MippError
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs, each, shape_of
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.selection.selection import Selection
 from tests.oracles import dropped_channels_zeroed
 

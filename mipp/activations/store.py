@@ -17,9 +17,9 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from mipp.activations.capture import Rows
+from mipp.disk.inside import require_inside
+from mipp.disk.whole_files import written_whole
 from mipp.errors import DamagedStoreError, StoreError, StoreMismatchError, reason_of
-from mipp.inside import require_inside
-from mipp.whole_files import written_whole
 
 CHUNK = 8 * 2**20  # bytes of an array that are written at once, at most
 HELD = 2**28  # bytes of all arrays that wait for their chunk to fill, about

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from mipp.checkpoint.calls import KEY, read_calls, require_no_standard_library
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
 from mipp.cut import apply_selection
+from mipp.disk.manifest import json_object
 from mipp.errors import CheckpointError, CutError, ModelError
 from mipp.inputs import Call, Shape, zeros
-from mipp.manifest import json_object
 from mipp.models import ModelSpec, build_model
 from mipp.selection.selection import Selection
 

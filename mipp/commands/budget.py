@@ -8,8 +8,8 @@ import json
 from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.commands.stage import last_params
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.stages.choose import trade_off
-from mipp.storage import Workdir
 
 EPILOG = """\
 examples:

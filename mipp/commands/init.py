@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mipp.commands.arguments import DEFAULT_WORKDIR, add_json
 from mipp.config import dump_params, load_params
+from mipp.config.yaml_values import yaml_text
 from mipp.errors import ConfigError
 from mipp.stages.dvc import dvc_pipeline
-from mipp.yaml_values import yaml_text
 
 PARAMS, PIPELINE, ENDING = "params.yaml", "dvc.yaml", "-tpl"
 SETTINGS = (

@@ -15,6 +15,7 @@ from mipp.commands import limits
 from mipp.commands.arguments import DEFAULT_WORKDIR
 from mipp.commands.calibration import images_for
 from mipp.device import resolve_device
+from mipp.disk.whole_files import written_whole
 from mipp.errors import ConfigError, ModelError
 from mipp.inputs import Shape
 from mipp.models import ModelSpec
@@ -23,7 +24,6 @@ from mipp.pruning.oneshot import REPAIRS, prune
 from mipp.pruning.pruned import Pruned
 from mipp.selection.selection import Selection
 from mipp.settings import DROP_CONFIDENCE, Limits
-from mipp.whole_files import written_whole
 
 DEFAULTS: Mapping[str, Any] = {
     "data": None,

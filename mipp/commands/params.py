@@ -7,7 +7,7 @@ import json
 
 from mipp.commands.arguments import add_json, add_params
 from mipp.config import dump_params, load_params
-from mipp.yaml_values import yaml_text
+from mipp.config.yaml_values import yaml_text
 
 EPILOG = """\
 examples:

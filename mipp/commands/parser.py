@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from importlib import metadata
 
 from mipp.commands.table import COMMANDS, TASKS
-from mipp.exit_codes import EXIT_CODES
+from mipp.process.exit_codes import EXIT_CODES
 
 DISTRIBUTION = "mipp-pruning"
 DESCRIPTION = "Prune vision networks while preserving information between layers."

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 from mipp.commands.arguments import add_json, add_workdir
 from mipp.commands.stage import last_params
 from mipp.config import Params, load_params
+from mipp.disk.manifest import MadeFrom
+from mipp.disk.occupied import occupied
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import is_current, read_manifest, stage_folder
 from mipp.errors import ConfigError, WorkdirError
 from mipp.information.plane import PLANE_ESTIMATORS
-from mipp.manifest import MadeFrom
-from mipp.occupied import occupied
 from mipp.stages import STAGES, Stage, run_one
 from mipp.stages.context import Context
 from mipp.stages.plane import PlaneOptions, Row, write_plane
 from mipp.stages.stage import made_from, require_current
-from mipp.storage import Workdir
-from mipp.workdir import is_current, read_manifest, stage_folder
 
 PLANE = Stage(
     "plane",

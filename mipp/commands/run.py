@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.config import Params, load_params, require_one_machine, write_params
-from mipp.occupied import occupied
+from mipp.disk.occupied import occupied
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import require_writable
 from mipp.report import result_table
 from mipp.stages import epochs_after_pruning, preflight, run_all
 from mipp.stages.rank import ranks_given
 from mipp.stages.sharing import share_stages
-from mipp.storage import Workdir
-from mipp.workdir import require_writable
 
 EPILOG = """\
 examples:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.config import load_params, require_one_machine
-from mipp.occupied import occupied
+from mipp.disk.occupied import occupied
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest, require_writable
 from mipp.stages import run_one
 from mipp.stages.rank import ranks_given
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest, require_writable
 
 EPILOG = """\
 The stages before it have to be there and up to date; `mipp run` runs them all.

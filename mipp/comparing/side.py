@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError
 from mipp.pruning.pruned import Pruned
 from mipp.report.run import NEEDED, Run, read_run
 from mipp.selection.selection import Selection
-from mipp.storage import Workdir
 
 NETWORKS = ("pruned", "recalibrated", "refit", "distilled", "finetuned")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from mipp.config import DataConfig
+from mipp.disk.storage import cache_folder
+from mipp.disk.whole_files import write_whole
 from mipp.errors import DataError
 from mipp.progress import track
-from mipp.storage import cache_folder
-from mipp.whole_files import write_whole
 
 FILES_OF = {  # by data.name: the files that the set lies in
     "parquet": "mipp.data.parquet:files_of",

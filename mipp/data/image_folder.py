@@ -17,8 +17,8 @@ from mipp.data.decode import SUFFIXES, Encoded, decode_images
 from mipp.data.encoded_set import encoded_set
 from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
+from mipp.disk.inside import leaves
 from mipp.errors import DataError
-from mipp.inside import leaves
 
 _TEST_PARTS = ("test", "val")
 _LAYOUT = "train/<class>/*.jpg and test/ or val/ beside it"

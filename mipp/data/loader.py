@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mipp.errors import DataError, MippError
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 
 SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over what they made
 AHEAD = 2  # batches of each process that wait

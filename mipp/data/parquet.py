@@ -22,8 +22,8 @@ from mipp.data.encoded_set import encoded_set
 from mipp.data.image_set import ImageSet, Part
 from mipp.data.locate import find_folder
 from mipp.data.room import require_room
+from mipp.disk.manifest import json_object
 from mipp.errors import DataError
-from mipp.manifest import json_object
 
 _LAYOUT = "train.parquet and test.parquet, or train-*.parquet and test-*.parquet"
 _TEST = ("test", "validation", "val")  # how files begin; the first that there are

@@ -11,6 +11,7 @@ import torch
 from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import FinetuneConfig, OptimConfig, Params, dump_params
 from mipp.device import resolve_device
+from mipp.disk.workdir import read_timing
 from mipp.selection.controls import random_units, reinitialised
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
@@ -18,7 +19,6 @@ from mipp.stages.networks import load_network
 from mipp.stages.prune import prune_network
 from mipp.stages.splits import load_splits
 from mipp.training import train
-from mipp.workdir import read_timing
 
 WIDTHS = "widths"  # in a point's work directory: that of mipp's selection
 TIMED_IMAGES = 1024  # of the pass that tells how long an epoch of a small network takes

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import locked, write_whole
+from mipp.disk.workdir import read_timing, versions
 from mipp.experiments.controls import WIDTHS, for_equal_compute
 from mipp.experiments.methods import searches
 from mipp.experiments.point_stages import ANEW, DRAWN_ANEW, RANDOM_CHOICE
@@ -20,9 +23,6 @@ from mipp.stages import STAGES, epochs_after_pruning, run_stage
 from mipp.stages.files import final_selection, load_selection, read_json
 from mipp.stages.sharing import link_stages
 from mipp.stages.splits import load_splits
-from mipp.storage import Workdir
-from mipp.whole_files import locked, write_whole
-from mipp.workdir import read_timing, versions
 
 NETWORKS = ("pruned", "recalibrated", "refit", "distilled", "finetuned")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from mipp.config import Params, dump_results, load_params
 from mipp.data.locate import places
+from mipp.disk.manifest import fingerprint
 from mipp.errors import CheckpointError, ConfigError
 from mipp.experiments.methods import DENSE_BUDGET, settings_of
 from mipp.experiments.point_stages import point_code
 from mipp.experiments.spec import Experiment
-from mipp.manifest import fingerprint
 
 WHEN = {"trained": "before-pruning", "untrained": "after-pruning"}
 NOT_RESULTS = ("report", "compute", "tracking")  # sections that change no result

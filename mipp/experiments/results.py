@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mipp.disk.manifest import json_object
+from mipp.disk.whole_files import written_whole
 from mipp.errors import WorkdirError
 from mipp.experiments.engine import result_file
 from mipp.experiments.points import Point
-from mipp.manifest import json_object
-from mipp.whole_files import written_whole
 
 Row = dict[str, Any]
 TABLE = "results.parquet"

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mipp.config import Params
-from mipp.manifest import fingerprint
+from mipp.disk.manifest import fingerprint
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import locked
+from mipp.disk.workdir import versions
 from mipp.needed_stages import is_needed
 from mipp.stages import STAGES, run_stage, stage_params
 from mipp.stages.sharing import link_stages
 from mipp.stages.stage import stage_code
-from mipp.storage import Workdir
-from mipp.whole_files import locked
-from mipp.workdir import versions
 
 SHARED = ("train", "extract", "estimate", "choose")
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from mipp.budget import parse_budget
 from mipp.config import Section, parse_section
+from mipp.config.yaml_values import read_yaml
 from mipp.errors import ConfigError, did_you_mean
 from mipp.experiments.methods import require_method
-from mipp.yaml_values import read_yaml
 
 Start = Literal["trained", "untrained"]
 SCALES = ("smoke", "small", "full")

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp.config import Params
+from mipp.disk.manifest import fingerprint
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import locked, write_whole
+from mipp.disk.workdir import require_writable
 from mipp.errors import MippError
 from mipp.experiments.engine import result_file, run_point
 from mipp.experiments.points import Point, expand, only
@@ -18,14 +22,10 @@ from mipp.experiments.results import TABLE, read_rows, read_table, write_table
 from mipp.experiments.shared import lock_of
 from mipp.experiments.spec import Experiment, load_experiment
 from mipp.experiments.workers import start_workers
-from mipp.manifest import fingerprint
 from mipp.progress import track
 from mipp.pruning.ranking import require_plannable
 from mipp.stages import preflight
 from mipp.stages.values import method_of
-from mipp.storage import Workdir
-from mipp.whole_files import locked, write_whole
-from mipp.workdir import require_writable
 
 logger = logging.getLogger(__name__)
 OF_CLUSTERS = ("compute.runner=ray", "compute.address", "compute.cpus_per_", "compute.gpus_per_")

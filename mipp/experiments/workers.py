@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from mipp.allocator import keep_freed_memory
 from mipp.device import threads_each
+from mipp.process.allocator import keep_freed_memory
 
 
 def start_workers(count: int) -> ProcessPoolExecutor:

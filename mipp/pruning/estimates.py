@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mipp.activations import Sampling, stream_rows
 from mipp.activations.capture import OnRows
-from mipp.allocator import FreedMemory
 from mipp.device import device_of
 from mipp.errors import ActivationError
 from mipp.graph import ChannelGraph
@@ -19,6 +18,7 @@ from mipp.information.estimators import PairData, estimator_of
 from mipp.information.moments import Moments, MomentSums, Scratch
 from mipp.information.protocols import Information, PairInformation, SampledInformation
 from mipp.inputs import Inputs, count
+from mipp.process.allocator import FreedMemory
 from mipp.progress import track
 from mipp.pruning.calibration import Calibration
 from mipp.pruning.needs import sizes_of, states_bytes

@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import nn
 
 from mipp.checkpoint import Checkpoint, save_checkpoint
+from mipp.disk.whole_files import written_whole
 from mipp.export import Exported, export_network
 from mipp.inputs import Inputs, Shape
 from mipp.pruning.report import PruneReport
 from mipp.selection.selection import Selection
-from mipp.whole_files import written_whole
 
 
 @dataclass(frozen=True)

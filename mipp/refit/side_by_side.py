@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mipp.allocator import FreedMemory
 from mipp.evaluation import borrowed_called
 from mipp.graph import ChannelGraph
 from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, call, count
 from mipp.layers import Layer, layer_at
+from mipp.process.allocator import FreedMemory
 from mipp.refit.dense_targets import Dense, DensePass, Wanted
 from mipp.refit.least_squares import LayerFit
 from mipp.refit.linear_part import LinearPart, linear_part

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from mipp.disk.manifest import Manifest
+from mipp.disk.workdir import read_manifest, read_timing
 from mipp.errors import WorkdirError
-from mipp.manifest import Manifest
 from mipp.needed_stages import is_needed
 from mipp.selection.selection import Selection
-from mipp.workdir import read_manifest, read_timing
 
 STAGES = ("train", "extract", "estimate", "choose", "prune", "finetune", "evaluate")
 NEEDED = ("train", "choose", "prune", "finetune", "evaluate")

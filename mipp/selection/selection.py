@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mipp.disk.manifest import json_object
 from mipp.errors import CheckpointError, CutError
 from mipp.graph import IntArray
-from mipp.manifest import json_object
 
 
 @dataclass(frozen=True)

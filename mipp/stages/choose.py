@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from mipp.checkpoint import Checkpoint
 from mipp.config import Params
 from mipp.device import resolve_device
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.errors import WorkdirError
 from mipp.graph.whole import whole_parts
 from mipp.pruning.estimates import Estimates
@@ -29,8 +31,6 @@ from mipp.stages.rounds import budgets_of
 from mipp.stages.splits import SplitCalibration, load_splits
 from mipp.stages.trials import Trials
 from mipp.stages.values import limits_of, method_of
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 
 
 def choose_units(context: Context) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp.config import Params
-from mipp.storage import Workdir
+from mipp.disk.storage import Workdir
 from mipp.training.history import EpochRecord
 
 OnEpoch = Callable[[str, EpochRecord], None]

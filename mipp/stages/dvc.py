@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mipp.config import Params, dump_params, load_params
+from mipp.config.yaml_values import read_yaml
+from mipp.disk.workdir import MANIFEST, OUTPUTS, TIMING
 from mipp.errors import ConfigError
 from mipp.sources import files_of
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import Stage, stage_modules
-from mipp.workdir import MANIFEST, OUTPUTS, TIMING
-from mipp.yaml_values import read_yaml
 
 HEAD = "# The stages of a run, one DVC stage each; written by `mipp dvc`."
 MEASURED = (MANIFEST, OUTPUTS, TIMING, "export")  # outputs of `evaluate` beside its metrics

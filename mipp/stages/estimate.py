@@ -17,6 +17,8 @@ from mipp.activations import open_store
 from mipp.activations.store import ActivationStore
 from mipp.config import WRITTEN, Params
 from mipp.device import divided_threads, resolve_device
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import TIMING
 from mipp.errors import as_written
 from mipp.information import moments
 from mipp.information.estimators import PairData, estimator_of
@@ -35,8 +37,6 @@ from mipp.stages.files import (
 )
 from mipp.stages.parts import Parts
 from mipp.stages.values import estimator_settings
-from mipp.storage import Workdir
-from mipp.workdir import TIMING
 
 STATE, SECONDS = ".safetensors", ".seconds"  # of a pair
 

@@ -14,15 +14,15 @@ from mipp.checkpoint import Checkpoint
 from mipp.config import EvaluateConfig, Params
 from mipp.data import DataSplits
 from mipp.device import describe_device, resolve_device
+from mipp.disk.workdir import read_timing
 from mipp.export import export_network
 from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms
 from mipp.needed_stages import is_needed, search_of
-from mipp.peak_memory import peak_rss_mb
+from mipp.process.peak_memory import peak_rss_mb
 from mipp.stages.context import Context
 from mipp.stages.files import final_selection, load_selection, read_json, write_json
 from mipp.stages.networks import load_dense, load_network
 from mipp.stages.splits import at_once, load_splits
-from mipp.workdir import read_timing
 
 NETWORKS = {
     "pruned": "prune/pruned",

@@ -12,14 +12,14 @@ from mipp.activations import write_store
 from mipp.activations.capture import Rows
 from mipp.config import ExtractConfig, Params
 from mipp.data import DataSplits
+from mipp.disk.workdir import TIMING
 from mipp.information.moments import MomentSums, Scratch
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.stages.context import Context
 from mipp.stages.files import MOMENTS, STORE, model_fingerprint
 from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, load_calibration
 from mipp.stages.shards import extract_shard, rows_of_shards, seconds_of_shards
-from mipp.workdir import TIMING
 
 
 def extract_activations(context: Context) -> None:

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import MANIFEST, read_manifest
 from mipp.errors import DamagedStoreError, WorkdirError
 from mipp.selection.selection import Selection
-from mipp.storage import Workdir
-from mipp.workdir import MANIFEST, read_manifest
 
 STORE = Path("extract/activations.zarr")
 MOMENTS = Path("extract/moments")  # of pairs whose moments take less room than their rows

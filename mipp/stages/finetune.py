@@ -15,7 +15,7 @@ from mipp.device import resolve_device
 from mipp.distill.matched import kept_features
 from mipp.errors import ConfigError
 from mipp.metrics import accuracy, count_macs, count_params
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.stages.context import Context
 from mipp.stages.files import read_json, write_json
 from mipp.stages.networks import load_dense, load_network, trace

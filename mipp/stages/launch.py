@@ -20,7 +20,7 @@ from typing import Any
 
 from mipp.config import dump_params
 from mipp.device import threads_each
-from mipp.ranks import loopback, meeting_place
+from mipp.process.ranks import loopback, meeting_place
 from mipp.stages.context import Context
 from mipp.stages.endings import Ending, raise_first
 from mipp.stages.launch_on_ray import drives_cluster, launch_on_ray

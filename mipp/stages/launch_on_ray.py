@@ -21,7 +21,7 @@ from typing import Any
 from mipp.config import ComputeConfig
 from mipp.device import threads_each
 from mipp.errors import DeviceError
-from mipp.ranks import loopback, meeting_place
+from mipp.process.ranks import loopback, meeting_place
 from mipp.stages.context import Context
 from mipp.stages.endings import Ending, raise_first
 from mipp.training.history import EpochRecord

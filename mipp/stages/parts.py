@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp.storage import Workdir
-from mipp.whole_files import written_whole
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import written_whole
 
 ATTEMPTS = ".attempts"  # a line per attempt: who works, or worked, on the part
 

@@ -9,6 +9,7 @@ from typing import Any
 from mipp.config import WRITTEN, Params
 from mipp.criteria import CRITERIA
 from mipp.data import DATA_SETS
+from mipp.disk.storage import Workdir
 from mipp.errors import DamagedStoreError, as_written
 from mipp.information.estimators import ESTIMATORS
 from mipp.models import MODELS
@@ -26,7 +27,6 @@ from mipp.stages.report import write_report
 from mipp.stages.shards import extract_shard
 from mipp.stages.stage import Stage, made_from, needs_run, require_current, run_stage
 from mipp.stages.train import epochs_before_pruning, train_dense
-from mipp.storage import Workdir
 from mipp.training.optimizers import OPTIMIZERS
 
 logger = logging.getLogger(__name__)

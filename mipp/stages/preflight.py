@@ -12,16 +12,18 @@ from mipp.activations import Sampling
 from mipp.budget import Budget
 from mipp.config import WRITTEN, OptimConfig, Params, TrainConfig
 from mipp.device import require_devices, resolve_device
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest, require_room, require_writable
 from mipp.errors import ConfigError, as_written
 from mipp.export.formats import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
+from mipp.process.ranks import is_launched
 from mipp.pruning.drop import require_tellable
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
-from mipp.ranks import is_launched
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
@@ -30,9 +32,7 @@ from mipp.stages.rounds import budgets_of
 from mipp.stages.shards import require_shards
 from mipp.stages.splits import at_once, load_splits, model_spec
 from mipp.stages.values import limits_of, method_of
-from mipp.storage import Workdir
 from mipp.training import require_trainable, require_undivided
-from mipp.workdir import read_manifest, require_room, require_writable
 
 
 @as_written(WRITTEN)

@@ -19,13 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from mipp.allocator import keep_freed_memory
 from mipp.config import WRITTEN, ComputeConfig, parse_params
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError, LostRankError, MippError, as_written
-from mipp.ranks import HOST, Ranks, is_launched, joined, meeting_place
+from mipp.process.allocator import keep_freed_memory
+from mipp.process.ranks import HOST, Ranks, is_launched, joined, meeting_place
 from mipp.stages.context import Context, OnEpoch
 from mipp.stages.pipeline import STAGES
-from mipp.storage import Workdir
 from mipp.training import EpochRecord
 
 

@@ -21,14 +21,14 @@ from safetensors.numpy import save_file
 from mipp.activations.capture import Rows
 from mipp.config import WRITTEN, ExtractConfig, Params
 from mipp.data import DataSplits
+from mipp.disk.manifest import json_object
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError, as_written
-from mipp.manifest import json_object
 from mipp.progress import track
 from mipp.stages.files import damaged
 from mipp.stages.parts import Parts
 from mipp.stages.rows import Calibration, calibration_rows, count_batches, load_calibration
 from mipp.stages.splits import at_once
-from mipp.storage import Workdir
 
 ROWS = ".safetensors"  # of a batch
 DONE = "done.json"  # the last file of a shard to be written

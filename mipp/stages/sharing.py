@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from mipp.disk.workdir import MANIFEST
 from mipp.errors import WorkdirError
-from mipp.workdir import MANIFEST
 
 SHARED = ("train", "extract", "estimate")  # what runs of other methods and budgets have in common
 

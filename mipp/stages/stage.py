@@ -11,23 +11,23 @@ from typing import Any
 
 from mipp.config import WRITTEN, Params, dump_results
 from mipp.data.content import content_of
-from mipp.errors import WorkdirError, as_written
-from mipp.manifest import MadeFrom, Manifest, fingerprint
-from mipp.names import Table
-from mipp.needed_stages import is_needed
-from mipp.ranks import Ranks
-from mipp.sources import code_hash
-from mipp.stages.context import Context, OnEpoch
-from mipp.stages.files import given_up_if_damaged
-from mipp.stages.launch import job_of, launch
-from mipp.storage import Workdir
-from mipp.workdir import (
+from mipp.disk.manifest import MadeFrom, Manifest, fingerprint
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import (
     changed_files,
     is_current,
     read_manifest,
     stage_folder,
     versions,
 )
+from mipp.errors import WorkdirError, as_written
+from mipp.names import Table
+from mipp.needed_stages import is_needed
+from mipp.process.ranks import Ranks
+from mipp.sources import code_hash
+from mipp.stages.context import Context, OnEpoch
+from mipp.stages.files import given_up_if_damaged
+from mipp.stages.launch import job_of, launch
 
 logger = logging.getLogger(__name__)
 

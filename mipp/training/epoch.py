@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mipp.config import OptimConfig
 from mipp.errors import TrainingError
 from mipp.metrics import Split
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.training.resume import State
 from mipp.training.schedule import lr_at
 from mipp.training.teacher import Teacher

@@ -15,8 +15,8 @@ from mipp.axes import faster_order, order_axes
 from mipp.config import OptimConfig
 from mipp.errors import ConfigError, DataError
 from mipp.metrics import Split, accuracy_and_loss
+from mipp.process.ranks import Ranks
 from mipp.progress import track
-from mipp.ranks import Ranks
 from mipp.training.epoch import Work, fit
 from mipp.training.history import EpochRecord, best_epoch, has_stalled
 from mipp.training.optimizers import build_optimizer, optimizer_of
@@ -45,7 +45,7 @@ def train(
     On the CPU the same arguments give the same weights bit for bit, whether or not the run was
     killed in between and started again. The caller's random state is untouched.
 
-    Called by each process of several that have joined (`mipp.ranks.joined`), they train one
+    Called by each process of several that have joined (`mipp.process.ranks.joined`), they train one
     network: each takes its part of every batch, so that `batch_size` is that of all together and
     the losses are those of one process up to rounding (of dropout and, on CPUs, of batch norms
     that see parts of a batch, further). Rank 0 alone writes the checkpoint.

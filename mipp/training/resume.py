@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mipp.config import OptimConfig
+from mipp.disk.whole_files import written_whole
 from mipp.errors import CheckpointError, reason_of
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.training.history import EpochRecord
 from mipp.training.regulariser import Regulariser
 from mipp.training.spread import Spread
-from mipp.whole_files import written_whole
 
 # Seconds of work that a second of saving must protect: saving takes at most 5 % of the time.
 WORK_PER_SAVE = 20.0

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 
 from mipp.device import device_of
 from mipp.metrics import count_params
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.training.spread import Spread
 
 BLOCK = 2**20  # parameters of a part of a network that is gathered by itself

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mipp.inputs import tensors_in
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 
 
 class Spread:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mipp.config import OptimConfig
 from mipp.device import device_of, free_bytes
 from mipp.errors import ConfigError
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.training.spread import Replicas, Spread
 
 Strategy = Literal["auto", "ddp", "fsdp"]

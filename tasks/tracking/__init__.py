@@ -10,8 +10,8 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 
 from mipp.config import Params
+from mipp.disk.storage import Workdir
 from mipp.needed_stages import NAMES
-from mipp.storage import Workdir
 from tasks.tracking.machine import watched_machine
 from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_sweep
 from tasks.tracking.tracker import Tracker

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mipp.budget import parse_budget
 from mipp.config import Params, load_params
-from mipp.exit_codes import exit_code
+from mipp.process.exit_codes import exit_code
 from tasks.tracking import track
 from tasks.tracking.registry import register_best
 

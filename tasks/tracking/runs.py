@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mipp.config import Params, TrackingConfig, dump_params
+from mipp.disk.manifest import fingerprint
 from mipp.errors import ConfigError
-from mipp.manifest import fingerprint
 from tasks.tracking.client import client_of, param, refusal
 from tasks.tracking.origin import origin_tags
 from tasks.tracking.tracker import Tracker

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mipp.disk.workdir import read_manifest
 from mipp.errors import WorkdirError
 from mipp.selection.selection import Selection
 from mipp.training import EpochRecord
-from mipp.workdir import read_manifest
 from tasks.tracking.client import client_of, metric, param
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from mipp.data.augment import Augmentation, shifted
 from mipp.data.image_set import Part, part_in_memory
 from mipp.data.split import ImageSplit, Preparation
 from mipp.errors import ConfigError
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.training import Teacher, train
 from mipp.training.epoch import share_of
 from mipp.vision import torchvision

@@ -15,7 +15,7 @@ from mipp.config import DataConfig, OptimConfig, Params, load_params
 from mipp.data import load_data, loader, split
 from mipp.data.loader import Loader, count_workers
 from mipp.errors import DataError
-from mipp.ranks import Ranks
+from mipp.process.ranks import Ranks
 from mipp.stages.pipeline import STAGES
 from mipp.stages.stage import stage_params
 from mipp.training import train as fit

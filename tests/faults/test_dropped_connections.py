@@ -9,8 +9,8 @@ import fsspec
 import pytest
 from conftest import NAMES
 
-from mipp import storage
-from mipp.storage import Workdir
+from mipp.disk import storage
+from mipp.disk.storage import Workdir
 from tests.s3_server import KNOWN, Proxy, needs_s3, s3_server
 
 SAMPLE = 2  # calls of a command, in the default tests

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 import mipp
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.models import ModelSpec, build_model
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 NODES, SELECTION = "choose/nodes.parquet", "choose/selection.json"

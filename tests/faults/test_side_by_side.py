@@ -8,12 +8,12 @@ import time
 import pytest
 
 from mipp.config import load_params
+from mipp.disk.occupied import OWNER
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.experiments.results import TABLE, read_table, untimed
 from mipp.experiments.sweep import plan_sweep, run_sweep
-from mipp.occupied import OWNER
 from mipp.stages import run_all
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 from tests.faults.long_sweep import finished, write_spec
 from tests.smallest_run import SMALLEST
 from tests.system.processes import prefect_server

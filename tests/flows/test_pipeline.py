@@ -17,10 +17,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from flows.pipeline import main, pipeline
 from mipp.config import dump_params, load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.errors import ConfigError
 from mipp.stages import STAGES, run_all, run_stage
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 from tasks.titles import limiting_tags
 from tasks.tracking import tracked_sweep
 from tests.smallest_run import SMALLEST

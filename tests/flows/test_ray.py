@@ -11,9 +11,9 @@ import pytest
 from loopback_ray import ROOT, TINY, Cluster, Pipeline
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.stages import run_all
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.experiments.results import TABLE, read_table, untimed
 from mipp.experiments.sweep import plan_sweep, run_sweep
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),

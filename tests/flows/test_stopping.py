@@ -14,7 +14,7 @@ from tests.smallest_run import SMALLEST
 FLOW = """
 import sys, time
 from flows import stopping
-from mipp.exit_codes import exit_code
+from mipp.process.exit_codes import exit_code
 
 stopping.GRACE = 0.5
 

@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params, write_params
+from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError, WorkdirError
 from mipp.stages import STAGES, run_all, run_stage
-from mipp.storage import Workdir
 from tasks import failures
 from tasks.tracking import origin, track, tracked_run, tracked_sweep, watched_machine
 from tasks.tracking.__main__ import main

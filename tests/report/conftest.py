@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mipp.config import dump_params, load_params
-from mipp.workdir import read_manifest
+from mipp.disk.workdir import read_manifest
 
 # stage -> sections of the parameters that its manifest records, as in mipp.stages
 SECTIONS = {

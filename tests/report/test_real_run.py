@@ -3,9 +3,9 @@
 import pytest
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.report import render
 from mipp.stages import run_all
-from mipp.storage import Workdir
 
 QUICK = ["train.epochs=1", "finetune.epochs=1", "extract.rows=256", "data.calibration=128"]
 

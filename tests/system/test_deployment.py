@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from processes import ROOT, environment, free_port
 
+from mipp.disk.workdir import read_manifest
 from mipp.stages import STAGES
-from mipp.workdir import read_manifest
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from mipp.config import load_params, write_params
+from mipp.disk.storage import Workdir
 from mipp.stages import run_all
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]

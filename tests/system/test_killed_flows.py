@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from processes import TINY, flow_command, prefect_server
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
+from mipp.disk.workdir import read_manifest
 from mipp.stages import STAGES, run_all
-from mipp.storage import Workdir
-from mipp.workdir import read_manifest
 
 pytestmark = [
     pytest.mark.slow,

@@ -13,8 +13,8 @@ import pytest
 from processes import ROOT, SMALLEST
 
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
 
 pytestmark = [
     pytest.mark.slow,

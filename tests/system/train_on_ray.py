@@ -7,9 +7,9 @@ import os
 import sys
 
 from mipp.config import load_params
-from mipp.exit_codes import exit_code
+from mipp.disk.storage import Workdir
+from mipp.process.exit_codes import exit_code
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
 
 
 def tell(_, record):

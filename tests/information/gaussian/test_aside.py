@@ -11,10 +11,10 @@ from torch import nn
 
 import mipp
 from mipp.config import load_params
+from mipp.disk.storage import Workdir
 from mipp.information.gaussian import PairState, StateAside, aside, prepare_dual, prepare_rows
 from mipp.pruning.pruner import Pruner
 from mipp.stages import STAGES, run_stage
-from mipp.storage import Workdir
 from tests.smallest_run import SMALLEST
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mipp.disk_faults import free_space
+from mipp.disk.faults import free_space
+from mipp.disk.inside import leaves
+from mipp.disk.manifest import MadeFrom, Manifest, json_object, parse_manifest
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import written_whole
 from mipp.errors import WorkdirError
-from mipp.inside import leaves
-from mipp.manifest import MadeFrom, Manifest, json_object, parse_manifest
-from mipp.peak_memory import peak_rss_mb
-from mipp.storage import Workdir
-from mipp.whole_files import written_whole
+from mipp.process.peak_memory import peak_rss_mb
 
 MANIFEST = "manifest.json"
 OUTPUTS = "outputs.json"  # the manifest's outputs alone, for who asks whether these are others

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 
-from mipp.disk_faults import disk_faults_told
+from mipp.disk.faults import disk_faults_told
+from mipp.disk.manifest import json_object
+from mipp.disk.storage import Workdir
+from mipp.disk.whole_files import locked, write_whole
 from mipp.errors import StorageError, WorkdirError
-from mipp.manifest import json_object
-from mipp.storage import Workdir
-from mipp.whole_files import locked, write_whole
 
 LOCK, OWNER = ".run.lock", ".run.json"
 BEAT = 30.0  # seconds between two signs of life

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from mipp.disk.whole_files import write_whole
 from mipp.errors import ConfigError
-from mipp.whole_files import write_whole
 
 MOST_VALUES = 100_000  # in a file of parameters, aliases counted for what they stand for
 _WORDS = {  # core schema of YAML 1.2.2, chapter 10.3: kind -> what it looks like, how it begins

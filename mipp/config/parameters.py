@@ -8,53 +8,18 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mipp.errors import BudgetError, ConfigError, as_written, did_you_mean
-from mipp.no_effect import idle_settings
-from mipp.sections import (
+from mipp.config.no_effect import idle_settings
+from mipp.config.sections import (
     IDLE_TAKEN,
     ChooseConfig,
     ComputeConfig,
-    DataConfig,
     EstimateConfig,
-    EvaluateConfig,
-    ExtractConfig,
-    FinetuneConfig,
-    ModelConfig,
-    OptimConfig,
     Params,
-    PruneConfig,
-    ReportConfig,
     Section,
-    TrackingConfig,
-    TrainConfig,
 )
+from mipp.config.yaml_values import apply_override, read_yaml, write_yaml
+from mipp.errors import BudgetError, ConfigError, as_written, did_you_mean
 from mipp.settings import Distill, Gaussian, Reconstruction, Refit
-from mipp.yaml_values import apply_override, read_yaml, write_yaml
-
-__all__ = [
-    "WRITTEN",
-    "ChooseConfig",
-    "ComputeConfig",
-    "DataConfig",
-    "EstimateConfig",
-    "EvaluateConfig",
-    "ExtractConfig",
-    "FinetuneConfig",
-    "ModelConfig",
-    "OptimConfig",
-    "Params",
-    "PruneConfig",
-    "ReportConfig",
-    "Section",
-    "TrackingConfig",
-    "TrainConfig",
-    "dump_params",
-    "load_params",
-    "parse_params",
-    "parse_section",
-    "require_one_machine",
-    "write_params",
-]
 
 Parsed = TypeVar("Parsed", bound=Section)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from mipp.disk.inside import require_inside
 from mipp.errors import WorkdirError
-from mipp.inside import require_inside
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from typing import Any
 
 import fsspec
 
+from mipp.disk.manifest import json_object, parse_manifest
+from mipp.disk.whole_files import locked, write_whole, written_whole
 from mipp.errors import StorageError
-from mipp.manifest import json_object, parse_manifest
-from mipp.whole_files import locked, write_whole, written_whole
 
 ORIGIN = ".origin.json"
 LAST = "manifest.json"

@@ -23,8 +23,8 @@ from pydantic_core import PydanticCustomError
 from mipp.augment_names import Augment, parse_augment
 from mipp.bounds import Channels, Confidence, Count, Margin, Positive, Repeats, Share
 from mipp.budget import Budget, parse_budget
+from mipp.config.no_effect import refuse_idle
 from mipp.errors import ConfigError
-from mipp.no_effect import refuse_idle
 from mipp.settings import (
     DROP_CONFIDENCE,
     LATENCY_BATCH,
