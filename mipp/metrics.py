@@ -20,6 +20,7 @@ from mipp.multiplying import Multiplications
 from mipp.progress import track
 
 WARM_UPS = 3
+FEWEST, ENOUGH = 5, 20.0  # timed passes that there are at least, and seconds that end the others
 
 
 class Split(Protocol):
@@ -121,7 +122,7 @@ def latency_ms(
     Parameters
     ----------
     shape : one input without the batch axis.
-    repeats : timed passes.
+    repeats : timed passes; five are enough of those that take more than 20 seconds together.
     """
     return latencies_ms([model], shape, batch=batch, repeats=repeats, device=device)[0]
 
@@ -157,7 +158,10 @@ def latencies_ms(
     with ExitStack() as found, torch.inference_mode():
         for model in models:
             found.enter_context(_evaluating(model, device))
-        for turn in range(warm_ups + repeats):
+        started = time.perf_counter()
+        for turn in track(range(warm_ups + repeats), total=warm_ups + repeats, label="latency"):
+            if turn >= warm_ups + FEWEST and time.perf_counter() - started > ENOUGH:
+                break
             for model, seconds in zip(models, times, strict=True):
                 elapsed = _time(model, images, device)
                 if turn >= warm_ups:

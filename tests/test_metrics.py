@@ -226,6 +226,22 @@ def test_latency_is_the_median_not_the_mean(monkeypatch: pytest.MonkeyPatch) -> 
     assert latency_ms(nn.Identity(), (1,), batch=1, repeats=3, device=CPU) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("a_pass", "passes"), [(3.0, 3 + 5), (1.9, 3 + 8), (0.1, 3 + 15)])
+def test_latency_takes_fewer_passes_of_long_ones(monkeypatch, a_pass, passes) -> None:
+    clock, timed = [0.0], []
+
+    def passed(*_):
+        clock[0] += a_pass
+        timed.append(a_pass)
+        return a_pass
+
+    monkeypatch.setattr("mipp.metrics._time", passed)
+    monkeypatch.setattr("mipp.metrics.time.perf_counter", lambda: clock[0])
+    found = latency_ms(nn.Identity(), (1,), batch=1, repeats=15, device=CPU)
+    assert len(timed) == passes
+    assert found == pytest.approx(1000 * a_pass)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_metrics_on_the_gpu_leave_the_network_on_the_cpu() -> None:
