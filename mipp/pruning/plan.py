@@ -59,13 +59,15 @@ class Plan:
         """Share of the nats of all groups that goes with the units that do; None by scores.
 
         Each unit counts what it added beside those that were left when it went, so that the sum of
-        a group is what it tells less than before.
+        a group is what it tells less than before. Where they tell nothing, as of inputs that are
+        all alike, nothing goes.
         """
         if not isinstance(self.choice, Choice):
             return None
         every = (unit for verdicts in self.choice.walk.verdicts.values() for unit in verdicts)
         gone = sum(unit.conditional for unit in every if not unit.kept)
-        return gone / sum(self.choice.information.values())
+        told = sum(self.choice.information.values())
+        return gone / told if told else 0.0
 
     @property
     def near_collapsed(self) -> tuple[str, ...]:

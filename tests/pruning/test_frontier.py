@@ -47,6 +47,12 @@ def test_information_lost_is_that_of_the_units_that_go_and_rises_as_networks_shr
     assert lost[-1] == pytest.approx(gone / sum(plan.information.values()))
 
 
+def test_nothing_is_lost_of_what_tells_nothing():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    alike = mipp.Pruner(net, torch.zeros(64, 4))
+    assert [point.lost for point in alike.frontier(["macs:0.5"]).points] == [0.0]
+
+
 def test_scores_tell_no_information(pruner):
     (point,) = pruner.frontier(["macs:0.5"], ranking=pruner.rank("l1")).points
     assert point.lost is None
