@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 from mipp.errors import BudgetError, did_you_mean, option
 
@@ -76,7 +77,7 @@ def parse_budget(text: str) -> Budget:
 
 
 def _require(kind: str, value: float, text: str, number: str) -> None:
-    if kind not in BUDGETS:
+    if not isinstance(kind, str) or kind not in BUDGETS:
         raise BudgetError(
             f"{option('budget')}={text!r} has no known kind.\n"
             f"Expected KIND:VALUE such as macs:0.5, got kind {kind!r}; "
@@ -84,7 +85,10 @@ def _require(kind: str, value: float, text: str, number: str) -> None:
         )
     low, high, meaning = BUDGETS[kind]
     lowest, highest = kind in ("ratio", "nats", "drop"), kind in KEPT  # bounds themselves
-    inside = low < value < high or (lowest and value == low) or (highest and value == high)
+    number_given = isinstance(value, Real) and not isinstance(value, bool)
+    inside = number_given and (
+        low < value < high or (lowest and value == low) or (highest and value == high)
+    )
     if not inside:
         brackets = f"{'[' if lowest else '('}{low:g}, {high:g}{']' if highest else ')'}"
         raise BudgetError(

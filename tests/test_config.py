@@ -238,7 +238,13 @@ def test_budget_of_unknown_kind_lists_the_kinds(text):
         parse_budget(text)
 
 
-@pytest.mark.parametrize("budget", [("mac", 0.5), ("macs", 1.5), ("nats", float("nan"))])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        *(("mac", 0.5), ("macs", 1.5), ("nats", float("nan"))),
+        *(("macs", "0.5"), ("macs", None), ("macs", True), (0.5, 1)),
+    ],
+)
 def test_budget_that_does_not_hold_cannot_be_made(budget):
     with pytest.raises(BudgetError, match=r"no known kind|out of range"):
         Budget(*budget)
