@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -61,10 +62,13 @@ def stop(name: str) -> bool:
     _note(name).unlink(missing_ok=True)
     if process is None:
         return False
-    family = [process, *process.children(recursive=True)]
+    family = [process]
+    with suppress(psutil.NoSuchProcess):  # it ends by itself meanwhile
+        family += process.children(recursive=True)
     for ending in (signal.SIGTERM, signal.SIGKILL):
         for member in psutil.wait_procs(family, timeout=0)[1]:
-            member.send_signal(ending)
+            with suppress(psutil.NoSuchProcess):  # it has ended with its parent
+                member.send_signal(ending)
         if not psutil.wait_procs(family, timeout=GRACE)[1]:
             break
     return True

@@ -1,6 +1,7 @@
 """Services outlive the command that starts them, and only they are stopped."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,19 @@ def test_what_a_service_started_ends_with_it(here):
     (child,) = services.running("sleeper").children()
     services.stop("sleeper")
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_service_that_ends_while_it_is_stopped_counts_as_stopped(here, monkeypatch):
+    services.start("sleeper", SLEEP, {})
+    process, send = services.running("sleeper"), psutil.Process.send_signal
+
+    def too_late(self, ending):
+        send(self, signal.SIGKILL)
+        raise psutil.NoSuchProcess(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "send_signal", too_late)
+    assert services.stop("sleeper")
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_process_that_got_the_id_since_is_left_alone(here):
