@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,6 +19,7 @@ from mipp.activations import Sampling
 from mipp.config import Params
 from mipp.device import free_bytes, resolve_device
 from mipp.disk.faults import free_space
+from mipp.disk.storage import Workdir
 from mipp.errors import MippError
 from mipp.graph import build_graph
 from mipp.models import build_model
@@ -45,8 +45,13 @@ class Finding:
     says: str
 
 
-def examine(params: Params, workdir: Path) -> list[Finding]:
-    """All findings; where one cannot be made, what hindered it is the finding."""
+def examine(params: Params, workdir: str) -> list[Finding]:
+    """All findings; where one cannot be made, what hindered it is the finding.
+
+    Parameters
+    ----------
+    workdir : as `--workdir` says it, a folder or a URL.
+    """
     return [
         *_packages(),
         _tried("device", lambda: _device(params)),
@@ -106,7 +111,7 @@ def _device(params: Params) -> Finding:
     return Finding("device", "good", f"cpu, {threads}, {memory} of memory free")
 
 
-def _data_and_disk(params: Params, workdir: Path) -> Iterator[Finding]:
+def _data_and_disk(params: Params, workdir: str) -> Iterator[Finding]:
     """The set and the network, then the folder beside what they will write there."""
     need: list[int] = []
 
@@ -125,11 +130,13 @@ def _data_and_disk(params: Params, workdir: Path) -> Iterator[Finding]:
         return Finding("data", "good", says)
 
     yield _tried("data", data)
-    yield _tried("work directory", lambda: _disk(workdir, sum(need)))
+    yield _tried("work directory", lambda: _disk(Workdir.open(workdir), sum(need)))
 
 
-def _disk(workdir: Path, need: int) -> Finding:
-    place = workdir.resolve()
+def _disk(workdir: Workdir, need: int) -> Finding:
+    """The folder, of a URL that of its mirror."""
+    workdir.require_reachable()
+    place = workdir.folder.resolve()
     while not place.is_dir():  # it need not be there yet
         place = place.parent
     content = os.urandom(PROBE)
@@ -140,7 +147,8 @@ def _disk(workdir: Path, need: int) -> Finding:
         os.fsync(file.fileno())
         speed = PROBE / (time.perf_counter() - started)
     free, wanted = free_space(place), need + SPARE
-    says = f"{workdir}: {free / GB:.1f} GB free, {speed / GB:.2f} GB a second written"
+    where = f"{workdir}, mirrored in {workdir.folder}" if workdir.url else str(workdir)
+    says = f"{where}: {free / GB:.1f} GB free, {speed / GB:.2f} GB a second written"
     if need:
         says += f"; activations take {need / GB:.2f} GB, {need / speed:.0f} s of writing"
     if free < wanted:

@@ -41,8 +41,17 @@ def test_what_the_store_takes_is_foretold(tmp_path, capsys):
     told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "_disk", lambda workdir, need: told.append(need))
-        list(doctor._data_and_disk(params, tmp_path))
+        list(doctor._data_and_disk(params, str(tmp_path)))
     assert told[0] == pytest.approx(written, rel=0.01)  # a checksum for each chunk
+
+
+def test_a_url_is_looked_at_where_it_is_mirrored(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MIPP_CACHE", str(tmp_path))
+    options = [f"--set={one}" for one in SMALLEST]
+    assert main(["doctor", "--workdir", "memory://run", *options]) == 0
+    assert f"memory://run, mirrored in {tmp_path}" in capsys.readouterr().out
+    assert main(["doctor", "--workdir", "nowhere://run", *options]) == 2
+    assert "!!  work directory  work directory nowhere://run cannot be" in capsys.readouterr().out
 
 
 LACKING = {

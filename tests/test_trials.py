@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import pytest
 import torch
 
@@ -139,6 +140,20 @@ def test_every_tenth_of_the_macs_is_foretold_as_the_command_does(compared):
         [r["lost"] for r in foretold.rows()],
     ):
         assert ordered == sorted(ordered)
+
+
+def test_budgets_are_foretold_from_a_url_that_another_machine_filled(
+    compared, tmp_path, monkeypatch
+):
+    there = fsspec.filesystem("memory")
+    there.put(str(compared), "/elsewhere/work", recursive=True)
+    monkeypatch.setenv("MIPP_CACHE", str(tmp_path))  # of a machine that has never seen it
+    asked = params_of(*COMPARE), ["macs:0.5"]
+    try:
+        found = trade_off(Workdir.open("memory://elsewhere/work"), *asked)
+    finally:
+        there.rm("/elsewhere", recursive=True)
+    assert found == trade_off(Workdir(compared), *asked)
 
 
 def test_report_shows_every_point(compared):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from mipp.commands.arguments import add_json, add_params, add_workdir
 from mipp.config import load_params
@@ -35,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print all findings; 2 where one of them would stop the run."""
-    findings = examine(load_params(options.config, options.set), Path(options.workdir))
+    findings = examine(load_params(options.config, options.set), options.workdir)
     if options.json:
         print(json.dumps([asdict(one) for one in findings]))
     else:

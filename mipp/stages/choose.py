@@ -63,11 +63,11 @@ def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Front
     """
     method = method_of(params)
     for stage in ("train", "estimate") if isinstance(method, Mipp) else ("train",):
-        if read_manifest(workdir.folder / stage) is None:
+        if read_manifest(workdir.stage(stage)) is None:
             raise WorkdirError(
-                f"budgets of work directory {workdir.folder} cannot be compared: stage {stage!r} "
-                f"is missing.\nExpected {workdir.folder / stage}/manifest.json, got none; run "
-                f"`mipp run --workdir {workdir.folder}`."
+                f"budgets of work directory {workdir} cannot be compared: stage {stage!r} is "
+                f"missing.\nExpected {workdir}/{stage}/manifest.json, got none; run "
+                f"`mipp run --workdir {workdir}`."
             )
     _, planner, ranking = _measured(workdir, params)
     limits = limits_of(params.choose)
