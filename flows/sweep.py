@@ -19,6 +19,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.runners import resources, task_runner
 from flows.stopping import ends_on_ctrl_c
+from mipp.bounds import Count, require_number
 from mipp.config import ComputeConfig
 from mipp.errors import ConfigError
 from mipp.experiments.results import TABLE
@@ -86,8 +87,9 @@ def runner_of_points(compute: ComputeConfig, workers: int) -> TaskRunner[Any]:
 
     Raises
     ------
-    ConfigError : Ray is not installed, or is told how many points to compute at once.
+    ConfigError : there are none at once; Ray is not installed, or is told how many.
     """
+    require_number("--workers", workers, Count)
     if compute.runner != "ray":
         return ThreadPoolTaskRunner(max_workers=workers)
     if workers != 1:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from mipp.bounds import Count, require_number
 from mipp.commands.arguments import add_json, add_set
 from mipp.config import require_one_machine
 from mipp.experiments.results import TABLE
@@ -44,9 +45,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the sweep; says where the table is."""
+    require_number("--workers", options.workers, Count)
     plan = plan_sweep(options.experiment, options.scale, options.root, options.set, options.only)
     require_one_machine(plan.wanted[0].params.compute, instead="flows.sweep")
-    failed = run_sweep(plan, options.root, max(1, options.workers))
+    failed = run_sweep(plan, options.root, options.workers)
     for point, reason in failed:
         sys.stderr.write(f"failed: {point.name}: {reason}\n")
     points, table = len(plan.wanted), options.root / TABLE

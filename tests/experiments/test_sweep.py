@@ -142,6 +142,11 @@ def test_only_asks_for_some_points_and_refuses_what_is_not_there(spec, tmp_path)
         plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["method=l2"])
 
 
+def test_command_refuses_to_compute_no_points_at_once(spec, tmp_path, capsys):
+    assert main(["sweep", str(spec()), "--root", str(tmp_path / "root"), "--workers", "0"]) == 2
+    assert "--workers: expected a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_command_refuses_a_cluster_and_names_the_flow(spec, tmp_path, capsys):
     arguments = ["sweep", str(spec()), "--root", str(tmp_path / "root")]
     assert main([*arguments, "--set", "compute.runner=ray"]) == 2
