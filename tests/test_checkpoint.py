@@ -108,6 +108,17 @@ def test_tied_weights_of_another_type_stay_tied(tmp_path):
     assert read[0].weight.dtype == torch.float16
 
 
+def test_tensors_that_lie_within_one_another_are_saved_each_by_itself(tmp_path):
+    def build():
+        model = nn.Linear(4, 4)
+        model.register_buffer("rows", model.weight.detach()[1:3])
+        return model
+
+    model = build()
+    save_checkpoint(tmp_path / "m.safetensors", Checkpoint(model, None, None, (4,)))
+    assert_same_state(load_checkpoint(tmp_path / "m.safetensors", build=build).model, model)
+
+
 def test_two_saves_give_equal_bytes(tmp_path):
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for path in paths:

@@ -55,8 +55,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     held_at: set[int] = set()
     for name, tensor in checkpoint.model.state_dict().items():
         held = tensor.detach().cpu().contiguous()
-        tied = held.data_ptr() in held_at
-        held_at.add(held.data_ptr())
-        tensors[name] = held.clone() if tied else held  # safetensors refuses two of one place
+        place = held.untyped_storage().data_ptr()
+        tied = place in held_at
+        held_at.add(place)
+        tensors[name] = held.clone() if tied else held  # safetensors refuses two of one memory
     # one metadata key: several would be written in no fixed order
     save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
