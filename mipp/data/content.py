@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from mipp.config import DataConfig
+from mipp.disk.manifest import file_digest
 from mipp.disk.storage import cache_folder
 from mipp.disk.whole_files import write_whole
 from mipp.errors import DataError
@@ -83,8 +84,7 @@ def _digest(files: Sequence[Path]) -> str:
 
 def _hash(file: Path) -> str:
     try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return file_digest(file)
     except OSError as error:
         raise DataError(
             f"file {file} of the data set cannot be read.\nExpected one that can be opened, got: "

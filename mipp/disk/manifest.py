@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from mipp.disk.inside import require_inside
@@ -45,6 +46,12 @@ class Manifest(MadeFrom):
 def fingerprint(value: Any) -> str:
     """SHA-256 of a JSON-able value, hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; it need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_manifest(text: bytes, where: object) -> Manifest | None:

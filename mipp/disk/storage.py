@@ -22,7 +22,7 @@ from typing import Any
 
 import fsspec
 
-from mipp.disk.manifest import json_object, parse_manifest
+from mipp.disk.manifest import file_digest, json_object, parse_manifest
 from mipp.disk.whole_files import locked, write_whole, written_whole
 from mipp.errors import StorageError
 
@@ -225,7 +225,7 @@ def _download(url: str, folder: Path, outputs: Mapping[str, str]) -> None:
         here.parent.mkdir(parents=True, exist_ok=True)
         with _reporting(f"{url}/{name}"), contextlib.suppress(FileNotFoundError):
             files.get_file(f"{url}/{name}", str(here))
-        got = _digest(here)
+        got = file_digest(here) if here.is_file() else "no file"
         if digest is not None and digest != got:
             raise StorageError(
                 f"stage folder {url} cannot be used: {name} is not what its manifest says."
@@ -233,13 +233,6 @@ def _download(url: str, folder: Path, outputs: Mapping[str, str]) -> None:
                 f"or the file was changed. Wait for that run, or delete {url} and run the stage "
                 "again."
             )
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        return "no file"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _filesystem(url: str) -> Any:

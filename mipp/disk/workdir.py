@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -18,7 +17,7 @@ from typing import Any
 
 from mipp.disk.faults import free_space
 from mipp.disk.inside import leaves
-from mipp.disk.manifest import MadeFrom, Manifest, json_object, parse_manifest
+from mipp.disk.manifest import MadeFrom, Manifest, file_digest, json_object, parse_manifest
 from mipp.disk.storage import Workdir
 from mipp.disk.whole_files import written_whole
 from mipp.errors import WorkdirError
@@ -129,7 +128,7 @@ def changed_files(folder: Path, manifest: Manifest) -> list[Path]:
     Links that lead out of it are among them: no stage makes any.
     """
     files = {folder / name: digest for name, digest in manifest.outputs.items()}
-    changed = [f for f, digest in files.items() if not f.is_file() or _hash(f) != digest]
+    changed = [f for f, digest in files.items() if not f.is_file() or file_digest(f) != digest]
     told = folder / OUTPUTS
     if not told.is_file() or json_object(told.read_bytes()) != manifest.outputs:
         changed.append(told)
@@ -148,7 +147,7 @@ def stage_folder(workdir: Workdir, made_from: MadeFrom) -> Iterator[Path]:
     with written_whole(workdir.folder / made_from.stage) as partial:
         partial.mkdir()
         yield partial
-        outputs = {n: _hash(partial / n) for n in _files(partial) if n != TIMING}
+        outputs = {n: file_digest(partial / n) for n in _files(partial) if n != TIMING}
         noted = partial / TIMING
         elsewhere = json.loads(noted.read_text())["seconds"] if noted.exists() else 0.0
         timing = {
@@ -177,8 +176,3 @@ def _leaving(folder: Path) -> list[Path]:
     """Links in a folder that lead out of it."""
     entries = (Path(r, name) for r, folders, files in os.walk(folder) for name in folders + files)
     return [path for path in entries if path.is_symlink() and leaves(folder, path)]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

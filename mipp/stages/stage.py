@@ -11,7 +11,7 @@ from typing import Any
 
 from mipp.config import WRITTEN, Params, dump_results
 from mipp.data.content import content_of
-from mipp.disk.manifest import MadeFrom, Manifest, fingerprint
+from mipp.disk.manifest import MadeFrom, Manifest, file_digest
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import (
     changed_files,
@@ -189,7 +189,7 @@ def stage_params(stage: Stage, params: Params) -> dict[str, Any]:
     for key in stage.files:
         path = _lookup(everything, key)
         if path and Path(path).is_file():
-            chosen[f"sha256({key})"] = fingerprint(Path(path).read_bytes().hex())
+            chosen[f"sha256({key})"] = file_digest(Path(path))
     if "data" in stage.params and (content := content_of(params.data)):
         chosen["sha256(data)"] = content
     return chosen
