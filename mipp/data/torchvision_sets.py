@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +52,7 @@ def load_torchvision_set(config: DataConfig) -> ImageSet:
     DataError : the set is missing or corrupted, or its download fails.
     """
     known = _KNOWN[config.name]
-    opener = _find(config, known)
-    train, test = opener(train=True), opener(train=False)
+    train, test = _found(config, known)
     return ImageSet(
         class_names=tuple(str(name) for name in train.classes),
         channels=len(known.mean),
@@ -76,16 +73,15 @@ def files_of(config: DataConfig) -> list[Path]:
     return []
 
 
-def _find(config: DataConfig, known: _Known) -> Callable[..., Any]:
+def _found(config: DataConfig, known: _Known) -> tuple[Any, Any]:
+    """Training and test."""
     for place in places(config.root):
-        opener = partial(_open, known.kind, place)
         try:
-            opener(train=True), opener(train=False)
+            return _open(known.kind, place, train=True), _open(known.kind, place, train=False)
         except (RuntimeError, OSError):  # how torchvision says: not there, or cut short
             continue
-        return opener
     if config.download:
-        return partial(_fetch, config, known.kind)
+        return _fetch(config, known.kind, train=True), _fetch(config, known.kind, train=False)
     remedy = "Set data.root (or the environment variable MIPP_DATA), or data.download=true"
     raise missing_set(config, f"intact {known.files}", remedy)
 
