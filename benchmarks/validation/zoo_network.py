@@ -37,7 +37,6 @@ from tests.oracles import dropped_channels_zeroed
 
 BUDGET, SHARE = "macs:0.5", 0.5
 IMAGES, FEW = 16, 4
-EXPORTED = 1e-3  # as a share of the largest output, in single precision
 
 Row = dict[str, Any]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mipp.config.yaml_values import dotted
 from mipp.disk.storage import Workdir
 from mipp.errors import ConfigError
 from mipp.pruning.pruned import Pruned
@@ -80,7 +81,7 @@ def _of_run(name: str, run: Run) -> Side:
         "latency, share of dense": latency / dense,
         "seconds of search": metrics["seconds_search"],
     }
-    flat = dict(_dotted(run.params))
+    flat = dict(dotted(run.params))
     return Side(name, _chosen_by(run.selection), flat, numbers, run.selection)
 
 
@@ -91,11 +92,3 @@ def _sizes(report: Any, selection: Selection) -> dict[str, float]:
 
 def _chosen_by(selection: Selection) -> dict[str, Any]:
     return {"method": selection.method, **selection.provenance}
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,6 +128,19 @@ def write_yaml(values: Mapping[str, Any], path: Path) -> None:
 def yaml_text(values: Mapping[str, Any]) -> str:
     """A mapping as YAML, in its order."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of a nested mapping, each with its `section.key`.
+
+    >>> dict(dotted({"seed": 0, "data": {"name": "digits"}}))
+    {'seed': 0, 'data.name': 'digits'}
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

@@ -20,11 +20,10 @@ from mipp.experiments.points import Point
 from mipp.experiments.shared import lock_of, run_shared
 from mipp.origin import commit
 from mipp.stages import STAGES, epochs_after_pruning, run_stage
+from mipp.stages.evaluate import NETWORKS
 from mipp.stages.files import final_selection, load_selection, read_json
 from mipp.stages.sharing import link_stages
 from mipp.stages.splits import load_splits
-
-NETWORKS = ("pruned", "recalibrated", "refit", "distilled", "finetuned")
 
 
 def result_file(root: Path, point: Point) -> Path:

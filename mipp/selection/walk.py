@@ -153,7 +153,3 @@ def group_information(
         weight = pair.positions**position_weight
         nats += weight * information[pair.name].joint(kept_targets(pair, kept))
     return nats
-
-
-def _all_targets(pair: LayerPair) -> Tensor:
-    return torch.arange(pair.targets, device="cpu")

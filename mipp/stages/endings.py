@@ -8,6 +8,8 @@ from typing import NamedTuple
 import mipp.errors
 from mipp.errors import LostRankError, MippError
 
+GRACE = 5.0  # seconds in which the others may say what they saw of a failure
+
 
 class Ending(NamedTuple):
     """How a process failed, "" if it did not, and what it said last, {} if nothing."""

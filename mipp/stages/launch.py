@@ -22,11 +22,9 @@ from mipp.config import dump_params
 from mipp.device import threads_each
 from mipp.process.ranks import loopback, meeting_place
 from mipp.stages.context import Context
-from mipp.stages.endings import Ending, raise_first
+from mipp.stages.endings import GRACE, Ending, raise_first
 from mipp.stages.launch_on_ray import drives_cluster, launch_on_ray
 from mipp.training.history import EpochRecord
-
-GRACE = 5.0  # seconds in which the others may say what they saw of a failure
 
 
 def job_of(stage: str, context: Context) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from mipp.device import threads_each
 from mipp.errors import DeviceError
 from mipp.process.ranks import loopback, meeting_place
 from mipp.stages.context import Context
-from mipp.stages.endings import Ending, raise_first
+from mipp.stages.endings import GRACE, Ending, raise_first
 from mipp.training.history import EpochRecord
 
 logger = logging.getLogger(__name__)
-GRACE = 5.0  # seconds in which the others may say what they saw of a failure
 LEAST = 0.001  # of a node's own resource: enough to be on that node
 
 

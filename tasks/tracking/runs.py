@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mipp.config import Params, TrackingConfig, dump_params
+from mipp.config.yaml_values import dotted
 from mipp.disk.manifest import fingerprint
 from mipp.errors import ConfigError
 from tasks.tracking.client import client_of, param, refusal
@@ -53,7 +54,7 @@ def tracked_run(params: Params, address: str, parent: str | None = None) -> Iter
         **origin_tags(Path.cwd()),
     } | ({PARENT: parent} if parent else {})
     title = f"{params.model.name} {params.data.name} {choose.method} {choose.budget}"
-    flat = dict(_flatten(dump_params(params)))
+    flat = dict(dotted(dump_params(params)))
     where = params.tracking.uri, params.tracking.experiment
     with _open(*where, f"{title} seed {params.seed}", tags, flat) as tracker:
         yield tracker
@@ -162,11 +163,3 @@ def _experiment(client: MlflowClient, name: str) -> str:
         if made is None:
             raise error
         return str(made.experiment_id)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
