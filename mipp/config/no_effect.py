@@ -191,29 +191,23 @@ _ROWS: tuple[_Row, ...] = (
         lambda p: not p.finetune.distill,
         "set finetune.distill=0.5",
     ),
-    _Row(
-        "train.milestones",
-        "train.schedule",
-        lambda p: p.train.schedule != "step",
-        "set train.schedule=step",
-    ),
-    _Row(
-        "finetune.milestones",
-        "finetune.schedule",
-        lambda p: p.finetune.schedule != "step",
-        "set finetune.schedule=step",
-    ),
-    _Row(
-        "train.warmup",
-        "train.schedule",
-        lambda p: p.train.schedule == "onecycle",
-        "set train.schedule=cosine",
-    ),
-    _Row(
-        "finetune.warmup",
-        "finetune.schedule",
-        lambda p: p.finetune.schedule == "onecycle",
-        "set finetune.schedule=cosine",
+    *(
+        row
+        for section in ("train", "finetune")
+        for row in (
+            _Row(
+                f"{section}.milestones",
+                f"{section}.schedule",
+                lambda p, section=section: getattr(p, section).schedule != "step",  # type: ignore[misc]
+                f"set {section}.schedule=step",
+            ),
+            _Row(
+                f"{section}.warmup",
+                f"{section}.schedule",
+                lambda p, section=section: getattr(p, section).schedule == "onecycle",  # type: ignore[misc]
+                f"set {section}.schedule=cosine",
+            ),
+        )
     ),
     _Row("train.slimming", "train.when", _late, _BEFORE),
     _Row("train.slimming", "train.epochs", lambda p: p.train.epochs == 0, "set train.epochs=20"),
