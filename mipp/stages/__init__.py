@@ -1,8 +1,16 @@
 """The eight stages of a run, in order: folders in, folders out.
 
-`pipeline` has their table and runs them; `stage` says when one is up to date; each has a file of
-its name, which imports no more than it needs: all that it imports is part of the stage's key.
-`splits`, `networks` and `files` are what several read. `dvc` writes them all as a DVC pipeline.
+train, extract, estimate, choose, prune, finetune, evaluate, report
+            a file each, which imports no more than it needs: all of it is part of the stage's key
+pipeline    their table, and what runs some or all of them; `dvc` the same as a DVC pipeline
+stage       when one is up to date, and what is run where it is not, in a `context`
+preflight   all that can be refused before any of them runs
+splits, networks, files, values   what several read
+rows, shards, parts   activations and estimates, piece by piece, on whichever machine
+trials, rounds   networks that are tried for a budget; pruning by steps
+sharing     stage folders of another run
+launch, launch_on_ray, rank, endings   one stage by several processes
+plane       information planes of a run that is done
 """
 
 from mipp.stages.context import OnEpoch
