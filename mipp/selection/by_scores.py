@@ -80,6 +80,10 @@ def select_by_criterion(
 ) -> ScoreChoice:
     """The units of highest score that fit the budget.
 
+    The lowest scores go first until it is met, of equal ones the lower index, over the whole
+    network or the same share of every group. What it then has room for comes back, the highest
+    first.
+
     Parameters
     ----------
     name : of the method, where it is not its own; recorded with the provenance.
@@ -123,23 +127,6 @@ def _reasons(
     why[np.setdiff1d(rounded, spared)] = "rounded"
     why[np.setdiff1d(spared, rounded)] = "rounded off"
     return [str(reason) for reason in why]
-
-
-def select_by_scores(
-    scores: GroupScores, graph: ChannelGraph, budget: Budget, *, scope: Scope, floors: Floors
-) -> dict[str, IntArray]:
-    """Kept channels when the lowest scores go first until the budget is met.
-
-    Ties go to the lower index. `scope` ranks over the whole network, or takes the same share
-    from every group; what the budget then has room for comes back, highest rank first.
-
-    Raises
-    ------
-    BudgetError : the budget cannot be reached, or is of a kind that scores cannot meet.
-    """
-    ranks = _ranks(scores, scope)
-    _, met = _at_budget(ranks, graph, budget, floors)
-    return _with_spare(graph, met, ranks, budget)
 
 
 def _at_budget(

@@ -24,8 +24,9 @@ from mipp.data import load_data
 from mipp.errors import DataError
 from mipp.graph import build_graph
 from mipp.models import ModelSpec, build_model
-from mipp.selection.by_scores import select_by_scores
+from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.spending import fits
+from mipp.settings import Criterion
 from mipp.testing import check_criterion
 
 
@@ -103,8 +104,7 @@ def test_every_unit_has_one_finite_score_and_budgets_are_nested(name, network):
 
 
 def kept_under(budget, scores, graph, scope):
-    floors = dict.fromkeys(graph.groups, 1)
-    kept = select_by_scores(scores, graph, budget, scope=scope, floors=floors)
+    kept = select_by_criterion(graph, scores, Criterion("random", scope), budget).selection.kept
     assert fits(graph, {group: len(units) for group, units in kept.items()}, budget)
     return kept
 

@@ -14,7 +14,7 @@ from mipp.latency.clock import build_curves
 from mipp.latency.widths import parts_of
 from mipp.latency.within_time import TRIES, next_target
 from mipp.selection.by_information import select_by_information
-from mipp.selection.by_scores import select_by_criterion, select_by_scores
+from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.limits import floors_of
 from mipp.selection.prices import unit_prices
 from mipp.selection.spending import spent
@@ -182,10 +182,9 @@ def test_next_target_is_on_the_line_between_the_nearest_measurements(known, expe
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_scores_choose_as_under_a_budget_of_macs(scope, seed):
     graph = timed("resnet20")
-    floors = dict.fromkeys(graph.widths, 1)
-    scores = scores_of(graph, seed)
+    scores, method = scores_of(graph, seed), Criterion("random", scope)
     by_time, by_work = (
-        select_by_scores(scores, graph, parse_budget(b), scope=scope, floors=floors)
+        select_by_criterion(graph, scores, method, parse_budget(b)).selection.kept
         for b in ("latency:0.5", "macs:0.5")
     )
     # tables hold no width under a sixteenth, which no group comes near here

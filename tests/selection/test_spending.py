@@ -13,11 +13,11 @@ from mipp.cut import apply_selection
 from mipp.errors import BudgetError
 from mipp.metrics import count_macs, count_params
 from mipp.selection.by_information import select_by_information
-from mipp.selection.by_scores import select_by_scores
+from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.prices import prices_of, unit_prices
 from mipp.selection.search import Probe, find_threshold
 from mipp.selection.selection import Selection
-from mipp.settings import Limits, Mipp
+from mipp.settings import Criterion, Limits, Mipp
 
 NETWORKS = ("lenet5", "resnet20")
 BUDGETS = ("ratio:0.5", "params:0.3", "macs:0.5")
@@ -66,9 +66,12 @@ def floors_at(graph, floor):
 
 def scored(graph, budget, *, seed=0, scope="global", floor=1):
     scores = random_scores(graph, seed)
-    return scores, select_by_scores(
-        scores, graph, parse_budget(budget), scope=scope, floors=floors_at(graph, floor)
-    )
+    return scores, kept_by_scores(scores, graph, parse_budget(budget), scope, floor)
+
+
+def kept_by_scores(scores, graph, budget, scope="global", floor=1):
+    method, limits = Criterion("random", scope), Limits(min_channels=floor)
+    return select_by_criterion(graph, scores, method, budget, limits).selection.kept
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -133,9 +136,7 @@ def test_least_reachable_budget_that_is_named_can_be_reached(name, kind):
     beyond = Budget(kind, 1e-9 if kind != "ratio" else 1 - 1e-9)
     graph = graph_of(name)
     with pytest.raises(BudgetError) as refused:
-        select_by_scores(
-            random_scores(graph, 0), graph, beyond, scope="global", floors=floors_at(graph, 1)
-        )
+        kept_by_scores(random_scores(graph, 0), graph, beyond)
     named = str(refused.value).split("Expected at ")[1].split()[1]
     # rounding the share up leaves room for a few more than one a group
     assert set(map(len, scored(graph, named)[1].values())) <= {1, 2, 3}
@@ -179,7 +180,7 @@ def test_global_scope_does_not_take_equal_shares(seed):
     scores = random_scores(graph, seed)
     scores["conv1"] += 1
     budget = parse_budget("ratio:0.5")
-    kept = select_by_scores(scores, graph, budget, scope="global", floors=floors_at(graph, 1))
+    kept = kept_by_scores(scores, graph, budget)
     assert len(kept["conv1"]) == graph.widths["conv1"]
 
 
@@ -188,8 +189,7 @@ def test_of_equal_scores_the_lower_index_goes_first(scope):
     graph = graph_of("lenet5")
     scores = {group: np.ones(width) for group, width in graph.widths.items()}
     budget = parse_budget("ratio:0.5")
-    floors = floors_at(graph, 1)
-    for group, kept in select_by_scores(scores, graph, budget, scope=scope, floors=floors).items():
+    for group, kept in kept_by_scores(scores, graph, budget, scope).items():
         width = graph.widths[group]
         assert kept.tolist() == list(range(width - len(kept), width))
 
@@ -207,9 +207,7 @@ def test_scores_never_break_budget_or_floor(seed, name, kind, share, scope, floo
     graph = graph_of(name)
     budget = Budget(kind, 1 - share if kind == "ratio" else share)
     try:
-        kept = select_by_scores(
-            random_scores(graph, seed), graph, budget, scope=scope, floors=floors_at(graph, floor)
-        )
+        kept = kept_by_scores(random_scores(graph, seed), graph, budget, scope, floor)
     except BudgetError:
         least = floors_at(graph, floor)
         kept = {group: range(count) for group, count in least.items()}
