@@ -44,3 +44,14 @@ class InMemory:
                 images = images + 0.1 * torch.randn(images.shape, generator=generator)
             own = slice(None) if share is None else share(len(rows))
             yield images[own].to(device), self.labels[rows][own].to(device)
+
+
+def brighter_corners(
+    count: int, side: int, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> InMemory:
+    """Three classes, each a brighter spot on the diagonal of a noisy 1 x side x side image."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    images = torch.randn(count, 1, side, side, generator=generator, dtype=dtype)
+    images[torch.arange(count), 0, labels, labels] += 2.0
+    return InMemory(images, labels)

@@ -21,7 +21,7 @@ from mipp.stages.endings import Ending, raise_first
 from mipp.stages.launch_on_ray import require_room
 from mipp.training import EpochRecord, Teacher, require_undivided, resume, train
 from mipp.training.epoch import Part, share_of
-from tests.images_in_memory import InMemory
+from tests.images_in_memory import InMemory, brighter_corners
 from tests.two_processes import by_two
 
 pytestmark = pytest.mark.xdist_group("ranks")  # one server that forks
@@ -45,11 +45,7 @@ class Kill(Exception):
 
 def blobs(count: int = 43) -> InMemory:
     """Batches of 8 leave a last one of 3, which two processes cannot share out."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.randn(count, 1, 6, 6, generator=generator, dtype=torch.float64)
-    images[torch.arange(count), 0, labels, labels] += 2.0
-    return InMemory(images, labels)
+    return brighter_corners(count, 6, dtype=torch.float64)
 
 
 def network(norm: bool = False) -> nn.Sequential:

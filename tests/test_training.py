@@ -24,7 +24,7 @@ from mipp.stages.finetune import require_start, starting_point
 from mipp.training import EpochRecord, Teacher, loop, resume, train
 from mipp.training.optimizers import build_optimizer
 from mipp.training.schedule import lr_at
-from tests.images_in_memory import InMemory
+from tests.images_in_memory import InMemory, brighter_corners
 
 CPU = torch.device("cpu")
 
@@ -34,12 +34,7 @@ class Kill(Exception):
 
 
 def blobs(count: int, seed: int = 0) -> InMemory:
-    """Three classes, each a brighter corner of a noisy 1 x 4 x 4 image."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 3
-    images = torch.randn(count, 1, 4, 4, generator=generator)
-    images[torch.arange(count), 0, labels, labels] += 2.0
-    return InMemory(images, labels)
+    return brighter_corners(count, 4, seed=seed)
 
 
 def network() -> nn.Sequential:

@@ -12,18 +12,14 @@ from torch import Tensor, nn
 from mipp.config import OptimConfig
 from mipp.training import train
 from mipp.training.schedule import lr_at
-from tests.images_in_memory import InMemory
+from tests.images_in_memory import InMemory, brighter_corners
 
 CPU = torch.device("cpu")
 PLAIN = {"epochs": 1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0, "lr": 0.1}
 
 
 def blobs(count: int = 48) -> InMemory:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.randn(count, 1, 6, 6, generator=generator)
-    images[torch.arange(count), 0, labels, labels] += 2.0
-    return InMemory(images, labels)
+    return brighter_corners(count, 6)
 
 
 def network() -> nn.Sequential:
