@@ -9,7 +9,9 @@ import pytest
 from mipp.config import load_params
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import read_manifest, read_timing, require_writable, versions
-from mipp.errors import WorkdirError
+from mipp.errors import DamagedStoreError, WorkdirError
+from mipp.stages.files import given_up_if_damaged
+from mipp.stages.sharing import link_stages
 from mipp.stages.stage import Stage, needs_run, require_current, run_stage
 
 
@@ -147,6 +149,18 @@ def test_damaged_manifest_counts_as_none(text, tmp_path):
     (tmp_path / "train/manifest.json").write_text(text)
     run(train(body), tmp_path)
     assert body.runs == 2
+
+
+@pytest.mark.parametrize("whose", ["own", "theirs"])
+def test_damaged_store_is_given_up_and_that_of_another_run_left_to_it(whose, tmp_path):
+    store, workdir = tmp_path / whose / "extract", Workdir(tmp_path / "own")
+    store.mkdir(parents=True)
+    (store / "manifest.json").write_text("{}")
+    link_stages(workdir.folder, {"extract": store})
+    with pytest.raises(DamagedStoreError), given_up_if_damaged(workdir):
+        raise DamagedStoreError("a chunk is missing")
+    assert not (workdir.folder / "extract/manifest.json").exists()
+    assert (store / "manifest.json").exists() == (whose == "theirs")
 
 
 def test_missing_earlier_stage_is_named(tmp_path):

@@ -9,7 +9,8 @@ from mipp.config import Params
 from mipp.disk.manifest import fingerprint
 from mipp.disk.storage import Workdir
 from mipp.disk.whole_files import locked
-from mipp.disk.workdir import versions
+from mipp.disk.workdir import MANIFEST, versions
+from mipp.errors import DamagedStoreError
 from mipp.needed_stages import is_needed
 from mipp.stages import STAGES, run_stage, stage_params
 from mipp.stages.sharing import link_stages
@@ -32,7 +33,11 @@ def run_shared(root: Path, params: Params, stages: Sequence[str] = SHARED) -> di
         workdir = root / "shared" / f"{name}-{fingerprint(made_from)[:16]}"
         with locked(lock_of(root, workdir.name)):
             link_stages(workdir, folders)
-            run_stage(stage, Workdir(workdir), params)
+            try:
+                run_stage(stage, Workdir(workdir), params)
+            except DamagedStoreError:  # the next sweep writes it anew
+                (folders["extract"] / MANIFEST).unlink()
+                raise
         folders[name] = workdir / name
     return folders
 

@@ -65,11 +65,19 @@ def damaged(path: Path, got: str) -> WorkdirError:
 
 @contextmanager
 def given_up_if_damaged(workdir: Workdir) -> Iterator[None]:
-    """A store that turns out to be damaged is not up to date any more: `extract` writes it anew."""
+    """A store that turns out to be damaged is not up to date any more: `extract` writes it anew.
+
+    Of a store of another work directory, which is never written to, only the link goes.
+    """
     try:
         yield
     except DamagedStoreError:
-        workdir.remove_file(f"extract/{MANIFEST}")
+        stage = STORE.parent
+        link = workdir.folder / stage
+        if link.is_symlink():
+            link.unlink(missing_ok=True)
+        else:
+            workdir.remove_file(f"{stage}/{MANIFEST}")
         raise
 
 

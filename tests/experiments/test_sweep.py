@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from mipp.cli import main
-from mipp.errors import BudgetError, ConfigError, WorkdirError
+from mipp.config import load_params
+from mipp.errors import BudgetError, ConfigError, DamagedStoreError, WorkdirError
+from mipp.experiments import shared
 from mipp.experiments.engine import result_file
 from mipp.experiments.results import TABLE, read_rows, read_table, untimed
 from mipp.experiments.sweep import command, plan_sweep, run_sweep
+from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 SPEC = """
@@ -140,6 +143,19 @@ def test_only_asks_for_some_points_and_refuses_what_is_not_there(spec, tmp_path)
         plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["methods=l1"])
     with pytest.raises(ConfigError, match="no point"):
         plan_sweep(spec("mipp, l1"), "full", tmp_path, filters=["method=l2"])
+
+
+def test_damaged_store_that_points_share_is_made_anew_by_the_next_sweep(tmp_path, monkeypatch):
+    def run(stage, workdir, params):
+        if stage.name == "estimate":
+            raise DamagedStoreError("a chunk is missing")
+        (workdir.folder / stage.name).mkdir()
+        (workdir.folder / stage.name / "manifest.json").write_text("{}")
+
+    monkeypatch.setattr(shared, "run_stage", run)
+    with pytest.raises(DamagedStoreError):
+        shared.run_shared(tmp_path, load_params(overrides=SMALLEST))
+    assert {file.parent.name for file in tmp_path.glob("shared/*/*/manifest.json")} == {"train"}
 
 
 def test_command_refuses_to_compute_no_points_at_once(spec, tmp_path, capsys):
