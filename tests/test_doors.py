@@ -60,7 +60,7 @@ def batches_of(params, size):
 )
 def test_both_doors_give_the_same_units_and_weights(trained, tmp_path, budget, options):
     params = params_of(budget, options)
-    share_stages(tmp_path, trained)
+    share_stages(tmp_path, Workdir(trained))
     run_stages(tmp_path, params, UNTIL_PRUNED)
     dense = load_checkpoint(tmp_path / "train/model.safetensors").model.eval()
     loader = batches_of(params, params.extract.batch_size)

@@ -16,6 +16,7 @@ from mipp.config import load_params
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import read_manifest, require_writable
 from mipp.errors import StorageError, StoreError, WorkdirError
+from mipp.stages.sharing import share_stages
 from mipp.stages.stage import Stage, run_stage
 
 GROUP = Path("extract/rows.zarr")
@@ -105,6 +106,14 @@ def test_body_that_fails_leaves_what_was_there(address, elsewhere):
     there = elsewhere(address)
     there.stage("train")
     assert read_manifest(there.folder / "train") == done
+
+
+def test_stages_behind_an_address_are_shared_with_a_run_elsewhere(address, elsewhere, tmp_path):
+    run(Writes(**{"a.txt": "trained"}), Workdir.open(address))
+    share_stages(tmp_path / "shares", elsewhere(address))
+    assert (tmp_path / "shares/train/deep/a.txt").read_text() == "trained"
+    with pytest.raises(WorkdirError, match="nothing to share"):
+        share_stages(tmp_path / "shares", elsewhere(f"{address}-of-nobody"))
 
 
 def test_single_file_travels(address, elsewhere):

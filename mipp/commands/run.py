@@ -37,8 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="other",
         metavar="DIR",
-        help="use the dense network, activations and estimates of another work directory, "
-        "where they fit",
+        help="use the dense network, activations and estimates of another work directory, a "
+        "folder or a URL, where they fit",
     )
     add_workdir(parser)
     add_params(parser)
@@ -60,7 +60,7 @@ def _run_stages(options: argparse.Namespace, workdir: Workdir, params: Params) -
     require_writable(workdir)
     with occupied(workdir, "mipp run"):
         if options.other is not None:
-            share_stages(workdir.folder, Workdir.open(options.other).folder)
+            share_stages(workdir.folder, Workdir.open(options.other))
         write_params(params, workdir.folder / "params.yaml")
         workdir.keep_file("params.yaml")
         run_all(workdir, params)
