@@ -1,17 +1,19 @@
 """Figures: their files, their place in a page, and drawing from several threads."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mipp.page.svg import VARIABLES, inline_svg
+from mipp.page.svg import KEPT, VARIABLES, inline_svg
 from mipp.report.figures import FIGURES, draw_figures
 from mipp.report.pixels import draw_pixels
 from mipp.report.plane import draw_plane
 from mipp.report.profile import PANELS, shown_groups
 from mipp.report.run import read_run
+from mipp.report.sweep_figures import Curve, Panel, draw_panels
 
 
 @pytest.fixture
@@ -106,3 +108,13 @@ def test_plane_of_other_networks_is_not_shown(run, workdir):
     (workdir.root / "train/manifest.json").write_text(json.dumps(manifest))
     assert run.plane is not None
     assert read_run(workdir.root).plane is None
+
+
+def test_our_line_is_the_one_of_its_colour_and_width_and_the_first_of_the_legend(tmp_path):
+    curves = {name: Curve([0, 1], [2, 3]) for name in (*"abcdefghijkl", "mipp", *"mnopqrstuvwx")}
+    svg = draw_panels([Panel("pruned", "removed", "accuracy", curves)], tmp_path, "sweep")
+    lines = re.findall(r"stroke: (#\w+); stroke-width: ([\d.]+)", svg)
+    assert [width for colour, width in lines if colour == KEPT] == ["2.6"] * 2  # axes, legend
+    assert [colour for colour, width in lines if width == "2.6"] == [KEPT] * 2
+    names = re.findall(r">(\w+)</text>", svg)
+    assert [name for name in names if name in curves] == ["mipp", *"abcdefghijklmnopqrstuvwx"]
