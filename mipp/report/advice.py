@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from mipp.budget import Budget, parse_budget
 from mipp.page.document import Note
 from mipp.report.notes import FASTER, noise_points
 from mipp.report.run import Run
@@ -28,13 +29,19 @@ def _noise(run: Run) -> float:
     return noise_points(run.metrics["accuracy_dense"], images) if images else 0.0
 
 
+def _asked(run: Run) -> Budget:
+    return parse_budget(run.params["choose"]["budget"])
+
+
 def _smaller(run: Run) -> Iterator[str]:
     if pruned_untrained(run.metrics) or run.metrics["collapsed"] or _lost(run) > _noise(run):
         return
-    share = FURTHER * share_kept(run.metrics)["MACs"]
+    asked, share = _asked(run), FURTHER * share_kept(run.metrics)["MACs"]
+    points = max(1.0, 2 * asked.value) if asked.is_searched else 1.0  # more than may be lost now
     yield (
         f"Nothing was lost beyond the noise: `choose.budget=macs:{share:.2f}` asks for less, and "
-        "`choose.budget=drop:1.0` finds the smallest network that loses at most a point."
+        f"`choose.budget=drop:{points}` finds the smallest network that loses at most "
+        f"{'a point' if points == 1 else f'{points:g} points'}."
     )
 
 
@@ -57,9 +64,10 @@ def _faster(run: Run) -> Iterator[str]:
     share = share_kept(run.metrics)
     if share["MACs"] >= FASTER or share["latency"] <= SLOW * share["MACs"]:
         return
+    by_time = f"`choose.budget=latency:{share['MACs']:.2f}` prunes by what is measured here, and "
     yield (
-        f"Time fell less than work: `choose.budget=latency:{share['MACs']:.2f}` prunes by what is "
-        "measured here, and `choose.round_to=8` gives widths that hardware likes."
+        f"Time fell less than work: {'' if _asked(run).kind == 'latency' else by_time}"
+        "`choose.round_to=8` gives widths that hardware likes."
     )
 
 

@@ -32,6 +32,14 @@ def slow(workdir):
     workdir.metrics["latency_ms"] = 1.8
 
 
+def within(budget, change=kept_whole):
+    def changed(workdir):
+        change(workdir)
+        workdir.params["choose"]["budget"] = budget
+
+    return changed
+
+
 def compared(workdir):
     point = {"budget": "macs:0.5", "macs_share": 0.5, "params_share": 0.5}
     workdir.trade_off = [point | {"lost": 0.1, "metric": 94.0}]
@@ -46,6 +54,10 @@ def compared(workdir):
         (lost_with_a_teacher, [], ["prune.repair", "finetune."]),
         (slow, ["latency:0.50", "round_to=8"], []),
         (compared, [], ["choose.compare"]),
+        (within("drop:1.0"), ["macs:0.30", "drop:2.0", "at most 2 points"], ["drop:1.0"]),
+        (within("drop:0.5"), ["drop:1.0", "at most a point"], []),
+        (within("drop:1.5"), ["drop:3.0", "at most 3 points"], ["drop:1"]),
+        (within("latency:0.7", slow), ["round_to=8"], ["latency:"]),
     ],
 )
 def test_advice_follows_from_the_numbers(workdir, change, said, not_said):
