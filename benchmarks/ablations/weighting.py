@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -21,13 +23,17 @@ from benchmarks.ablations.weighting_table import KEPT, KEY, PLAIN, STREAMS
 from benchmarks.accuracy.workloads import CPU, WORKLOADS, dense_network, load_images
 from benchmarks.shared.command import add_again, add_data_root, fitting, parse, parser
 from benchmarks.shared.kept import Point
+from mipp.budget import Budget
 from mipp.data import ImageSplit
 from mipp.graph import ChannelGraph
 from mipp.metrics import accuracy
 from mipp.process.allocator import keep_freed_memory
 from mipp.pruning.pruner import Pruner
-from mipp.pruning.ranking import InformationRanking
+from mipp.pruning.ranking import Ranking
 from mipp.refit import output_error, outputs_of
+from mipp.selection import by_information
+from mipp.selection.prices import prices_of
+from mipp.settings import Mipp
 
 NETWORKS, BATCH, HELD_OUT = ("resnet20", "cct", "mobilenet"), 256, 10
 Weights = Mapping[str, float]
@@ -74,7 +80,7 @@ class Trial:
     """A network that is measured, and the images that judge it."""
 
     pruner: Pruner
-    ranking: InformationRanking
+    ranking: Ranking
     judged: Tensor
     dense: list[Tensor]  # its outputs of these
     test: ImageSplit
@@ -114,8 +120,9 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
     """One plan, refitted."""
     trial = trial_of(options.data_root, *(point[name] for name in (KEY[0], *KEY[2:4], KEY[5])))
     started, pruner = time.process_time(), trial.pruner
-    ranking = replace(trial.ranking, weights=WAYS[point["way"]](pruner.graph))
-    pruned = pruner.cut(pruner.plan(point["budget"], ranking))
+    with counted(WAYS[point["way"]](pruner.graph)):
+        plan = pruner.plan(point["budget"], trial.ranking)
+    pruned = pruner.cut(plan)
     seconds = time.process_time() - started
     return {
         "macs": 100 * pruned.report.macs / pruned.report.macs_dense,
@@ -123,6 +130,18 @@ def measure(options: argparse.Namespace, point: Point) -> Point:
         "accuracy": 100 * accuracy(pruned.model, trial.test, batch_size=500, device=CPU),
         "cpu_seconds": seconds,
     }
+
+
+@contextmanager
+def counted(weights: Weights) -> Iterator[None]:
+    """Nats of a group count so many times in the choices that are made within."""
+
+    def prices(graph: ChannelGraph, method: Mipp, budget: Budget) -> Mapping[str, float]:
+        plain = prices_of(graph, method, budget)
+        return {group: price / weights[group] for group, price in plain.items()}
+
+    with patch.object(by_information, "prices_of", prices):
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -135,9 +154,7 @@ def trial_of(root: str | None, workload: str, images: int, test_images: int, see
     held_out = torch.arange(len(every)) % HELD_OUT == 0
     learned, judged = every[~held_out], every[held_out]
     pruner = Pruner(dense, learned.split(BATCH), images=len(learned), seed=seed)
-    ranking = pruner.rank()
-    assert isinstance(ranking, InformationRanking)
-    return Trial(pruner, ranking, judged, outputs_of(pruner.model, judged), found.test)
+    return Trial(pruner, pruner.rank(), judged, outputs_of(pruner.model, judged), found.test)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mipp.budget import Budget
@@ -29,7 +29,6 @@ class InformationRanking:
     Parameters
     ----------
     pixels : pairs from the network's input to its first layers, where these are to be decided.
-    weights : what a nat of a group counts, 1 where nothing is said.
 
     Example
     -------
@@ -42,7 +41,6 @@ class InformationRanking:
     method: Mipp
     estimates: Estimates
     pixels: Sequence[LayerPair] = ()
-    weights: Mapping[str, float] = field(default_factory=dict)
 
     def choose(
         self, graph: ChannelGraph, budget: Budget, limits: Limits, provenance: Provenance
@@ -56,7 +54,6 @@ class InformationRanking:
             limits,
             provenance=provenance,
             pixels=self.pixels,
-            weights=self.weights,
         )
 
 

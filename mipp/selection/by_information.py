@@ -34,7 +34,6 @@ from mipp.selection.walk import (
 from mipp.settings import Gaussian, Limits, Mipp
 
 _NONE, _NOTHING = Limits(), MappingProxyType[str, str]({})
-_ALIKE = MappingProxyType[str, float]({})
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,6 @@ def select_by_information(
     *,
     provenance: Mapping[str, str] = _NOTHING,
     pixels: Sequence[LayerPair] = (),
-    weights: Mapping[str, float] = _ALIKE,
 ) -> Choice:
     """The units that stay under a budget, by one rule over the whole network.
 
@@ -107,7 +105,6 @@ def select_by_information(
     provenance : what the selection depends on, recorded in it.
     pixels : pairs from the network's input to its first layers, decided last and without
         counting toward the budget.
-    weights : what a nat of a group counts, 1 where nothing is said.
 
     Raises
     ------
@@ -116,7 +113,7 @@ def select_by_information(
     floors = floors_of(graph, limits)
     check_reachable(graph, budget, floors)
     course = Course(order_of(method, budget), floors, method.position_weight)
-    prices = {g: paid / weights.get(g, 1) for g, paid in prices_of(graph, method, budget).items()}
+    prices = prices_of(graph, method, budget)
     totals = total_information(graph, information, method.position_weight)
     threshold: float | None = None
     if budget.is_tested:
