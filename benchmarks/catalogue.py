@@ -185,6 +185,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/reliability.md",
     ),
     _row(
+        "validation.newcomer",
+        "a clone, the README's commands, a network and images of somebody new, their mistakes",
+        "30 min",
+        "docs/newcomer.md",
+    ),
+    _row(
         "validation.latency",
         "budgets of time beside the time that is measured",
         "15 min",

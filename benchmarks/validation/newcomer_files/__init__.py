@@ -1,0 +1,1 @@
+"""What a newcomer brings: a network, images in Parquet files, and mistakes."""
