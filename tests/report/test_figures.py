@@ -118,3 +118,10 @@ def test_our_line_is_the_one_of_its_colour_and_width_and_the_first_of_the_legend
     assert [colour for colour, width in lines if width == "2.6"] == [KEPT] * 2
     names = re.findall(r">(\w+)</text>", svg)
     assert [name for name in names if name in curves] == ["mipp", *"abcdefghijklmnopqrstuvwx"]
+
+
+def test_points_that_are_not_joined_have_no_line(tmp_path):
+    curves = {"mipp": Curve([0, 1], [2, 3]), "l1": Curve([0, 1], [3, 2])}
+    svg = draw_panels([Panel("pruned", "s", "%", curves, joined=False)], tmp_path, "points")
+    assert "stroke-width: 2.6" not in svg  # which is that of our line
+    assert len(re.findall(rf"<use [^>]*stroke: {KEPT}", svg)) == 2 + 1  # axes, legend
