@@ -89,8 +89,9 @@ def _scopes(tracker: Tracker) -> Iterator[None]:
         tracker.wholes -= place.whole
         read = tensors_in((args, kwargs))
         if place.whole and not tracker.wholes and read:
-            module_rules.follow_layer(tracker, place, read[0], output)
-            tracker.record.outputs.follow(None, args, kwargs, output)
+            with tracker.at_rules():
+                module_rules.follow_layer(tracker, place, read[0], output)
+                tracker.record.outputs.follow(None, args, kwargs, output)
         if place.source:
             tracker.record.outputs.put(place.source, output)
         tracker.scope.pop()
@@ -120,22 +121,26 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         tracker, kwargs = self.tracker, kwargs or {}
         if read_sizes.reads_size(function) and not tracker.wholes:
-            return read_sizes.read(tracker, function(*args, **kwargs), *args[:2], **kwargs)
+            size = function(*args, **kwargs)
+            with tracker.at_rules():
+                return read_sizes.read(tracker, size, *args[:2], **kwargs)
         name, operands = getattr(function, "__name__", ""), tensors_in((args, kwargs))
         wraps = name == "pad" and "circular" in (*args, *kwargs.values())
         if tracker.wholes or not (wraps or tracker.worker(name, operands) is not None):
             output = function(*args, **kwargs)
             if name in read_sizes.LAYS_OUT and not tracker.wholes:
-                read_sizes.follow_layout(tracker, name, args, kwargs, output)
+                with tracker.at_rules():
+                    read_sizes.follow_layout(tracker, name, args, kwargs, output)
             return output
         tracker.wholes += 1
         output = function(*args, **kwargs)
         tracker.wholes -= 1
-        if wraps:
-            operation_rules.wrap(tracker, function, args, kwargs, output)
-        elif not module_rules.follow_operator(tracker, name, operands, output):
-            tracker.fix(operands, output, tracker.unknown(name))
-        tracker.record.outputs.follow(function, args, kwargs, output)
+        with tracker.at_rules():
+            if wraps:
+                operation_rules.wrap(tracker, function, args, kwargs, output)
+            elif not module_rules.follow_operator(tracker, name, operands, output):
+                tracker.fix(operands, output, tracker.unknown(name))
+            tracker.record.outputs.follow(function, args, kwargs, output)
         return output
 
 
@@ -151,6 +156,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
+        if self.tracker.ruling:
+            return output
         count_operator(self.tracker, func, args, kwargs, output)
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and not name.endswith("__") else name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,7 @@ class Tracker:
         self.reductions: dict[str, int] = {}  # that each module has run itself
         self.statistics: dict[int, tuple[Tensor, Labels]] = {}  # one of channels
         self.wholes = 0  # running modules that are followed as a whole: nothing inside them is
+        self.ruling = False  # a rule is at work on labels, with operators of its own
         self._labels: dict[int, tuple[Tensor, Labels]] = {}  # the tensor is kept alive
         self._owners: dict[int, tuple[list[Place], Tensor]] = {}
         self._bare: dict[int, tuple[str, Tensor]] = {}
@@ -152,6 +154,15 @@ class Tracker:
                 return None
             self.record.couple(first.expand(table.shape), table)
         return first.reshape(-1)
+
+    @contextmanager
+    def at_rules(self) -> Iterator[None]:
+        """Operators that run within the block are not the network's."""
+        self.ruling, before = True, self.ruling
+        try:
+            yield
+        finally:
+            self.ruling = before
 
     def count(self) -> None:
         """The module in scope runs a reduction."""

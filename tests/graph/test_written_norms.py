@@ -71,6 +71,37 @@ def attended(x, scale, shift):
     return x * places * scale + shift
 
 
+def gated_first(x, scale, shift):
+    """A gate of every channel, laid out by sizes that forward reads, before one of every place."""
+    images, channels, *_ = x.size()
+    gate = F.adaptive_avg_pool2d(x, 1).view(images, channels).sigmoid()
+    x = x * gate.view(images, channels, 1, 1)
+    return x * x.mean(1, keepdim=True).sigmoid() * scale + shift
+
+
+def of_rows(x, scale, shift):
+    """Channels in rows of places, their means over the channels, and back."""
+    images, channels, height, width = x.shape
+    rows = x.reshape(images, channels, height * width)
+    rows = rows - rows.mean(1, keepdim=True)
+    return rows.view(images, channels, height, width) * scale + shift
+
+
+def as_tokens(x, scale, shift):
+    """Places as rows of a table, each of unit length, and back."""
+    images, channels, height, width = x.shape
+    rows = F.normalize(x.permute(0, 2, 3, 1).reshape(-1, channels), dim=1)
+    return rows.view(images, height, width, channels).permute(0, 3, 1, 2) * scale + shift
+
+
+def of_blocks(x, scale, shift):
+    """Blocks of places, each by the largest of all channels."""
+    images, channels, height, width = x.size()
+    blocks = x.view(images, channels, height // 2, 2, width // 2, 2)
+    blocks = blocks / (1 + blocks.abs().amax(1, keepdim=True))
+    return blocks.reshape(images, channels, height, width) * scale + shift
+
+
 NORMS = {
     "channels first": (channels_first, False),
     "by variance": (by_variance, False),
@@ -80,6 +111,10 @@ NORMS = {
     "over all": (over_all, False),
     "whole length": (whole_length, True),
     "attended": (attended, False),
+    "gated first": (gated_first, False),
+    "of rows": (of_rows, False),
+    "as tokens": (as_tokens, False),
+    "of blocks": (of_blocks, False),
 }
 
 
