@@ -23,6 +23,7 @@ from mipp.graph import module_rules, operation_rules, product_rules, read_sizes,
 from mipp.graph.operations import (
     ATTENTION,
     AXES_OF,
+    BATCH_NORMS,
     CONVOLVES,
     JOINS,
     KEEPS,
@@ -187,6 +188,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operation_rules.keep(tracker, args, output)
         elif name in MEANS and operation_rules.reduce(tracker, name, args, kwargs, output):
             pass
+        elif name in BATCH_NORMS:
+            operation_rules.scale_each(tracker, args, output)
         elif name in AXES_OF:
             operation_rules.pool(tracker, args, output, AXES_OF[name])
         elif name in SAMPLES:

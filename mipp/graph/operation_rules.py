@@ -128,6 +128,19 @@ def scale(tracker: Tracker, x: Tensor, axis: int, output: Tensor) -> bool:
     return True
 
 
+def scale_each(tracker: Tracker, args: Any, output: Any) -> None:
+    """A batch-norm whose factors and statistics no layer holds: each channel has its own."""
+    x, labels = args[0], tracker.labelled(args[0])
+    if set(varying_axes(labels)) - {1}:
+        raise Uncovered
+    sides = [labels]
+    for factor in args[1:5]:  # scale, shift, mean and variance, where they are given
+        own = tracker.labels_of(factor)
+        if own is not None and own.shape == x.shape[1:2]:
+            sides.append(own.reshape(1, -1, *[1] * (x.ndim - 2)))
+    tracker.put(tensors_in(output)[0], _couple(tracker, sides, x.shape))
+
+
 def normalise(tracker: Tracker, labels: Labels, axis: int) -> Labels:
     """A softmax, a norm or the like over an axis: what else than it tells apart stays apart."""
     if constant(labels, axis):

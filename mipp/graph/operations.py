@@ -41,6 +41,7 @@ POOLED_AXES = {
 AXES_OF = {name: axes for axes, names in POOLED_AXES.items() for name in names}
 SAMPLES = {"grid_sampler_2d", "grid_sampler_3d", "roi_align", "roi_pool"}
 PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}  # operands before the two factors
+BATCH_NORMS = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm"}
 CONVOLVES = {"convolution", "mkldnn_convolution", "cudnn_convolution"}
 ATTENTION = "_scaled_dot_product"  # how operators begin that do all of it
 NORMALISES = {"_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax"}

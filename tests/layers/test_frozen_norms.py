@@ -1,5 +1,7 @@
 """Norms of constants, one for each channel, held as buffers: they are cut with their channels."""
 
+from functools import partial
+
 import torch
 from kinds import Kind, checks_of
 from oracles import Net
@@ -83,6 +85,38 @@ class Whitened(nn.Module):
         return torch.addcdiv(torch.zeros_like(x), x - self.mean, self.std)
 
 
+class ByFunction(nn.Module):
+    """A batch-norm of torch's function, its statistics and factors under names of its own."""
+
+    def __init__(self, channels, *, learns=True, of_batch=False):
+        super().__init__()
+        self.of_batch = of_batch
+        self.gain = nn.Parameter(torch.rand(channels) + 0.5) if learns else None
+        self.offset = nn.Parameter(torch.randn(channels)) if learns else None
+        for name in () if of_batch else ("seen_mean", "seen_var"):
+            self.register_buffer(name, torch.rand(channels) + 0.5)
+
+    def forward(self, x):
+        if self.of_batch:
+            return nn.functional.batch_norm(x, None, None, self.gain, self.offset, True)
+        seen = self.seen_mean, self.seen_var
+        return nn.functional.batch_norm(x, *seen, self.gain, self.offset, self.training)
+
+
+class ForDomains(nn.Module):
+    """A batch-norm whose statistics are those of one of two domains, its factors near one."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("means", torch.randn(2, channels))
+        self.register_buffer("variances", torch.rand(2, channels) + 0.5)
+        self.gain = nn.Parameter(torch.randn(channels) / 4)
+
+    def forward(self, x):
+        seen = self.means[1], self.variances[1]
+        return nn.functional.batch_norm(x, *seen, 1 + self.gain, None, False)
+
+
 def chain(norm):
     """Two convolutions, each with a norm, before the head."""
     return nn.Sequential(
@@ -137,6 +171,14 @@ KINDS = {
     "constants, stream": Kind(frozen_stream, (3, 8, 8), 0.02),
     "constants, depthwise": Kind(depthwise, (3, 8, 8), 0.06),
     "constants of a table": Kind(lambda: chain(Scaled), (3, 8, 8), 0.05),
+    "batch norm by function": Kind(lambda: chain(ByFunction), (3, 8, 8), 0.05),
+    "batch norm by function, not learned": Kind(
+        lambda: chain(partial(ByFunction, learns=False)), (3, 8, 8), 0.05
+    ),
+    "batch norm by function, of the batch": Kind(
+        lambda: chain(partial(ByFunction, of_batch=True)), (3, 8, 8), 0.05
+    ),
+    "batch norm by function, for domains": Kind(lambda: chain(ForDomains), (3, 8, 8), 0.05),
     "constants of tokens": Kind(tokens, (4, 5), 0.02),
 }
 
