@@ -45,10 +45,13 @@ def guess_sizes(model: nn.Module, groups: Mapping[str, ChannelGroup], example: I
 def prove_sizes(
     model: nn.Module, groups: Mapping[str, ChannelGroup], guessed: Groups, example: Inputs
 ) -> Groups:
-    """What `guess_sizes` gave; where a cut on random weights shows a wrong number, with others."""
+    """What `guess_sizes` gave; where a cut on random weights shows a wrong number, with others.
+
+    That no number changes may be wrong too: `x.reshape(n, self.heads, -1)` runs with any.
+    """
     choices = _with_choices({name: _open(group) for name, group in groups.items()})
-    changed = {name: guessed[name] for name in choices if guessed[name] != choices[name]}
-    return guessed | _proven(Probe(model, example), choices, changed) if changed else guessed
+    tried = {name: guessed[name] for name in choices}
+    return guessed | _proven(Probe(model, example), choices, tried) if tried else guessed
 
 
 def _with_choices(groups: Groups) -> Groups:
@@ -69,16 +72,18 @@ def _chosen(group: ChannelGroup, attributes: tuple[str, ...]) -> ChannelGroup:
     return replace(group, sizes=group.sizes + sizes)
 
 
-def _subsets(group: ChannelGroup) -> Iterator[tuple[str, ...]]:
+def _subsets(group: ChannelGroup, most: int = MOST) -> Iterator[tuple[str, ...]]:
     names = dict.fromkeys(choice.attribute for choice in group.choices)
-    return chain.from_iterable(combinations(names, size) for size in range(len(names) + 1))
+    sizes = range(min(most, len(names)) + 1)
+    return chain.from_iterable(combinations(names, size) for size in sizes)
 
 
-def _proven(probe: Probe, choices: Groups, changed: Groups) -> Groups:
+def _proven(probe: Probe, choices: Groups, tried: Groups) -> Groups:
     """The groups as they are where a cut of them is right, else with other numbers."""
     found = {}
-    for name in probe.apart(changed):
+    for name in probe.apart(tried):
         group = choices[name]
-        tries = (_chosen(group, names) for names in _subsets(group))
+        most = 1 if tried[name] == group else MOST  # it ran without any, so one says how many
+        tries = (_chosen(group, names) for names in _subsets(group, most))
         found[name] = next((one for one in tries if probe.fault({name: one}) is None), group)
-    return changed | found
+    return tried | found

@@ -213,6 +213,54 @@ def turned(net, x, first=0):
     return torch.cat([x[:, :, :first], y], 2)
 
 
+# Heads of whatever size the rest is: forward runs with a wrong number of them, too
+
+
+def linear_attention(net, x):
+    """Queries that meet a sum over all places, as where diffusion models attend to images."""
+    images, _, height, width = x.shape
+    parts = net.qkv(x).chunk(3, 1)
+    q, k, v = (part.reshape(images, net.parts, -1, height * width) for part in parts)
+    sums = torch.einsum("n h d p, n h e p -> n h d e", k.softmax(-1), v)
+    found = torch.einsum("n h d e, n h d p -> n h e p", sums, q.softmax(-2))
+    return x + net.back(found.reshape(images, -1, height, width))
+
+
+def normed_values(net, x):
+    """Values of unit length in each head."""
+    images, _, height, width = x.shape
+    value = net.qkv(x).reshape(images, net.parts, -1, height, width)
+    value = nn.functional.normalize(value, dim=2).flatten(1, 2)
+    return x + net.back(value)
+
+
+def attended_places(net, x):
+    """Attention over places, with the heads beside the images."""
+    images, _, height, width = x.shape
+    q, k, v = (
+        part.reshape(images * net.parts, -1, height * width) for part in net.qkv(x).chunk(3, 1)
+    )
+    found = v @ (q.transpose(1, 2) @ k / 2).softmax(-1).transpose(1, 2)
+    return x + net.back(found.reshape(images, -1, height, width))
+
+
+def of_any_size(attend, times=3):
+    """One of these in a chain, whose module keeps the number of heads among other numbers."""
+
+    def forward(net, x):
+        return net.head(attend(net, net.stem(x)).relu().mean((2, 3)))
+
+    net = Net(
+        forward,
+        stem=conv(3, 10),
+        qkv=conv(10, 16 * times, 1),
+        back=conv(16, 10, 1),
+        head=nn.Linear(10, 3),
+    )
+    net.depth, net.parts = 2, 4
+    return net
+
+
 KINDS = {
     "group norm, chain": Kind(grouped_chain, (3, 6, 6), 0.15),
     "group norm, stream": Kind(grouped_stream, (2, 12), 0.15),
@@ -230,6 +278,9 @@ KINDS = {
     "rotary positions of all but the first": Kind(
         lambda: shared_by_heads(partial(turned, first=1), 9, 4), (3, 6, 6), 0.2
     ),
+    "linear attention": Kind(lambda: of_any_size(linear_attention), (3, 6, 6), 0.4),
+    "normed values": Kind(lambda: of_any_size(normed_values, 1), (3, 6, 6), 0.4),
+    "attended places": Kind(lambda: of_any_size(attended_places), (3, 6, 6), 0.4),
     "interleaved, two heads": Kind(lambda: interleaved(2, by_hand), (3, 6, 6), 0.5),
     "interleaved, four heads": Kind(lambda: interleaved(4, by_hand), (3, 6, 6), 0.2),
     "interleaved, fused": Kind(
