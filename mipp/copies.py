@@ -1,4 +1,4 @@
-"""Copies of networks, and what in a network cannot be copied."""
+"""Copies of networks, what in a network cannot be copied, and the network within a wrapper."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import copy
 from torch import Tensor, nn
 
 from mipp.errors import ModelError, reason_of
+
+PARALLEL = ("DataParallel", "DistributedDataParallel")
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -52,3 +54,23 @@ def _culprit(model: nn.Module) -> str:
             except Exception:  # told by its place
                 return f"attribute {key!r} of {name or 'the model'} ({type(module).__name__})"
     return f"a {type(model).__name__}"
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what `torch.compile` or a parallel module made of it.
+
+    Example
+    -------
+    >>> layer = nn.Linear(3, 2)
+    >>> unwrapped(nn.DataParallel(layer)) is layer, unwrapped(layer) is layer
+    (True, True)
+    """
+    while (inner := _inner(model)) is not None:
+        model = inner
+    return model
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    compiled, parallel = "_orig_mod", type(model).__name__ in PARALLEL
+    inner = getattr(model, "module" if parallel else compiled, None)
+    return inner if isinstance(inner, nn.Module) else None

@@ -43,7 +43,8 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
         raise ModelError(
             f"model {name} does not run on an input of shape {given}: {type(error).__name__}: "
             f"{error}.\nExpected inputs that its forward takes; give such, or "
-            "mend forward, which fails so without mipp too."
+            "mend forward, which fails so without mipp too, in a copy.deepcopy of the network at "
+            "least."
         ) from error
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mipp.checkpoint.calls import KEY, read_calls, require_no_standard_library
 from mipp.checkpoint.recipe import FORMAT, Checkpoint
+from mipp.copies import unwrapped
 from mipp.cut import apply_selection
 from mipp.disk.manifest import json_object
 from mipp.errors import CheckpointError, CutError, ModelError
@@ -57,7 +58,7 @@ def load_checkpoint(
     spec = _spec(recipe.get("spec"), path)
     shape = _shape(recipe.get("shape"), path)
     selection = _selection(recipe.get("selection"), path)
-    model = build() if build is not None else _dense(path, spec)
+    model = unwrapped(build()) if build is not None else _dense(path, spec)
     try:
         if selection is not None:
             calls = calls or read_calls(selection.provenance.get(KEY, ""), path)

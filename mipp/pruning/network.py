@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipp.copies import unwrapped
 from mipp.errors import ConfigError, ModelError, option
 from mipp.inputs import Inputs, tensors_of
 
-PARALLEL = ("DataParallel", "DistributedDataParallel")
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+FLOATING = ("FloatFunctional", "FXFloatFunctional")  # that lie there, for a later conversion
 
 
 def opened(model: Any) -> nn.Module:
@@ -24,15 +25,14 @@ def opened(model: Any) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise unfit(model, f"an instance of torch.nn.Module, got {described(model)}", "pass one")
-    network: nn.Module = model
-    while (inner := _inner(network)) is not None:
-        network = inner
+    network = unwrapped(model)
     for name, module in network.named_modules():
         where = f"got {name or 'the model'} ({type(module).__name__})"
         if isinstance(module, torch.jit.ScriptModule):
             mend = "pass the module that was scripted, and script what is pruned"
             raise unfit(model, f"a module of Python code, {where} scripted or traced", mend)
-        if type(module).__module__.startswith(QUANTISED):
+        kind = type(module)
+        if kind.__module__.startswith(QUANTISED) and kind.__name__ not in FLOATING:
             mend = "prune the network in floating point first, then quantise it"
             raise unfit(model, f"weights in floating point, {where} quantised", mend)
         buffers = dict(module.named_buffers(recurse=False))
@@ -42,12 +42,6 @@ def opened(model: Any) -> nn.Module:
                 mend = f"call torch.nn.utils.prune.remove(module, {plain!r}) on it first"
                 raise unfit(model, f"plain weights, {where} with a mask on its {plain}", mend)
     return network
-
-
-def _inner(model: nn.Module) -> nn.Module | None:
-    compiled, parallel = "_orig_mod", type(model).__name__ in PARALLEL
-    inner = getattr(model, "module" if parallel else compiled, None)
-    return inner if isinstance(inner, nn.Module) else None
 
 
 def unfit(model: Any, expected: str, mend: str) -> ModelError:
