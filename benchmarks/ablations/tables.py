@@ -56,6 +56,7 @@ def selectors(features: int) -> dict[str, BaseEstimator | None]:
         "mifs": TERCSelector(order="mifs"),
         "cmim": TERCSelector(order="cmim"),
         "vmi": TERCSelector(order="vmi"),
+        "sage": TERCSelector(order="sage"),
         "SelectKBest(mutual_info)": SelectKBest(scored, k=half),
         "RFE": RFE(LogisticRegression(max_iter=1000), n_features_to_select=half),
         "L1": SelectFromModel(sparse, max_features=half, threshold=-np.inf),

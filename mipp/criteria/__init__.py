@@ -60,6 +60,7 @@ CRITERIA: Table[Criterion] = Table(
         "pfp": "mipp.criteria.pfp:score_pfp",
         "prospr": "mipp.criteria.prospr:score_prospr",
         "random": "mipp.criteria.random:score_random",
+        "sage": "mipp.criteria.sage:score_sage",
         "slimming": "mipp.criteria.slimming:score_slimming",
         "snip": "mipp.criteria.snip:score_snip",
         "snip-iterative": "mipp.criteria.snip_iterative:score_snip_iterative",
