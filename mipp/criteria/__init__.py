@@ -39,6 +39,7 @@ CRITERIA: Table[Criterion] = Table(
         "ccp": "mipp.criteria.ccp:score_ccp",
         "chip": "mipp.criteria.chip:score_chip",
         "dcp": "mipp.criteria.dcp:score_dcp",
+        "ecoflap": "mipp.criteria.ecoflap:score_ecoflap",
         "eigendamage": "mipp.criteria.eigendamage:score_eigendamage",
         "fpgm": "mipp.criteria.fpgm:score_fpgm",
         "grasp": "mipp.criteria.grasp:score_grasp",
