@@ -92,7 +92,7 @@ def wanda_sums(given: CriterionInput) -> GroupScores:
     """Per unit, |weight| times the norm of what it reads over images and places, summed."""
     made = {m.module for group in given.graph.groups.values() for m in group.producers}
     layers = {n: layer_at(given.model, n) for n in weight_names(given.model) if n in made}
-    squares = dict.fromkeys(layers, torch.zeros((), dtype=torch.float64))
+    squares = dict.fromkeys(layers, torch.zeros((), dtype=torch.float64, device="cpu"))
     batches = first_inputs(given, READ, TOGETHER)
     for read in capture_whole(given.model, [*layers], "inputs", batches):
         for name, calls in read.items():
