@@ -8,8 +8,7 @@ import torch
 
 from mipp.direct_settings import Dime
 from mipp.features import TERCSelector
-from mipp.information.direct import dime
-from mipp.information.direct.dime import losses
+from mipp.information.direct.masked import losses, random_subsets
 from mipp.information.estimators import ESTIMATORS, PairData
 
 ONE = torch.tensor([0])
@@ -88,7 +87,7 @@ def test_labels_alike_in_the_targets_that_count_are_one():
 
 
 def test_subsets_are_of_every_size_and_of_every_column_alike():
-    known = dime._subsets(6000, 4, torch.Generator().manual_seed(0))
+    known = random_subsets(6000, 4, torch.Generator().manual_seed(0))
     sizes = known.sum(1).long().bincount(minlength=5) / 6000
     assert sizes.tolist() == pytest.approx([0.2] * 5, abs=0.03)
     assert known.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.03)
