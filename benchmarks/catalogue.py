@@ -142,6 +142,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "docs/tables.md",
     ),
     _row(
+        "ablations.states",
+        "variables of the state of gymnasium's environments, found among copies and noise",
+        "2 min",
+        "docs/states.md",
+    ),
+    _row(
         "ablations.evolution",
         "regularised evolution and a one-shot ranking over widths, at equal seconds",
         "15 min",

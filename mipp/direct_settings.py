@@ -178,3 +178,27 @@ class Diffusion(Direct):
     steps: Count = 1000
     batch_size: Count = 256
     lr: Positive = 2e-3
+
+
+@dataclass(frozen=True)
+class Dime(Direct):
+    """One predictor for all subsets of the columns, which are hidden at random as it is trained.
+
+    Parameters
+    ----------
+    width : of the two hidden layers.
+    steps, batch_size, lr : of the training by Adam.
+    every : steps after which held-out rows judge it; the best one counts.
+
+    Example
+    -------
+    >>> Dime(steps=200).every
+    50
+    """
+
+    PREFIX = "Dime."
+    width: Count = 128
+    steps: Count = 500
+    batch_size: Count = 256
+    lr: Positive = 2e-3
+    every: Count = 50

@@ -24,6 +24,7 @@ from mipp.direct_settings import (
     NWJ,
     TUBA,
     Diffusion,
+    Dime,
     Histogram,
     InfoNCE,
     Interpolated,
@@ -121,6 +122,7 @@ ESTIMATOR_NAMES: Mapping[type[Any], str] = {
     TUBA: "tuba",
     Interpolated: "interpolated",
     Diffusion: "diffusion",
+    Dime: "dime",
 }
 
 

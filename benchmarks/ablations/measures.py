@@ -40,7 +40,9 @@ all of these rows. *two variables, rho*: normal, with that correlation. *dense m
 variables on either side, every two of them with correlation 0.5 (multinormal-dense of Czyz et al.
 2023, arXiv:2306.11078). A dash is a case that the estimator refuses. `gaussian` sees every target
 through noise of 0.3 of its variance and adds up what each is told, `reconstruction` the same: they
-measure another thing, on purpose, and are not held against the truth here. Each estimator's file
+measure another thing, on purpose, and are not held against the truth here. `dime` adds up what each
+target is told, too, which is more than the truth where these depend on each other; its seconds are
+by the wall of a machine that did much else, of which some three were its own. Each estimator's file
 in `mipp/information` says where it is blind."""
 
 

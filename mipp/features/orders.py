@@ -14,6 +14,7 @@ from mipp.criteria.mifs import BETA
 from mipp.criteria.shared.taking import taking_order
 from mipp.information.estimators import Estimator, PairData
 from mipp.information.pairwise import pairwise_information
+from mipp.information.shapley import gains, shapley_values
 from mipp.selection.rules import Confidence, Consumer, Threshold
 from mipp.selection.verdict import Verdict
 from mipp.selection.visits import best_first, visit_once, visiting_order
@@ -26,12 +27,13 @@ class Ordered(NamedTuple):
     """Features that stay, the others from the last that left to the first, and nats of each.
 
     Nats are what a feature adds to those that were still there when it was decided; in an order of
-    taking, what it tells alone.
+    taking, what it tells alone; by SAGE its share, which has a standard error.
     """
 
     kept: list[int]
     gone: list[int]
     nats: Values
+    errors: Values | None = None
 
 
 def table(x: Tensor, y: Tensor) -> PairData:
@@ -61,6 +63,17 @@ def eliminate_surely(
     single = samples.single(targets)
     elimination = samples.eliminate_in_order(targets, visiting_order(single))
     return _ordered(visit_once([Consumer(elimination)], single, rule, floor=1))
+
+
+def share_out(data: PairData, estimator: Estimator, settings: Any, seed: int, keep: int) -> Ordered:
+    """Keep the features that add most to others, the mean over all orders of them (SAGE)."""
+    answers = estimator.answers(estimator.prepare(data, settings, seed), data, settings, seed)
+    targets = _all_targets(data)
+    generator = torch.Generator().manual_seed(seed)
+    found = shapley_values(lambda order: gains(answers, targets, order), data.channels, generator)
+    ranked = torch.argsort(found.values, descending=True, stable=True).tolist()
+    nats, errors = found.values.numpy(), found.errors.numpy()
+    return Ordered(sorted(ranked[:keep]), ranked[keep:], nats, errors)
 
 
 def take(covariance: Tensor, features: int, order: str, settings: Gaussian, keep: int) -> Ordered:

@@ -17,12 +17,21 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mipp.errors import MippError
-from mipp.features.orders import Ordered, eliminate, eliminate_surely, table, take
+from mipp.features.orders import (
+    Ordered,
+    eliminate,
+    eliminate_surely,
+    share_out,
+    table,
+    take,
+)
+from mipp.features.vmi import take_by_bound
 from mipp.information.estimators import Estimator, estimator_named, estimator_of
 from mipp.selection.rules import Confidence
 from mipp.settings import Gaussian
 
-ORDERS = ("terc", "mrmr", "mifs", "cmim")
+ORDERS = ("terc", "mrmr", "mifs", "cmim", "vmi", "sage")
+ESTIMATED = {"terc": eliminate, "sage": share_out}
 SURE = "sure"
 TESTING = Gaussian(ridge=1e-6)
 RANKING = Gaussian(ridge=0.1)  # the best of .001, .01 and .1 on scikit-learn's wine data
@@ -42,21 +51,24 @@ class TERCSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         information, visited once, from the one that tells least alone. That takes 50 rows at
         least, and with some ten per feature little is sure, so that little stays.
     order : `terc`; or in which the first are taken, by information alone and in pairs: `mrmr`
-        (Peng 2005), `mifs` (Battiti 1994), `cmim` (Fleuret 2004).
-    estimator : of information, for `terc`: `gaussian`, the closed form, which sees what is linear,
-        with a ridge of a tenth, as tables have few rows, and of a millionth for `sure`, where a
-        copy tells as much as the ridge is; `reconstruction`, perceptrons, which see more and take
-        minutes; the `package.module:attribute` of one of yours, or settings such as
+        (Peng 2005), `mifs` (Battiti 1994), `cmim` (Fleuret 2004), `vmi` (Gao 2016, by counts in
+        five cells of each column); or `sage` (Covert 2020): what a feature adds to others, the
+        mean over random orders of them.
+    estimator : of information, for `terc` and `sage`: `gaussian`, the closed form, which sees what
+        is linear, with a ridge of a tenth, as tables have few rows, and of a millionth for `sure`,
+        where a copy tells as much as the ridge is; `reconstruction`, perceptrons, which see more
+        and take minutes; the `package.module:attribute` of one of yours, or settings such as
         `mipp.Gaussian(ridge=0.01)`.
     confidence, margin : percent, for `sure`, and the nats that do not count.
-    random_state : of the perceptrons and of the column that is known to tell nothing.
+    random_state : of the perceptrons, of the column that is known to tell nothing, and of orders.
 
     Attributes
     ----------
     support_ : (n_features,) which stay.
     ranking_ : (n_features,) 1 for those that stay, then by how late they left.
     information_ : (n_features,) nats that each adds to those that were there when it was decided;
-        in an order of taking, what it tells alone.
+        in an order of taking, what it tells alone; by `sage` its share of what all tell.
+    information_error_ : (n_features,) standard errors of these shares; None in other orders.
     n_features_in_, feature_names_in_ : as everywhere in scikit-learn.
 
     Raises
@@ -114,6 +126,7 @@ class TERCSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.ranking_ = np.ones(x.shape[1], np.int64)
         self.ranking_[found.gone] = np.arange(2, 2 + len(found.gone))
         self.information_ = found.nats
+        self.information_error_ = found.errors
         return self
 
     def _order(self, x: torch.Tensor, y: torch.Tensor, keep: int | None) -> Ordered:
@@ -123,8 +136,10 @@ class TERCSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if keep is None:
             rule = Confidence(self.confidence, self.margin)
             return eliminate_surely(data, estimator, settings, seed, rule)
-        if self.order == "terc":
-            return eliminate(data, estimator, settings, seed, keep)
+        if self.order in ESTIMATED:
+            return ESTIMATED[self.order](data, estimator, settings, seed, keep)
+        if self.order == "vmi":
+            return take_by_bound(x.numpy(), y.numpy(), keep)
         both = torch.cat([x, y - y.mean(0)], 1)
         return take(both.T @ both / len(x), x.shape[1], self.order, RANKING, keep)
 
@@ -141,10 +156,10 @@ class TERCSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
         if self.order == "terc":
             return
-        if self.estimator != "gaussian":
+        if self.order not in ESTIMATED and self.estimator != "gaussian":
             raise ValueError(
-                f"estimator={self.estimator!r} has no effect: order={self.order!r} has a closed "
-                "form of its own. Expected 'gaussian'; set order='terc', or leave estimator out."
+                f"estimator={self.estimator!r} has no effect: order={self.order!r} has a "
+                "measure of its own. Expected 'gaussian'; set order='terc', or leave estimator out."
             )
         if self.n_features_to_select == SURE:
             raise ValueError(

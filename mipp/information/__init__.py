@@ -9,4 +9,5 @@ gaussian        the closed form: `state` once, then `ordered`, `primal` or `dual
 reconstruction  the paper's perceptrons: `state` once, then masked re-training
 null_column     a column known to tell nothing, for tests of significance
 pairwise        single channels with each other, for mRMR and MIFS
+shapley         what a channel adds to others, the mean over orders of them, for SAGE
 """

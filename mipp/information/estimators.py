@@ -93,6 +93,7 @@ ESTIMATORS: Table[Estimator] = Table(
         "tuba": "mipp.information.direct.variational:OF_TUBA",
         "interpolated": "mipp.information.direct.variational:INTERPOLATED",
         "diffusion": "mipp.information.direct.diffusion:ESTIMATOR",
+        "dime": "mipp.information.direct.dime:ESTIMATOR",
     },
 )
 _NAMES: dict[type[Any], str] = dict(ESTIMATOR_NAMES)

@@ -95,7 +95,7 @@ def prune(
         `package.module:attribute` of one of yours, or the function itself.
     estimator : of information: `gaussian`, the closed form; `reconstruction`, the paper's
         perceptrons; `neighbours`, `kernel-density`, `histogram`, `mine`, `infonce`, `nwj`, `tuba`,
-        `interpolated` or `diffusion`. All but the first, and a budget of confidence, hold
+        `interpolated`, `diffusion` or `dime`. All but the first, and a budget of confidence, hold
         activation rows in memory.
     order : of the visits: `best-first`, what adds least given all others, ordered anew as
         channels go; or `mi`, once each, the least informative alone first, as in the paper.

@@ -111,9 +111,9 @@ def kept_under(budget, scores, graph, scope):
 
 WITHOUT_LABELS = (
     "aofp", "bn-scale", "chip", "fpgm", "he2017", "hrank", "l1", "l2", "mifs", "mrmr", "pfp",
-    "random", "synflow", "thinet",
+    "random", "sage", "synflow", "thinet",
 )  # fmt: skip
-DRAWN = ("random", "variational")
+DRAWN = ("ecoflap", "random", "sage", "variational")
 ONE_BY_ONE = ("obd", "woodfisher", "eigendamage", "sosp-i")  # a pass for every image
 TRAINED = (
     "dcp", "greg-1", "greg-2", "imp-rewind", "increg", "slimming", "srp", "ssl", "tpp",
@@ -205,7 +205,7 @@ def digits():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=[pytest.mark.slow] * (n in (*TRAINED, *ONE_BY_ONE)))
+        pytest.param(n, marks=[pytest.mark.slow] * (n in (*TRAINED, *ONE_BY_ONE, "sage")))
         for n in OF_ANY_SIZE
     ],
 )
@@ -298,7 +298,7 @@ def test_snip_of_a_users_loss_matches_finite_differences():
     np.testing.assert_allclose(CRITERIA["snip"](given)["0"], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", BY_LOSS)
+@pytest.mark.parametrize("name", [*BY_LOSS, "ecoflap"])
 def test_cross_entropy_is_refused_where_it_does_not_fit(name):
     given = regression()
     before = [parameter.clone() for parameter in given.model.parameters()]

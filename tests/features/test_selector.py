@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import mipp
 from mipp.features import TERCSelector
 
-ORDERS = ("terc", "mrmr", "mifs", "cmim")
+ORDERS = ("terc", "mrmr", "mifs", "cmim", "vmi", "sage")
 
 
 @parametrize_with_checks([TERCSelector(order=order) for order in ORDERS])
@@ -38,7 +38,7 @@ def test_sure_finds_how_many_by_itself(copies):
     assert sorted(found.ranking_) == [1, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("order", ["terc", "mrmr", "cmim"])
+@pytest.mark.parametrize("order", ["terc", "mrmr", "cmim", "vmi"])
 def test_a_copy_is_worth_nothing_beside_its_original(copies, order):
     kept = TERCSelector(2, order=order).fit(*copies).get_support(indices=True)
     assert {column % 4 for column in kept} == {0, 1}
@@ -105,7 +105,7 @@ def test_half_of_the_columns_serves_a_classifier_as_well():
         ({"n_features_to_select": "half"}, "or 'sure'"),
         ({"n_features_to_select": "sure", "confidence": 100.0}, "confidence=100.0"),
         ({"n_features_to_select": "sure", "order": "mrmr"}, "tests nothing"),
-        ({"order": "relief"}, "one of terc, mrmr, mifs, cmim, got 'relief'"),
+        ({"order": "relief"}, "one of terc, mrmr, mifs, cmim, vmi, sage, got 'relief'"),
         ({"order": "cmim", "estimator": "reconstruction"}, "has no effect"),
         ({"estimator": "gausian"}, "gaussian"),
     ],

@@ -9,6 +9,7 @@ from mipp.direct_settings import (
     NWJ,
     TUBA,
     Diffusion,
+    Dime,
     Direct,
     InfoNCE,
     Interpolated,
@@ -34,9 +35,10 @@ SETTINGS = {
     KernelDensity: KernelDensity(repeats=REPEATS),
     **{kind: kind(**CRITIC) for kind in (Mine, InfoNCE, NWJ, TUBA, Interpolated)},
     Diffusion: Diffusion(**CRITIC | {"steps": 150}),
+    Dime: Dime(**CRITIC | {"steps": 150}),
 }
 HIDDEN = {"histogram"}  # counts no cells of so many columns: direct/test_measures.py
-SLOW = {"mine", "infonce", "nwj", "tuba", "interpolated", "diffusion"}  # tens of trainings
+SLOW = {"mine", "infonce", "nwj", "tuba", "interpolated", "diffusion", "dime"}  # tens of trainings
 CHANNELS, BLOCK, N = 4, 2, 600
 COPY = (1, 3)  # these channels are the same
 ORDER = [2, 0, 3, 1]

@@ -23,7 +23,7 @@ def measure_by_cells(x: Tensor, y: Tensor, settings: Histogram, seed: int) -> fl
     ------
     EstimationError : more than half as many cells are occupied as there are rows.
     """
-    codes = [_binned(side.cpu().numpy(), settings.bins) for side in (x, y)]
+    codes = [binned(side.cpu().numpy(), settings.bins) for side in (x, y)]
     entropies = [_entropy(side) for side in (*codes, np.hstack(codes))]
     cells = entropies[2][1]
     if cells > len(x) / 2:
@@ -36,7 +36,7 @@ def measure_by_cells(x: Tensor, y: Tensor, settings: Histogram, seed: int) -> fl
     return entropies[0][0] + entropies[1][0] - entropies[2][0]
 
 
-def _binned(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
+def binned(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
     """Each column's bin, of equally many rows; equal values are in one."""
     inner = np.linspace(0, 1, bins + 1)[1:-1]
     edges = np.quantile(values, inner, axis=0)
