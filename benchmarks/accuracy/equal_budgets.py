@@ -26,7 +26,7 @@ from benchmarks.accuracy.results import (
     under,
     verdicts,
 )
-from benchmarks.accuracy.trial_options import add_trial_options, told
+from benchmarks.accuracy.trial_options import add_precision, add_trial_options, told
 from benchmarks.accuracy.workloads import WORKLOADS, Workload, dense_network, load_images
 from benchmarks.rivals.torch_pruning import GoalMissed
 from benchmarks.shared.command import (
@@ -50,6 +50,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("accuracy", __doc__ or "", PAGE)
     add_trial_options(options, WORKLOADS)
     options.add_argument("--epochs", type=int, default=2, help="of fine-tuning, 0 for none")
+    add_precision(options)
     options.add_argument("--train-images", type=int, help="of fine-tuning, the first")
     options.add_argument("--dense-images", type=int, help="that train the dense network, the first")
     options.add_argument(
@@ -94,7 +95,7 @@ def run(workload: Workload, options: argparse.Namespace, points: Points) -> list
     for seed in options.seeds:
         images = load_images(workload, root, options.images, seed)
         images = images.limited(options.train_images, options.test_images)
-        trial = Trial(workload, dense, images, seed)
+        trial = Trial(workload, dense, images, seed, options.precision)
         every = list(every_point(trial, options, budgets, names, trained_on))
         wanted = every if options.again else points.missing(every)
         for point in track(wanted, total=len(wanted), label=f"seed {seed}"):
@@ -143,6 +144,7 @@ def every_point(
                 "train_images": len(trial.images.training),
                 "test_images": len(trial.images.test),
                 "epochs": options.epochs,
+                "precision": options.precision,
                 "method": method,
                 "seed": trial.seed,
             }

@@ -44,6 +44,7 @@ SLACK = 0.02  # of a budget; a unit of ResNet-20's first stage costs 2.4 % of ma
 Scope = Literal["layer", "global"]
 SCOPES: tuple[Scope, ...] = ("global", "layer")
 Lengths = Literal["former", "fitted"]
+Precision = Literal["float32", "bfloat16"]
 Accumulate = Callable[[nn.Module, Iterable[tuple[Tensor, Tensor]]], None]
 
 
@@ -64,6 +65,7 @@ class Trial:
     dense: nn.Module
     images: Images
     seed: int
+    precision: Precision = "float32"  # of fine-tuning
 
     def labelled(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.images.calibration.batches(BATCH)
@@ -134,7 +136,7 @@ class Trial:
     def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:
         # a third faster on the CPU for the thin layers of a pruned network
         model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        config = FinetuneConfig(epochs=epochs, batch_size=128)
+        config = FinetuneConfig(epochs=epochs, batch_size=128, precision=self.precision)
         training = self.images.training
         train(model, training, training.first(0), config, seed=self.seed, device=CPU)
         return model

@@ -73,6 +73,7 @@ def _section(points: Sequence[Point], names: Sequence[str]) -> list[str]:
     first = points[0]
     workload = WORKLOADS[first["workload"]]
     after = f"{first['epochs']} epochs of fine-tuning" if first["epochs"] else "no training"
+    after += "" if first["precision"] == "float32" else f" in {first['precision']}"
     rows = table(points, names)
     filled = [title for title in rows[0] if any(row[title] is not None for row in rows)]
     return [
@@ -99,6 +100,7 @@ def _command(points: Sequence[Point]) -> str:
         f"{first['budget']} --seeds {seeds} --epochs {first['epochs']} --images {first['images']} "
         f"--train-images {first['train_images']} --test-images {first['test_images']}"
         + (f" --dense-images {first['dense_images']}" if first["dense_images"] else "")
+        + ("" if first["precision"] == "float32" else f" --precision {first['precision']}")
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.shared.tables import spread
 
 FILE = RESULTS / "accuracy.csv"
 IMAGES = ("images", "dense_images", "train_images", "test_images")
-SETTINGS = ("workload", "budget", *IMAGES, "epochs")
+SETTINGS = ("workload", "budget", *IMAGES, "epochs", "precision")
 KEY = (*SETTINGS, "method", "seed")
 SIZES = {"units": "units %", "macs": "MACs %", "params": "params %"}
 ACCURACIES = {

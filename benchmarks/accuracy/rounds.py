@@ -1,4 +1,4 @@
-"""One-shot pruning beside pruning in rounds, at equal epochs of fine-tuning in all.
+"""One-shot pruning beside rounds, with and without the dense network as a teacher, at equal epochs.
 
 A point is a run of the pipeline from one trained network. With --write a run that is cut short
 goes on where it stopped.
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.accuracy.trial_options import add_precision
 from benchmarks.shared.command import add_again, add_data_root, parse, parser
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
@@ -26,16 +27,17 @@ from mipp.stages import preflight, run_all
 from mipp.stages.files import read_json
 
 NETWORK = "resnet20"
-WAYS = ("one-shot", "cubic:3", "geometric:3", "cubic:5")
-KEY = ("budget", "epochs", "images", "way", "seed")
+WAYS = ("one-shot", "one-shot, distilled", "cubic:3", "cubic:3, distilled")
+DISTILL = 0.5  # of the loss, by the dense network's answers; the rest by the labels
+KEY = ("budget", "epochs", "images", "precision", "way", "seed")
 COLUMNS = ("macs", "accuracy_dense", "accuracy", "cpu_seconds", "threads")
 NOTES = f"""\
 {NETWORK} on CIFAR-10-JPEG, from one trained network: percent of the 10,000 test images, mean ±
 standard deviation over seeds. *one-shot*: pruned to the budget, refitted, trained. *cubic:3*: in
 three rounds (`finetune.rounds`, `finetune.round_budgets`), each measured, cut, refitted and trained
-for a third of the epochs, by a learning rate of its own. *images*: that each epoch trains on. *CPU
-s*: of the stages that ran, evaluation among them; the first point of a seed extracts and estimates
-for all of them."""
+for a third of the epochs, by a learning rate of its own. *distilled*: the dense network teaches,
+too (`finetune.distill={DISTILL}`). *images*: that each epoch trains on. *CPU s*: of the stages that
+ran, evaluation among them; the first point of a seed extracts and estimates for all of them."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,8 +45,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add_data_root(options)
     add_again(options)
     options.add_argument("--budgets", nargs="+", default=["macs:0.3"], help="of MACs")
-    options.add_argument("--ways", nargs="+", default=list(WAYS), help="one-shot, or SCHEDULE:K")
+    options.add_argument(
+        "--ways",
+        nargs="+",
+        default=list(WAYS),
+        help="one-shot or SCHEDULE:K, also with ', distilled'",
+    )
     options.add_argument("--epochs", type=int, default=30, help="of all rounds together")
+    add_precision(options)
     options.add_argument("--images", type=int, default=50_000, help="for training, the first")
     options.add_argument("--seeds", type=int, nargs="+", default=[0], help="of everything")
     options.add_argument(
@@ -57,7 +65,14 @@ def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
     every = [
-        dict(zip(KEY, (budget, options.epochs, options.images, way, seed), strict=True))
+        {
+            "budget": budget,
+            "epochs": options.epochs,
+            "images": options.images,
+            "precision": options.precision,
+            "way": way,
+            "seed": seed,
+        }
         for seed in options.seeds
         for budget in options.budgets
         for way in options.ways
@@ -94,8 +109,10 @@ def overrides(root: str | None, point: Point) -> list[str]:
     weights = find_checkpoint(root, NETWORK)
     if weights is None:
         raise DataError(f"no checkpoint of {NETWORK}; give --data-root, or set MIPP_DATA.")
-    schedule, _, rounds = point["way"].partition(":")
+    way, _, distilled = point["way"].partition(", ")
+    schedule, _, rounds = way.partition(":")
     told = [f"finetune.rounds={rounds}", f"finetune.round_budgets={schedule}"] if rounds else []
+    told += [f"finetune.distill={DISTILL}"] if distilled else []
     return [
         "data.name=parquet",
         *([f"data.root={Path(root) / IMAGES}"] if root else []),
@@ -110,6 +127,7 @@ def overrides(root: str | None, point: Point) -> list[str]:
         f"finetune.epochs={point['epochs']}",
         "finetune.batch_size=128",
         "finetune.lr=0.05",
+        f"finetune.precision={point['precision']}",
         "evaluate.export=[]",
         f"seed={point['seed']}",
         *told,

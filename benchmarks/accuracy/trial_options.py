@@ -26,6 +26,15 @@ def add_trial_options(options: argparse.ArgumentParser, networks: Iterable[str])
     options.add_argument("--test-images", type=int, help="the first, for a quick trial")
 
 
+def add_precision(options: argparse.ArgumentParser) -> None:
+    options.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of fine-tuning: bfloat16 takes two thirds of the time on CPUs that have it",
+    )
+
+
 def told(point: Point, accuracies: Mapping[str, str]) -> str:
     """A finished point on one line.
 

@@ -1,17 +1,19 @@
-"""The first page's tables of what other benchmarks keep: no training, and cost."""
+"""The first page's tables of what other benchmarks keep: no training, long training, and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy import repairing_page
+from benchmarks.accuracy import repairing_page, results
+from benchmarks.accuracy.methods import NAMES
 from benchmarks.accuracy.repairing_methods import METHODS
 from benchmarks.cost.search_page import REAL_SIZE, by_network
 from benchmarks.shared.kept import RESULTS, read_json
 from mipp.page.document import Block, Table, Text
 
 NOT_MEASURED = "Not measured."
+LONG = 30  # epochs, and more
 
 
 def without_training() -> list[Block]:
@@ -39,6 +41,30 @@ def without_training() -> list[Block]:
 def _best(row: dict[str, Any]) -> str:
     found = [row[name] for name in repairing_page.ACCURACIES if row[name]]
     return f"{max(found, key=lambda text: float(text.split()[0]))} ({row['seeds']})"
+
+
+def long_training() -> list[Block]:
+    """Accuracy after thirty epochs and more: a table per network and budget."""
+    points = [p for p in results.points_in(results.FILE).all() if p["epochs"] >= LONG]
+    blocks: list[Block] = []
+    for settings in results.settings_of(points):
+        own = results.under(points, settings)
+        rows = results.table(own, NAMES)
+        sizes = ("method", "seeds", "MACs %", "params %")
+        body = [
+            [*(str(row[name]) for name in sizes), row["fine-tuned"] or row["raw"]] for row in rows
+        ]
+        first = own[0]
+        caption = (
+            f"{first['workload']}, {first['budget']}: test accuracy in % after {first['epochs']} "
+            f"epochs in {first['precision']} on {first['train_images']:,} images; more, with the "
+            "command, in docs/accuracy.md."
+        )
+        blocks += [
+            Table([*sizes, "accuracy"], body, caption),
+            Text(" ".join(results.verdicts(own))),
+        ]
+    return blocks or [Text(NOT_MEASURED)]
 
 
 def cost() -> list[Block]:

@@ -46,7 +46,7 @@ def read(folder):
 
 def point(**values):
     numbers = dict.fromkeys(COLUMNS) | {"images": 2048, "train_images": 50000, "epochs": 2}
-    numbers["dense_images"] = 0
+    numbers |= {"dense_images": 0, "precision": "float32"}
     names = {"workload": "resnet20", "budget": "macs:0.3", "method": "mipp", "seed": 0}
     machine = {"test_images": 10000, "threads": 2, "cores": 2, "versions": "torch 2"}
     return {**numbers, **names, **machine, **values}
@@ -157,7 +157,7 @@ def test_tables_are_shown_for_each_setting_by_name(finished, capsys):
     show(list(read(finished).values()))
     shown = capsys.readouterr().out
     assert "workload lenet5, budget ratio:0.5, images 64, dense_images 1437," in shown
-    assert "test_images 200, epochs 1\n" in shown
+    assert "test_images 200, epochs 1, precision float32\n" in shown
     assert all(f"\n{name}  " in shown for name in ROWS)
 
 
@@ -192,10 +192,16 @@ def test_a_difference_has_its_standard_error_on_the_seeds_of_both():
 def test_page_has_a_section_for_every_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     points = points_in(FILE)
-    for values in ({"raw": 12.5}, {"budget": "macs:0.5", "epochs": 0}):
+    for values in (
+        {"raw": 12.5},
+        {"budget": "macs:0.5", "epochs": 0},
+        {"epochs": 30, "precision": "bfloat16"},
+    ):
         points.add(point(**values))
     write_page()
     page = (tmp_path / "docs/accuracy.md").read_text()
     assert "## resnet20, `macs:0.3`, 2 epochs of fine-tuning" in page
     assert "## resnet20, `macs:0.5`, no training" in page
+    assert "## resnet20, `macs:0.3`, 30 epochs of fine-tuning in bfloat16" in page
+    assert page.count("--precision") == page.count("--precision bfloat16`") == 1
     assert "| mipp | 1 | 12.50 |" in page

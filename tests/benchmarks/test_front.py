@@ -26,3 +26,28 @@ def test_networks_have_columns_of_their_own(monkeypatch):
     assert list(table.header[2:]) == ["resnet20, macs:0.5", "cct, macs:0.5"]
     cells = {row[0]: [cell.split()[0] for cell in row[2:]] for row in table.rows}
     assert cells == {"OSSCAR": ["-", "74.00"], "mipp + refit": ["84.00", "76.00"]}
+
+
+def trained(method, accuracy, epochs=30, **values):
+    point = dict.fromkeys(front.results.COLUMNS) | {"workload": "resnet20", "budget": "macs:0.5"}
+    point |= {"method": method, "epochs": epochs, "train_images": 50_000, "precision": "bfloat16"}
+    return point | {"seed": 0, "macs": 50.0, "params": 40.0, "finetuned": accuracy, **values}
+
+
+def test_long_training_is_thirty_epochs_and_more(monkeypatch):
+    points = [
+        trained("dense", None, raw=88.0),
+        trained("mipp, refit start", 87.5),
+        trained("Torch-Pruning L2, layer", 86.5),
+        trained("mipp", 84.0, epochs=2),
+    ]
+    kept = SimpleNamespace(all=lambda: points)
+    monkeypatch.setattr(front.results, "points_in", lambda file: kept)
+    table, verdict = front.long_training()
+    assert {row[0]: row[-1] for row in table.rows} == {
+        "dense": "88.00",
+        "mipp, refit start": "87.50",
+        "Torch-Pruning L2, layer": "86.50",
+    }
+    assert "30 epochs in bfloat16 on 50,000 images" in table.caption
+    assert "+1.00 points" in verdict.text

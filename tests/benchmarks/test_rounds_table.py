@@ -5,7 +5,8 @@ from mipp.config import load_params
 
 
 def point(way, accuracy, seed=0):
-    key = {"budget": "macs:0.3", "epochs": 6, "images": 50_000, "way": way, "seed": seed}
+    settings = {"budget": "macs:0.3", "epochs": 6, "images": 50_000, "precision": "bfloat16"}
+    key = settings | {"way": way, "seed": seed}
     return key | {"macs": 29.5, "accuracy_dense": 88.0, "accuracy": accuracy, "cpu_seconds": 5.0}
 
 
@@ -21,12 +22,13 @@ def test_a_way_is_rounds_and_their_schedule_at_equal_epochs(monkeypatch):
     monkeypatch.setattr(rounds, "find_checkpoint", lambda *_: "weights.pt")
     found = {
         way: load_params(None, rounds.overrides("data", point(way, 0.0))).finetune
-        for way in rounds.WAYS
+        for way in (*rounds.WAYS, "geometric:5")
     }
-    assert {way: (f.rounds, f.round_budgets) for way, f in found.items()} == {
-        "one-shot": (1, "cubic"),
-        "cubic:3": (3, "cubic"),
-        "geometric:3": (3, "geometric"),
-        "cubic:5": (5, "cubic"),
+    assert {way: (f.rounds, f.round_budgets, f.distill) for way, f in found.items()} == {
+        "one-shot": (1, "cubic", 0.0),
+        "one-shot, distilled": (1, "cubic", 0.5),
+        "cubic:3": (3, "cubic", 0.0),
+        "cubic:3, distilled": (3, "cubic", 0.5),
+        "geometric:5": (5, "geometric", 0.0),
     }
-    assert {f.epochs for f in found.values()} == {6}
+    assert {(f.epochs, f.precision) for f in found.values()} == {(6, "bfloat16")}
