@@ -193,7 +193,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     _row(
         "validation.newcomer",
         "a clone, the README's commands, a network and images of somebody new, their mistakes",
-        "30 min",
+        "10 min",
         "docs/newcomer.md",
     ),
     _row(

@@ -226,7 +226,9 @@ def tutorial(page: str) -> str:
 def visit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Take every step; gives their rows, and the line that mends each mistake."""
     new = Visit(folder)
-    rows = [new.take(Step("a clone", f"git clone --quiet {SOURCE} {CHECKOUT}", folder="."))]
+    typed = "git clone --quiet {} " + CHECKOUT
+    cloned = new.take(Step("a clone", typed.format(SOURCE), folder="."))
+    rows = [cloned | {"command": typed.format("ADDRESS")}]  # not where it lies on this machine
     if options.borrow:
         new.borrow()
     else:

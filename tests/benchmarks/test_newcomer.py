@@ -38,6 +38,19 @@ def test_commands_are_those_that_pages_tell():
         assert command in typed
 
 
+def test_page_does_not_tell_where_the_clone_came_from(tmp_path, monkeypatch):
+    options = newcomer.arguments(["--borrow"])
+    monkeypatch.setattr(newcomer, "README", ())
+    monkeypatch.setattr(newcomer, "MINE", ())
+    monkeypatch.setattr(newcomer, "SOURCE", "/home/me/mipp")
+    monkeypatch.setattr(Visit, "take", lambda _, step: {"command": step.command})
+    for name in ("borrow", "bring"):
+        monkeypatch.setattr(Visit, name, lambda _: None)
+    monkeypatch.setattr(Visit, "said", lambda *_: "")
+    (cloned,) = newcomer.visit(tmp_path, options)["steps"]
+    assert cloned == {"command": "git clone --quiet ADDRESS mipp"}
+
+
 def test_tutorial_is_the_first_with_their_network_in_place_of_its_own():
     page = TUTORIAL.read_text()
     code = tutorial(page)
