@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy import repairing_page, results
+from benchmarks.accuracy import repairing_page, results, rounds
 from benchmarks.accuracy.methods import NAMES
 from benchmarks.accuracy.repairing_methods import METHODS
 from benchmarks.cost.search_page import REAL_SIZE, by_network
@@ -44,7 +44,7 @@ def _best(row: dict[str, Any]) -> str:
 
 
 def long_training() -> list[Block]:
-    """Accuracy after thirty epochs and more: a table per network and budget."""
+    """Accuracy after thirty epochs and more: beside rivals, and in rounds or with a teacher."""
     points = [p for p in results.points_in(results.FILE).all() if p["epochs"] >= LONG]
     blocks: list[Block] = []
     for settings in results.settings_of(points):
@@ -64,6 +64,13 @@ def long_training() -> list[Block]:
             Table([*sizes, "accuracy"], body, caption),
             Text(" ".join(results.verdicts(own))),
         ]
+    ways = rounds.table(
+        [p for p in rounds.KEPT.points(rounds.KEPT.file).all() if p["epochs"] >= LONG]
+    )
+    if ways:
+        body = [[str(cell) for cell in row.values()] for row in ways]
+        caption = f"{rounds.NETWORK}, this project alone; what the columns are, in docs/rounds.md."
+        blocks.append(Table(list(ways[0]), body, caption))
     return blocks or [Text(NOT_MEASURED)]
 
 

@@ -22,8 +22,7 @@ def score_sage(given: CriterionInput) -> GroupScores:
     """Nats about the next layers that a unit adds to others, the mean over orders of them.
 
     Information is that of MIPP's closed form by default, on the same rows; of a group that several
-    layers read it is added up. The values of a group add up to what all its units tell. Their
-    standard error with so few orders is about a tenth of their range.
+    layers read it is added up. The values of a group add up to what all its units tell.
 
     Source: see `mipp.information.shapley`. Departs: the target is the next layer, not the label.
     """

@@ -43,7 +43,15 @@ def test_long_training_is_thirty_epochs_and_more(monkeypatch):
     ]
     kept = SimpleNamespace(all=lambda: points)
     monkeypatch.setattr(front.results, "points_in", lambda file: kept)
-    table, verdict = front.long_training()
+    way = {"budget": "macs:0.3", "images": 50_000, "precision": "bfloat16", "seed": 0}
+    way |= {"macs": 30.0, "accuracy_dense": 88.0, "cpu_seconds": 9.0}
+    ways = [
+        way | {"way": "one-shot", "epochs": 30, "accuracy": 86.5},
+        way | {"way": "cubic:3", "epochs": 6, "accuracy": 73.0},
+    ]
+    file = SimpleNamespace(file=None, points=lambda _: SimpleNamespace(all=lambda: ways))
+    monkeypatch.setattr(front.rounds, "KEPT", file)
+    table, verdict, alone = front.long_training()
     assert {row[0]: row[-1] for row in table.rows} == {
         "dense": "88.00",
         "mipp, refit start": "87.50",
@@ -51,3 +59,4 @@ def test_long_training_is_thirty_epochs_and_more(monkeypatch):
     }
     assert "30 epochs in bfloat16 on 50,000 images" in table.caption
     assert "+1.00 points" in verdict.text
+    assert [(row[4], row[8]) for row in alone.rows] == [("one-shot", "86.50")]
