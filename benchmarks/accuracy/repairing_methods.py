@@ -18,6 +18,7 @@ from benchmarks.rivals.folding import fold
 from benchmarks.rivals.grail import grail
 from benchmarks.rivals.he2017 import he2017
 from benchmarks.rivals.osscar import osscar
+from benchmarks.rivals.shared.queries_and_keys import SUFFIX, logits_of, with_dimensions
 from benchmarks.rivals.shared.readers import hidden_only
 from benchmarks.rivals.variance import mean_shift, score_variance
 from benchmarks.shared.kept import Point
@@ -25,6 +26,7 @@ from mipp.budget import parse_budget
 from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.scoring import score_units
 from mipp.cut import apply_selection
+from mipp.graph import ChannelGraph
 from mipp.metrics import count_params
 from mipp.pruning.pruner import Pruner
 from mipp.pruning.ranking import Ranking
@@ -34,7 +36,7 @@ from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.controls import random_units
 from mipp.selection.scores import Scores
 from mipp.selection.selection import Selection
-from mipp.settings import Criterion, Distill, NoRepair, Refit, Repair
+from mipp.settings import Criterion, Distill, Limits, NoRepair, Refit, Repair
 
 Choose = Callable[[Trial, str], Selection]
 Mend = Callable[[Trial, Selection], nn.Module]
@@ -83,14 +85,20 @@ def uniform(criterion: str) -> Choose:
     """The same share of the hidden channels of every block, those of highest score."""
 
     def choose(trial: Trial, budget: str) -> Selection:
-        scores, graph = scores_of(trial, criterion), pruner_of(trial).graph
-        method = Criterion("random", "layer")  # its scope alone counts
-        limits = hidden_only(graph)
-        return select_by_criterion(
-            graph, scores, method, parse_budget(budget), limits, name=criterion
-        ).selection
+        graph = pruner_of(trial).graph
+        return same_share(graph, scores_of(trial, criterion), budget, hidden_only(graph), criterion)
 
     return choose
+
+
+def same_share(
+    graph: ChannelGraph, scores: Scores, budget: str, limits: Limits, name: str
+) -> Selection:
+    """As large a share of every group as a budget has room for."""
+    method = Criterion("random", "layer")  # its scope alone counts
+    return select_by_criterion(
+        graph, scores, method, parse_budget(budget), limits, name=name
+    ).selection
 
 
 def by_information(trial: Trial, budget: str) -> Selection:
@@ -124,6 +132,20 @@ def at_our_widths(criterion: str) -> Choose:
 
 def osscars_units(trial: Trial, budget: str) -> Selection:
     return osscar(given_by(trial), uniform("l1")(trial, budget))[1]
+
+
+def corps_units(trial: Trial, budget: str) -> Selection:
+    """Hidden channels of most variance and, the same share, dimensions of queries and keys.
+
+    Of these the ones whose own logits are largest; heads stay.
+    """
+    graph, logits = pruner_of(trial).graph, logits_of(given_by(trial))
+    heads = (name.removesuffix(SUFFIX) for name in logits)
+    whole = with_dimensions(graph, logits)
+    energy = {name: own.by_rank.numpy() for name, own in logits.items()}
+    scores = Scores({**scores_of(trial, "variance"), **energy}, whole.widths, "CORP")
+    limits = Limits(keep_outputs=(*hidden_only(graph).keep_outputs, *heads))
+    return same_share(whole, scores, budget, limits, "variance")
 
 
 def rival(repair: Callable[[CriterionInput, Selection], nn.Module]) -> Mend:
@@ -167,16 +189,16 @@ UNITS: Mapping[str, tuple[str, Choose]] = {
     "mipp": (OURS, by_information),
 }
 METHODS: Mapping[str, Method] = {
-    name: Method(RIVALS, "own", uniform(units), repair)
-    for name, units, repair in (
-        ("L1 units", "l1", ours(NoRepair())),
-        ("variance-based, mean shift", "variance", rival(mean_shift)),
-        ("model folding, REPAIR", "l1", choosing(fold)),
-        ("GRAIL, L1 units", "l1", rival(grail)),
-        ("GRAIL, variance units", "variance", rival(grail)),
-        ("CORP, variance units", "variance", rival(corp)),
-        ("He 2017", "l1", choosing(he2017)),
-        ("OSSCAR", "l1", choosing(osscar)),
+    name: Method(RIVALS, "own", choose, repair)
+    for name, choose, repair in (
+        ("L1 units", uniform("l1"), ours(NoRepair())),
+        ("variance-based, mean shift", uniform("variance"), rival(mean_shift)),
+        ("model folding, REPAIR", uniform("l1"), choosing(fold)),
+        ("GRAIL, L1 units", uniform("l1"), rival(grail)),
+        ("GRAIL, variance units", uniform("variance"), rival(grail)),
+        ("CORP, variance units", corps_units, rival(corp)),
+        ("He 2017", uniform("l1"), choosing(he2017)),
+        ("OSSCAR", uniform("l1"), choosing(osscar)),
     )
 } | {
     f"{name} + {by}": Method(kind, by, choose, ours(repair))

@@ -37,8 +37,9 @@ calibration images, as our refit takes them too. *MACs %*: what stays of the den
 - GRAIL (arXiv:2602.23795), OSSCAR (2403.12983), CORP (2602.05243v2), variance-based pruning
   (2507.12988), model folding (ICLR 2025) with REPAIR (2211.08403), He 2017 (1707.06168): written
   here from papers and public code, with their ridges where these are printed, and held against
-  their equations over plain rows in `tests/benchmarks/rivals`. CORP's half for queries and
-  keys has no counterpart where whole heads go.
+  their equations over plain rows in `tests/benchmarks/rivals`. Of a transformer CORP keeps every
+  head, and the same share of dimensions of queries and keys as of hidden channels: those whose own
+  logits are largest, an order of ours, as is its ridge.
 - *X + refit*: the criterion's units, our least-squares refit; *X + distill*: and after it
   `repair="distill"`. *l1-same-widths* and *random-same-widths*: as many units of every group as
   `mipp` keeps, by L1 norm or at random. Below a table, our default is compared with the

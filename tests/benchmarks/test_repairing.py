@@ -75,6 +75,20 @@ def test_rivals_leave_residual_streams_whole_and_take_the_same_share_of_every_bl
         assert share == pytest.approx(0.5, abs=0.04) if hidden else share == 1
 
 
+@pytest.mark.slow
+def test_corp_takes_as_large_a_share_of_queries_and_keys_as_of_hidden_channels_and_no_head():
+    trial = trial_of("benchmarks.accuracy.networks:compact_transformer")
+    method = METHODS["CORP, variance units"]
+    selection = method.choose(trial, BUDGET)
+    shares = {name: len(kept) / selection.width[name] for name, kept in selection.kept.items()}
+    whole = {"stem.6", *(f"blocks.{block}.attn" for block in range(3))}
+    assert {name for name, share in shares.items() if share == 1} == whole
+    others = [share for name, share in shares.items() if name not in whole]
+    assert len(others) == 2 + 3 + 3
+    assert max(others) - min(others) < 2 / 32  # a unit of the narrowest
+    assert 0.49 < trial.macs(method.repair(trial, selection)) / trial.macs(trial.dense) <= 0.5
+
+
 def test_repairs_leave_the_dense_network_as_it_was(trial):
     dense = pruner_of(trial).model
     before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
