@@ -13,6 +13,8 @@ from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
 from mipp.inputs import Call, Inputs
 from mipp.layers import layer_of
+from mipp.narrowing import KEY as HEADS
+from mipp.narrowing import read_sizes, with_head_sizes
 from mipp.selection.selection import Selection
 
 
@@ -34,7 +36,8 @@ def apply_selection(
     ------
     CutError : a group is empty, or the selection was made for other widths.
     """
-    model = with_projections(model, example, calls)
+    sizes = read_sizes(selection.provenance.get(HEADS, ""))
+    model = with_head_sizes(with_projections(model, example, calls), sizes)
     _check(model, selection)
     return _cut(model, selection, find_groups(model, example, calls))
 
@@ -46,7 +49,7 @@ def apply_to_groups(
 
     Parameters
     ----------
-    model : as `with_projections` gives it.
+    model : as `with_projections` gives it, and `narrowed` after that.
     groups : of its graph.
 
     Raises

@@ -43,7 +43,7 @@ LADDER = (
     {"mipp.data", "mipp.models"},
     {"mipp.graph", "mipp.activations"},
     {"mipp.information"},
-    {"mipp.selection"},
+    {"mipp.selection", "mipp.narrowing"},
     {"mipp.criteria"},
     {
         "mipp.features",

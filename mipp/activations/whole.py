@@ -17,13 +17,17 @@ Side = Literal["inputs", "outputs"]
 
 
 def capture_whole(
-    model: nn.Module, layers: Sequence[str], side: Side, batches: Iterable[Inputs]
+    model: nn.Module, sides: Mapping[str, Side], batches: Iterable[Inputs]
 ) -> Iterator[Mapping[str, Sequence[Tensor]]]:
     """Inputs or outputs of layers as they are laid out, one mapping per batch of inputs.
 
     A layer has as many as it has calls, one after the other; their sizes may differ. The model runs
     in eval mode without gradients and is left as found. An attention reads tokens (n, tokens,
     embedding) and makes queries, keys and values.
+
+    Parameters
+    ----------
+    sides : which of each layer.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def capture_whole(
     caught: dict[str, list[Tensor]] = {}
     handles = [
         layer.module.register_forward_hook(_catch(name, layer, side, caught))
-        for name, layer in ((name, layer_at(model, name)) for name in layers)
+        for name, side, layer in ((name, sides[name], layer_at(model, name)) for name in sides)
     ]
     try:
         for inputs in batches:

@@ -186,6 +186,8 @@ class ChannelGraph:
     unreached: Mapping[str, str] = field(default_factory=dict)  # modules no call ran -> reason
     varying: frozenset[str] = frozenset()  # modules, and parameters, used for some inputs only
     latency: LatencyTable | None = None  # once measured, see `mipp.latency`
+    # macs, params or latency -> how many times as much the dense network has, whose heads are wider
+    wider: Mapping[str, float] = field(default_factory=dict)
 
     def pairs_of(self, group: str) -> tuple[LayerPair, ...]:
         """The pairs whose upstream is this group."""
@@ -199,6 +201,14 @@ class ChannelGraph:
         """Multiply-accumulates of one input when each group keeps that many channels."""
         layers = sum(self.macs_in(cost, kept) for cost in self.costs)
         return round(layers + sum(_product(product, self, kept) for product in self.products))
+
+    def dense_params(self) -> int:
+        """Parameters of the dense network."""
+        return round(self.params(self.widths) * self.wider.get("params", 1.0))
+
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of one input of the dense network."""
+        return round(self.macs(self.widths) * self.wider.get("macs", 1.0))
 
     def params_in(self, cost: LayerCost, kept: Mapping[str, int]) -> float:
         """Parameters of one layer when each group keeps that many channels."""
@@ -223,6 +233,10 @@ class ChannelGraph:
         """Predicted time of one batch, from the measured table, which must be there."""
         assert self.latency is not None
         return self.latency.milliseconds(self.features(kept))
+
+    def dense_milliseconds(self) -> float:
+        """Predicted time of one batch of the dense network."""
+        return self.milliseconds(self.widths) * self.wider.get("latency", 1.0)
 
 
 def _kept_features(

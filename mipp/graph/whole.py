@@ -58,8 +58,8 @@ def whole_parts(
     floors = floors if floors is not None else dict.fromkeys(graph.groups, 1)
     full, least = _costs(graph, graph.widths), _costs(graph, floors)
     total: Mapping[Kind, int] = {
-        "macs": max(1, graph.macs(graph.widths)),  # there may be none at all
-        "params": max(1, graph.params(graph.widths)),
+        "macs": max(1, graph.dense_macs()),  # there may be none at all
+        "params": max(1, graph.dense_params()),
     }
     parts = []
     for category, meaning in CATEGORIES.items():

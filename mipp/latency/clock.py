@@ -48,6 +48,7 @@ class Clock:
     batch: int
     device: torch.device
     calls: Sequence[Call] = ()  # those that the graph was made with
+    wider: nn.Module | None = None  # that shares are of, where its heads are wider
 
     def measured(self, graph: ChannelGraph) -> ChannelGraph:
         """The graph with a measured table of times."""
@@ -55,12 +56,17 @@ class Clock:
         parts = parts_of(self.model, graph, images)
         curves = build_curves(parts, lambda part, i, o: _time_part(part, i, o, self.device))
         kept = [_uniform(graph, share) for share in SHARES]
-        times = self._in_turns([self._pruned(first_channels(graph, k)) for k in kept])
-        return replace(graph, latency=fit_remainder(LatencyTable(curves), graph, kept, times))
+        wider = [self.wider] if self.wider is not None else []
+        networks = [*wider, *(self._pruned(first_channels(graph, k)) for k in kept)]
+        times = self._in_turns(networks)
+        own = times[len(wider) :]
+        table = fit_remainder(LatencyTable(curves), graph, kept, own)
+        times_as_long = {"latency": times[0] / own[0]} if wider else {}
+        return replace(graph, latency=table, wider={**graph.wider, **times_as_long})
 
     def share(self, selection: Selection) -> float:
         """Measured time of the network with a selection, as a share of the dense one's."""
-        dense, after = self._in_turns([self.model, self._pruned(selection)])
+        dense, after = self._in_turns([self.wider or self.model, self._pruned(selection)])
         return after / dense
 
     def least_share(self, graph: ChannelGraph, floors: Mapping[str, int]) -> float:

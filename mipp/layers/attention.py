@@ -134,7 +134,8 @@ def tokens_of(module: nn.MultiheadAttention, x: Tensor) -> Tensor:
     return x if module.batch_first or x.ndim == 2 else x.transpose(0, 1)
 
 
-def _become_pruned(module: nn.MultiheadAttention) -> None:
+def become_pruned(module: nn.MultiheadAttention) -> None:
+    """Let a plain attention compute with heads of whatever number and size."""
     module.__class__ = PrunedAttention
     module._qkv_same_embed_dim = False  # keeps torch's fused encoder layer away
 
@@ -167,7 +168,7 @@ class Attention(Layer):
 
     def cut(self, side: SideName, gone: IntArray) -> None:
         super().cut(side, gone)
-        _become_pruned(self.module)
+        become_pruned(self.module)
 
     def sides(self, inputs: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
         tokens = tokens_of(self.module, inputs[0])

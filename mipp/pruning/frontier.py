@@ -76,9 +76,9 @@ def point_of(plan: Plan, metric: float | None = None) -> FrontierPoint:
     return FrontierPoint(
         str(plan.budget),
         macs,
-        macs / graph.macs(graph.widths),
+        macs / graph.dense_macs(),
         params,
-        params / graph.params(graph.widths),
+        params / graph.dense_params(),
         plan.lost,
         metric,
     )

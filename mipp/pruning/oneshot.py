@@ -19,6 +19,7 @@ from mipp.errors import ConfigError
 from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
+from mipp.narrowing import NARROW
 from mipp.pruning.calibration import held_out
 from mipp.pruning.drop import Goal, Of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
@@ -63,6 +64,7 @@ def prune(
     images: int = 1024,
     min_channels: int = Limits.min_channels,
     round_to: int = Limits.round_to,
+    narrow_heads: float = NARROW,
     limits: Mapping[str, float] | None = None,
     ignore: Sequence[str] = (),
     keep_outputs: Sequence[str] = (),
@@ -106,6 +108,9 @@ def prune(
     images : inputs used.
     min_channels : floor per channel group.
     round_to : widths are multiples of this, or whole.
+    narrow_heads : share of the variance of an attention's logits, and of its outputs, that the
+        dimensions of its heads tell, which become as few as that takes, in multiples of 8; 1 leaves
+        heads as they are. Known are torch's attention, timm's and that of transformers' ViT.
     limits : pattern of module names -> greatest share of such a group's units that may go.
     ignore, keep_outputs, keep_inputs : names of modules, or patterns with `*`, whose channels
         stay, on both sides or on one.
@@ -167,10 +172,12 @@ def prune(
         seed=seed,
         latency_batch=latency_batch,
         calls=calls,
+        narrow_heads=narrow_heads,
+        whole_heads=[name for names in named for name in names],
     )
     if score is None:
         pruner.require_reachable(asked, stay)
-    goal = score and Goal(score, score(pruner.model), given.value, drop_confidence)
+    goal = score and Goal(score, score(pruner.dense), given.value, drop_confidence)
     work = _Work(pruner, stay, REPAIRS[repair], phases)
     work.measure(way, asked)
     if scored:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from mipp.activations import Sampling
-from mipp.bounds import Count, Seed, require_number
+from mipp.bounds import Count, Seed, Share, require_number
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint.calls import KEY as CALLS
 from mipp.checkpoint.calls import written_calls
@@ -23,13 +24,16 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of, synchronize
-from mipp.errors import BudgetError, EstimationError, SingularCovarianceError, option
+from mipp.errors import BudgetError, ConfigError, EstimationError, SingularCovarianceError, option
 from mipp.finite import require_finite_activations, require_finite_weights
 from mipp.graph import ChannelGraph, with_projections
 from mipp.graph.build import follow_channels, require_prunable
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
+from mipp.metrics import count_macs, count_params
+from mipp.narrowing import KEY as HEADS
+from mipp.narrowing import NARROW, narrowed, sizes_of_heads, written
 from mipp.pruning.calibration import Calibration
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
@@ -79,6 +83,10 @@ class Planner:
     latency_batch : inputs at once when time is measured, for a budget of `latency`.
     calls : more calls of the network than its forward, whose layers are cut with the others: names
         of methods that take the inputs, or functions of (model, inputs).
+    narrow_heads : share of the variance of an attention's logits, and of its outputs, that its
+        heads tell; with as few dimensions as that takes they are measured and cut. 1 leaves them.
+    whole_heads : names of attentions, or patterns with `*`, whose heads stay as wide as they are.
+    dense : the network that shares are of, where the one given is that with narrower heads.
 
     Raises
     ------
@@ -107,8 +115,12 @@ class Planner:
         seed: int = 0,
         latency_batch: int = LATENCY_BATCH,
         calls: Sequence[Call] = (),
+        narrow_heads: float = NARROW,
+        whole_heads: Sequence[str] = (),
+        dense: nn.Module | None = None,
     ) -> None:
         require_number("images", images, Count)
+        require_number("narrow_heads", narrow_heads, Share)
         require_number("latency_batch", latency_batch, Count)
         require_number("seed", seed, Seed)
         require_calls(calls, loss)
@@ -119,9 +131,13 @@ class Planner:
         if not isinstance(calibration, Calibration):
             calibration = calibration_of(model, calibration, images)
         self.calibration: Calibration = calibration
-        model = self.model = with_projections(model, calibration.example(), self.calls)
+        model = with_projections(model, calibration.example(), self.calls)
+        self.dense = model if dense is None else dense
+        self.model = narrowed(model, calibration.inputs(), narrow_heads, whole_heads)
+        self.heads = sizes_of_heads(self.model, self.dense)
         self.shape = shape_of(calibration.example())
-        self._clock = Clock(model, self.shape, latency_batch, device, calls=self.calls)
+        wider = self.dense if self.heads else None
+        self._clock = Clock(self.model, self.shape, latency_batch, device, self.calls, wider)
         self._known: WeakValueDictionary[Any, Estimates] = WeakValueDictionary()
 
     @cached_property
@@ -145,7 +161,17 @@ class Planner:
         require_finite_activations(self.model, looked_at)
         synchronize(device_of(self.model))
         self._seconds_per_input = (time.perf_counter() - started) / count(looked_at)
-        return follow_channels(self.model, self.calibration.example(), self.calls, others)
+        graph = follow_channels(self.model, self.calibration.example(), self.calls, others)
+        return replace(graph, wider=self._wider(graph)) if self.heads else graph
+
+    def _wider(self, graph: ChannelGraph) -> dict[str, float]:
+        """How many times as much of each the dense network has."""
+        own, dense = (
+            {"macs": count_macs(model, self.shape), "params": count_params(model)}
+            for model in (self.model, self.dense)
+        )
+        here = {"macs": graph.macs(graph.widths), "params": graph.params(graph.widths)}
+        return {kind: 1 + (dense[kind] - own[kind]) / max(1, here[kind]) for kind in here}
 
     @undisturbed()
     def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
@@ -208,6 +234,9 @@ class Planner:
         provenance = provenance_of(method, budget, self.seed)
         if self.calls:
             provenance[CALLS] = written_calls(self.calls)
+        if self.heads:
+            _require_not_narrow(self.heads, limits)
+            provenance[HEADS] = written(self.heads)
 
         def select(graph: ChannelGraph, asked: Budget) -> Any:
             with self._estimating():
@@ -287,6 +316,19 @@ class Planner:
         given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
+
+
+def _require_not_narrow(heads: Mapping[str, int], limits: Limits) -> None:
+    """Refuse to leave alone what has narrower heads already."""
+    for key in ("ignore", "keep_outputs", "keep_inputs"):
+        for pattern in getattr(limits, key):
+            found = [n for n in heads if fnmatchcase(n, pattern) or pattern.startswith(f"{n}.")]
+            if found:
+                raise ConfigError(
+                    f"{option(key)}: {pattern!r} asks to leave {found[0]} alone, whose heads are "
+                    f"{heads[found[0]]} wide already.\nExpected it to be said before; give "
+                    f"{option('narrow_heads')}=1, or Pruner(..., whole_heads=[{pattern!r}])."
+                )
 
 
 def _require_one_plan(budget: Budget) -> None:

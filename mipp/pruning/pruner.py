@@ -66,13 +66,14 @@ class Pruner(Planner):
         cut = Cut(model, self.model, self.graph, plan.selection)
         mended = mend(cut, repair or Refit(), self.calibration, self.seed)
         seconds = time.perf_counter() - started
-        report = report_on(plan, model, self.model, self.shape, seconds)
+        report = report_on(plan, model, self.dense, self.shape, seconds)
         unfitted = {fit.layer: fit.left for fit in mended.fits if fit.left}
         report = replace(
             report,
             inputs=self.calibration.count(),
             unfitted=unfitted,
             distilled=mended.distilled,
+            heads=self.heads,
         )
         return Pruned(model, plan.selection, report, self.shape)
 
@@ -110,7 +111,7 @@ class Pruner(Planner):
             tell so small a drop.
         """
         score = score_of(metric, validation)
-        goal = Goal(score, score(self.model), drop, drop_confidence)
+        goal = Goal(score, score(self.dense), drop, drop_confidence)
         return self.smallest_for(goal, of=of, ranking=ranking, limits=limits, repair=repair)
 
     def smallest_for(
@@ -164,4 +165,4 @@ class Pruner(Planner):
             plan = self.plan(budget, ranking, limits)
             value = score(self.cut(plan, repair).model).value if score and budget in at else None
             points.append(point_of(plan, value))
-        return Frontier(tuple(points), score(self.model).value if score else None)
+        return Frontier(tuple(points), score(self.dense).value if score else None)

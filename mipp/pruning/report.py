@@ -86,6 +86,7 @@ class PruneReport:
     inputs: int = 0  # of the calibration
     whole: tuple[WholePart, ...] = ()
     made_plain: tuple[str, ...] = ()  # weights that were computed, as under a spectral norm
+    heads: Mapping[str, int] = field(default_factory=dict)  # attention -> size of narrower heads
     phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of `seconds`
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +155,9 @@ def _remarks(report: PruneReport) -> Iterator[str]:
     for name in report.near_collapsed:
         yield f"{name}: would have collapsed, kept at its floor"
     yield from (f"{names}: {why}" for names, why in _by_reason(report.unfitted))
+    for size in sorted(set(report.heads.values())):
+        names = folded(name for name, own in report.heads.items() if own == size)
+        yield f"{names}: heads of {size} dimensions, which tell what wider ones told"
     if report.search:
         yield from str(report.search).splitlines()
     if report.distilled:

@@ -18,11 +18,11 @@ ROUNDING = 1e-9
 def spent(graph: ChannelGraph, kept: Mapping[str, int], kind: str) -> float:
     """Share of the dense network's units, parameters, MACs or predicted time that remains."""
     if kind == "latency":
-        return graph.milliseconds(kept) / graph.milliseconds(graph.widths)
+        return graph.milliseconds(kept) / graph.dense_milliseconds()
     if kind == "params":
-        return graph.params(kept) / graph.params(graph.widths)
+        return graph.params(kept) / graph.dense_params()
     if kind == "macs":
-        return graph.macs(kept) / graph.macs(graph.widths)
+        return graph.macs(kept) / graph.dense_macs()
     return sum(kept.values()) / sum(graph.widths.values())
 
 

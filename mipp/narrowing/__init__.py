@@ -1,0 +1,25 @@
+"""Heads of attentions made narrower before anything is chosen, where fewer dimensions tell enough.
+
+`narrow` does it to a network, and again to one that is rebuilt; `attentions` are the kinds that it
+knows, and how each lays its heads out; `bases` turn dimensions so that the first tell the most.
+"""
+
+from mipp.narrowing.narrow import (
+    KEY,
+    NARROW,
+    narrowed,
+    read_sizes,
+    sizes_of_heads,
+    with_head_sizes,
+    written,
+)
+
+__all__ = [
+    "KEY",
+    "NARROW",
+    "narrowed",
+    "read_sizes",
+    "sizes_of_heads",
+    "with_head_sizes",
+    "written",
+]

@@ -1,0 +1,223 @@
+"""Attentions whose heads can become narrower, and how each kind lays them out.
+
+All keep one size of heads, for queries, keys and values alike: the fast kernels want it so.
+
+    torch's MultiheadAttention    rows of one matrix, q then k then v; `head_dim`
+    timm's Attention              the same in a layer `qkv`; `head_dim`, `attn_dim`, `scale`
+    transformers' of ViT          layers `q_proj`, `k_proj`, `v_proj`; `head_dim`, `scaling`
+
+A module that is none of these, or does not compute what `attention_of` does, stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn, unflatten
+from torch.nn.utils import parametrize
+
+from mipp.evaluation import evaluating
+from mipp.graph.tied import sharing
+from mipp.layers.attention import PrunedAttention, become_pruned, is_plain
+
+TIMM = ("timm.layers.attention", "timm.models.vision_transformer")  # newer releases, and older
+CLOSE = 1e-3  # relative error within which both ways to compute an attention agree in float32
+TOKENS = 7  # of the input that they are compared on
+
+
+class Weights(NamedTuple):
+    """An attention as plain tensors."""
+
+    rows: Tensor  # that make queries, keys and values (3, heads, size, inputs)
+    shifts: Tensor | None  # their biases (3, heads, size)
+    outputs: Tensor  # (heads, features, size)
+    bias: Tensor | None  # (features,)
+
+    @property
+    def size(self) -> int:
+        """Of a head."""
+        return self.rows.shape[2]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A module that is known to compute `attention_of` of its weights.
+
+    Parameters
+    ----------
+    makes, reads : parts that make queries, keys and values, and the one that reads mixed values.
+    """
+
+    name: str
+    module: Any
+    makes: tuple[str, ...]
+    reads: str
+
+    @property
+    def size(self) -> int:
+        """Of a head."""
+        return int(self.module.head_dim)
+
+    @property
+    def heads(self) -> int:
+        """How many there are."""
+        return int(self._reader.in_features // self.size)
+
+    @property
+    def makers(self) -> list[str]:
+        """Full names of the layers whose outputs are queries, keys and values, in this order."""
+        return [".".join(filter(None, (self.name, part))) for part in self.makes]
+
+    @property
+    def reader(self) -> str:
+        """Full name of the layer that reads mixed values."""
+        return ".".join(filter(None, (self.name, self.reads)))
+
+    @property
+    def parts(self) -> list[str]:
+        """Names by which the attention, and what is in it, can be told to stay whole."""
+        return [self.name, *self.makers, self.reader]
+
+    def weights(self) -> Weights:
+        """In float64."""
+        layers = [_tensors(self.module.get_submodule(part)) for part in self.makes]
+        shape = 3, self.heads, self.size
+        rows = unflatten(torch.cat([weight for weight, _ in layers]).detach().double(), 0, shape)
+        biases = [bias for _, bias in layers if bias is not None]
+        shifts = unflatten(torch.cat(biases).detach().double(), 0, shape) if biases else None
+        outputs, bias = _tensors(self._reader)
+        return Weights(
+            rows,
+            shifts,
+            unflatten(outputs.detach().double(), 1, shape[1:]).transpose(0, 1),
+            None if bias is None else bias.detach().double(),
+        )
+
+    def take(self, weights: Weights) -> None:
+        """Have these weights instead, whatever their size of heads."""
+        if isinstance(self.module, nn.MultiheadAttention):
+            become_pruned(self.module)
+        made = zip(self.makes, weights.rows.flatten(0, 2).chunk(len(self.makes)), strict=True)
+        shifts = None if weights.shifts is None else weights.shifts.flatten()
+        for number, (part, rows) in enumerate(made):
+            own = None if shifts is None else shifts.chunk(len(self.makes))[number]
+            _fill(self.module.get_submodule(part), rows, own)
+        _fill(self._reader, weights.outputs.transpose(0, 1).flatten(1), weights.bias)
+        size, heads = weights.size, weights.rows.shape[1]
+        self.module.head_dim = size
+        for attribute, value in (
+            ("attn_dim", heads * size),
+            ("scale", size**-0.5),
+            ("scaling", size**-0.5),
+        ):
+            if hasattr(self.module, attribute):
+                setattr(self.module, attribute, value)
+
+    @property
+    def _reader(self) -> Any:
+        return self.module.get_submodule(self.reads)
+
+
+def attentions_in(model: nn.Module) -> Iterator[Attention]:
+    """Those of a network whose heads can become narrower."""
+    tied = sharing(model)
+    often: dict[int, int] = {}
+    for _, module in model.named_modules(remove_duplicate=False):
+        often[id(module)] = often.get(id(module), 0) + 1
+    for name, module in model.named_modules():
+        found = _known(name, module)
+        if found is None or often[id(module)] > 1 or tied.intersection(found.parts):
+            continue
+        if _is_proven(found):
+            yield found
+
+
+def _known(name: str, module: Any) -> Attention | None:
+    kind, home = type(module), type(module).__module__
+    found = None
+    if kind in (nn.MultiheadAttention, PrunedAttention):
+        found = Attention(name, module, ("",), "out_proj") if is_plain(module) else None
+    elif kind.__name__ == "Attention" and home in TIMM:
+        whole = ("q_norm", "k_norm", "norm", "gate")
+        plain = all(isinstance(getattr(module, n, None), nn.Identity | None) for n in whole)
+        found = Attention(name, module, ("qkv",), "proj") if plain else None
+    elif home.startswith("transformers.") and hasattr(module, "o_proj"):
+        found = Attention(name, module, ("q_proj", "k_proj", "v_proj"), "o_proj")
+    return found if found is not None and _is_laid_out(found) else None
+
+
+def _is_laid_out(found: Attention) -> bool:
+    """Whether all parts are there, are plain layers, and are of one size of heads."""
+    parts = [getattr(found.module, part, None) if part else found.module for part in found.makes]
+    reader = getattr(found.module, found.reads, None)
+    size = getattr(found.module, "head_dim", None)
+    if type(size) is not int or not all(map(_is_linear, (*parts, reader))):
+        return False
+    features = [_tensors(part)[0].shape[0] for part in parts]
+    biased = {_tensors(part)[1] is not None for part in parts}
+    whole = {3 * getattr(reader, "in_features", 0) == sum(features)}
+    return len({*features}) == len(biased) == 1 and whole == {True} and features[0] % size == 0
+
+
+def _is_linear(part: Any) -> bool:
+    if isinstance(part, nn.MultiheadAttention):
+        return not parametrize.is_parametrized(part)
+    plain = isinstance(part, nn.Linear) and not parametrize.is_parametrized(part)
+    return plain and "forward" not in vars(part) and type(part).forward is nn.Linear.forward
+
+
+def _tensors(part: Any) -> tuple[Tensor, Tensor | None]:
+    if isinstance(part, nn.MultiheadAttention):
+        return part.in_proj_weight, part.in_proj_bias
+    return part.weight, part.bias
+
+
+def _fill(part: Any, weight: Tensor, bias: Tensor | None) -> None:
+    names = ("weight", "bias")
+    if isinstance(part, nn.MultiheadAttention):
+        names = ("in_proj_weight", "in_proj_bias")
+    else:
+        part.out_features, part.in_features = weight.shape
+    for name, value in zip(names, (weight, bias), strict=True):
+        old = getattr(part, name)
+        if value is not None:
+            new = nn.Parameter(value.to(old).contiguous(), old.requires_grad)
+            setattr(part, name, new)
+
+
+def attention_of(weights: Weights, x: Tensor) -> Tensor:
+    """What every kind computes of tokens (n, tokens, inputs)."""
+    shifts = weights.rows.new_zeros(()) if weights.shifts is None else weights.shifts
+    made = torch.einsum("nti,phsi->pnths", x, weights.rows) + shifts[:, None, None]
+    q, k, v = made.transpose(2, 3)
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    outputs = torch.einsum("nhts,hfs->ntf", mixed, weights.outputs)
+    return outputs if weights.bias is None else outputs + weights.bias
+
+
+def _is_proven(found: Attention) -> bool:
+    """Whether the module computes just that."""
+    weights = found.weights()
+    inputs = weights.rows.shape[-1]
+    x = torch.arange(2 * TOKENS * inputs, device=weights.rows.device).double().sin()
+    x = x.view(2, TOKENS, inputs)
+    own = _tensors(found.module.get_submodule(found.makes[0]))[0]
+    of_torch = isinstance(found.module, nn.MultiheadAttention)
+    tokens_first = of_torch and not found.module.batch_first
+    given = x.to(own).transpose(0, 1) if tokens_first else x.to(own)
+    try:
+        with evaluating(found.module), torch.no_grad():
+            made = found.module(*[given] * (3 if of_torch else 1))
+    except Exception:  # another way to call it, whatever it says
+        return False
+    made = made[0] if isinstance(made, tuple) else made
+    made = made.transpose(0, 1) if tokens_first else made
+    wanted = attention_of(weights, x)
+    if made.shape != wanted.shape:
+        return False
+    limit = CLOSE if own.dtype in (torch.float32, torch.float64) else 30 * CLOSE
+    return float((made.double() - wanted).abs().max()) <= limit * float(wanted.abs().max())
