@@ -35,6 +35,7 @@ from mipp.direct_settings import (
 
 MIPP = "mipp"  # the method that is no criterion
 LATENCY_BATCH = 64  # inputs at once when time is measured
+NARROW_HEADS = 0.99  # share of what attention computes that narrower heads tell
 DROP_CONFIDENCE = 90.0  # percent, with which an accuracy falls by no more than is allowed
 
 Order = Literal["auto", "mi", "best-first"]

@@ -71,6 +71,20 @@ class Wider(Tiny):
         self.fc1, self.fc2 = nn.Linear(20, 9), nn.Linear(9, classes)
 
 
+class Attending(nn.Module):
+    """Rows of an image as tokens of one attention, whose two heads have 16 dimensions."""
+
+    def __init__(self, classes, channels):
+        super().__init__()
+        self.embed = nn.Conv2d(channels, 32, (1, 8))
+        self.attention = nn.MultiheadAttention(32, 2, batch_first=True)
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
 # What is looked at
 
 
@@ -264,6 +278,7 @@ ROWS = [
     Row("data.workers", 0, 1, processes),
     Row("model.name", "test_neighbours:Tiny", "test_neighbours:Wider", made("train")),
     Row("model.weights", "null", "weights.pt", made("train")),
+    Row("model.narrow_heads", 1, 0.05, made("train"), ("model.name=test_neighbours:Attending",)),
     Row("train.epochs", 1, 2, made("train")),
     Row("train.batch_size", 64, 32, made("train")),
     Row("train.optimizer", "sgd", "adamw", made("train")),

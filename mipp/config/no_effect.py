@@ -88,6 +88,7 @@ _ROWS: tuple[_Row, ...] = (
         lambda p: "crop" not in steps_of(p.data.augment),
         "set data.augment=crop",
     ),
+    _Row("model.narrow_heads", "train.when", _late, _BEFORE),
     _Row(
         "choose.estimator order price worth position_weight param_weight margin sure",
         "choose.method",

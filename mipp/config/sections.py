@@ -29,6 +29,7 @@ from mipp.settings import (
     DROP_CONFIDENCE,
     LATENCY_BATCH,
     MIPP,
+    NARROW_HEADS,
     Criterion,
     Distill,
     Gaussian,
@@ -99,6 +100,7 @@ class ModelConfig(Section):
 
     name: str = "lenet5"
     weights: str | None = None
+    narrow_heads: Share = NARROW_HEADS
 
 
 class OptimConfig(Section):

@@ -6,7 +6,6 @@ knows, and how each lays its heads out; `bases` turn dimensions so that the firs
 
 from mipp.narrowing.narrow import (
     KEY,
-    NARROW,
     narrowed,
     read_sizes,
     sizes_of_heads,
@@ -16,7 +15,6 @@ from mipp.narrowing.narrow import (
 
 __all__ = [
     "KEY",
-    "NARROW",
     "narrowed",
     "read_sizes",
     "sizes_of_heads",

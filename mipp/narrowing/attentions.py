@@ -191,8 +191,9 @@ def _fill(part: Any, weight: Tensor, bias: Tensor | None) -> None:
 
 def attention_of(weights: Weights, x: Tensor) -> Tensor:
     """What every kind computes of tokens (n, tokens, inputs)."""
-    shifts = weights.rows.new_zeros(()) if weights.shifts is None else weights.shifts
-    made = torch.einsum("nti,phsi->pnths", x, weights.rows) + shifts[:, None, None]
+    made = torch.einsum("nti,phsi->pnths", x, weights.rows)
+    if weights.shifts is not None:
+        made = made + weights.shifts[:, None, None]
     q, k, v = made.transpose(2, 3)
     mixed = F.scaled_dot_product_attention(q, k, v)
     outputs = torch.einsum("nhts,hfs->ntf", mixed, weights.outputs)

@@ -18,9 +18,9 @@ from mipp.errors import CutError
 from mipp.inputs import Inputs, count, each
 from mipp.narrowing.attentions import Attention, Weights, attentions_in
 from mipp.narrowing.bases import Bases, Moments, bases_of
+from mipp.settings import NARROW_HEADS
 
 KEY = "head sizes"  # of a selection's provenance
-NARROW = 0.99  # share of what attention computes that narrower heads tell, by default
 MULTIPLE = 8  # sizes of heads: the fast kernels want them so
 ROWS = 64  # tokens for each dimension of a head that moments are taken of, at least
 TOGETHER = 32  # inputs at once: all of them, where each has many tokens
@@ -29,7 +29,7 @@ TOGETHER = 32  # inputs at once: all of them, where each has many tokens
 def narrowed(
     model: nn.Module,
     batches: Iterable[Inputs],
-    share: float = NARROW,
+    share: float = NARROW_HEADS,
     whole: Collection[str] = (),
 ) -> nn.Module:
     """The network, or a copy whose attentions have narrower heads that tell this share.

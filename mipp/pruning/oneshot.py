@@ -19,7 +19,6 @@ from mipp.errors import ConfigError
 from mipp.information.estimators import estimator_named
 from mipp.inputs import Call
 from mipp.names import address_of
-from mipp.narrowing import NARROW
 from mipp.pruning.calibration import held_out
 from mipp.pruning.drop import Goal, Of
 from mipp.pruning.metric import ACCURACY, Metric, score_of
@@ -32,6 +31,7 @@ from mipp.settings import (
     DROP_CONFIDENCE,
     LATENCY_BATCH,
     MIPP,
+    NARROW_HEADS,
     Criterion,
     Distill,
     Limits,
@@ -64,7 +64,7 @@ def prune(
     images: int = 1024,
     min_channels: int = Limits.min_channels,
     round_to: int = Limits.round_to,
-    narrow_heads: float = NARROW,
+    narrow_heads: float = NARROW_HEADS,
     limits: Mapping[str, float] | None = None,
     ignore: Sequence[str] = (),
     keep_outputs: Sequence[str] = (),

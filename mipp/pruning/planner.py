@@ -33,7 +33,7 @@ from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
 from mipp.metrics import count_macs, count_params
 from mipp.narrowing import KEY as HEADS
-from mipp.narrowing import NARROW, narrowed, sizes_of_heads, written
+from mipp.narrowing import narrowed, sizes_of_heads, written
 from mipp.pruning.calibration import Calibration
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
@@ -60,7 +60,16 @@ from mipp.pruning.ranking import (
 from mipp.pruning.read_anew import calibration_of
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
-from mipp.settings import LATENCY_BATCH, MIPP, Criterion, Gaussian, Limits, Method, Mipp
+from mipp.settings import (
+    LATENCY_BATCH,
+    MIPP,
+    NARROW_HEADS,
+    Criterion,
+    Gaussian,
+    Limits,
+    Method,
+    Mipp,
+)
 from mipp.surroundings import undisturbed
 
 LOOKED_AT = 16  # inputs, at most, for which every layer is looked at before anything else is done
@@ -115,7 +124,7 @@ class Planner:
         seed: int = 0,
         latency_batch: int = LATENCY_BATCH,
         calls: Sequence[Call] = (),
-        narrow_heads: float = NARROW,
+        narrow_heads: float = NARROW_HEADS,
         whole_heads: Sequence[str] = (),
         dense: nn.Module | None = None,
     ) -> None:

@@ -26,7 +26,7 @@ from mipp.settings import Mipp
 from mipp.stages.context import Context
 from mipp.stages.estimate import load_information
 from mipp.stages.files import write_json
-from mipp.stages.networks import load_dense, pixel_pairs_of
+from mipp.stages.networks import load_dense, load_narrow, pixel_pairs_of
 from mipp.stages.rounds import budgets_of
 from mipp.stages.splits import SplitCalibration, load_splits
 from mipp.stages.trials import Trials
@@ -76,15 +76,22 @@ def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Front
 
 
 def _measured(workdir: Workdir, params: Params) -> tuple[Checkpoint, Planner, Ranking]:
-    """The dense network with what its method says of the units."""
+    """The network that is cut, with what its method says of the units."""
     device = resolve_device(params.compute.device)
-    dense = load_dense(workdir.folder, device)
+    dense, narrow = load_dense(workdir.folder, device), load_narrow(workdir.folder, device)
     images = SplitCalibration(
         lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
     )
     batch = params.evaluate.latency_batch  # time is measured as `evaluate` will
-    planner = Planner(dense.model, images, seed=params.seed, latency_batch=batch)
-    return dense, planner, _ranking(workdir, params, planner, dense)
+    planner = Planner(
+        narrow.model,
+        images,
+        seed=params.seed,
+        latency_batch=batch,
+        narrow_heads=1,
+        dense=dense.model,
+    )
+    return narrow, planner, _ranking(workdir, params, planner, narrow)
 
 
 def _ranking(workdir: Workdir, params: Params, planner: Planner, dense: Checkpoint) -> Ranking:

@@ -18,7 +18,7 @@ from mipp.metrics import accuracy, count_macs, count_params
 from mipp.process.ranks import Ranks
 from mipp.stages.context import Context
 from mipp.stages.files import read_json, write_json
-from mipp.stages.networks import load_dense, load_network, trace
+from mipp.stages.networks import load_dense, load_narrow, load_network, trace
 from mipp.stages.parts import Parts
 from mipp.stages.rounds import budgets_of, epochs_of, next_round
 from mipp.stages.splits import at_once, load_splits
@@ -188,7 +188,7 @@ def _teacher(context: Context, taught: Checkpoint, device: torch.device) -> Teac
     config = context.params.finetune
     if not (config.distill or config.features):
         return None
-    dense = load_dense(context.workdir.folder, device)
+    dense = load_narrow(context.workdir.folder, device)
     layers = {}
     if config.features:
         assert taught.selection is not None

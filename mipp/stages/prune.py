@@ -19,7 +19,7 @@ from mipp.selection.selection import Selection
 from mipp.settings import Distill, Recalibrate, Refit, Repair
 from mipp.stages.context import Context
 from mipp.stages.files import load_selection, write_json
-from mipp.stages.networks import load_dense, trace
+from mipp.stages.networks import load_narrow, trace
 from mipp.stages.splits import SplitCalibration, load_splits
 
 
@@ -39,7 +39,7 @@ def prune_network(context: Context) -> None:
     }
     made["distilled"] = made["refit"] and params.prune.repair == "distill"
     device = resolve_device(params.compute.device)
-    dense = load_dense(context.workdir.folder, device)
+    dense = load_narrow(context.workdir.folder, device)
     selection = load_selection(context.workdir.folder)
     example = torch.zeros(1, *dense.shape, device=device)
     pruned = replace(

@@ -79,7 +79,7 @@ def next_round(
     images = SplitCalibration(
         lambda: splits.calibration, current.shape, params.choose.batch_size, device
     )
-    planner = Planner(current.model, images, seed=params.seed)
+    planner = Planner(current.model, images, seed=params.seed, narrow_heads=1)
     current = replace(current, model=planner.model)
     ranking = planner.rank(method_of(params))
     plan = planner.plan(_of_what_is_left(budget, dense, current), ranking, limits_of(params.choose))

@@ -16,7 +16,7 @@ from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.graph import LayerPair
 from mipp.progress import track
-from mipp.stages.networks import load_dense, pixel_pairs_of, trace
+from mipp.stages.networks import load_narrow, pixel_pairs_of, trace
 from mipp.stages.splits import at_once, images_of, load_splits
 
 
@@ -51,7 +51,7 @@ def load_calibration(workdir: Path, params: Params) -> Calibration:
     """What `train` left and the parameters ask for, on the device."""
     device = resolve_device(params.compute.device)
     splits = load_splits(params)
-    checkpoint = load_dense(workdir, device)
+    checkpoint = load_narrow(workdir, device)
     graph = trace(checkpoint, device)
     pairs = graph.pairs
     if params.extract.inputs == "pixels":

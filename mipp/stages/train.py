@@ -12,11 +12,17 @@ from mipp.checkpoint import Checkpoint, save_checkpoint
 from mipp.config import OptimConfig, Params
 from mipp.data import DataSplits
 from mipp.device import resolve_device
+from mipp.graph import with_projections
 from mipp.models import ModelSpec, build_model, load_weights
+from mipp.narrowing import KEY, narrowed, sizes_of_heads, written
+from mipp.selection.selection import Selection
 from mipp.stages.context import Context
 from mipp.stages.files import write_json
-from mipp.stages.splits import load_splits, model_spec
+from mipp.stages.networks import NARROW
+from mipp.stages.splits import SplitCalibration, load_splits, model_spec
 from mipp.training import EpochRecord, Regulariser, Slimming, Teacher, train
+
+BATCH = 64  # calibration images at once
 
 
 def train_dense(context: Context) -> None:
@@ -29,7 +35,24 @@ def train_dense(context: Context) -> None:
     if params.train.when == "before-pruning":
         rule = slimming_of(params, model)
         history = train_network(context, "train", model, splits, params.train, regulariser=rule)
-    write_trained(context, Checkpoint(model, spec, None, splits.shape), history)
+    dense = Checkpoint(model, spec, None, splits.shape)
+    if params.train.when == "before-pruning":
+        _write_narrow(context, dense, splits)
+    write_trained(context, dense, history)
+
+
+def _write_narrow(context: Context, dense: Checkpoint, splits: DataSplits) -> None:
+    """The network with narrower heads, where it has attentions whose heads can be."""
+    config, device = context.params.model, resolve_device(context.params.compute.device)
+    model = dense.model.to(device).eval()
+    images = SplitCalibration(lambda: splits.calibration, splits.shape, BATCH, device)
+    projected = with_projections(model, images.example())
+    narrow = narrowed(projected, images.inputs(), config.narrow_heads)
+    if narrow is not projected:
+        sizes = written(sizes_of_heads(narrow, projected))
+        heads = Selection({}, {}, "narrow", {KEY: sizes})
+        made = replace(dense, model=narrow.cpu(), selection=heads)
+        save_checkpoint(context.out / NARROW.name, made)
 
 
 def initial_network(params: Params, spec: ModelSpec) -> nn.Module:

@@ -120,7 +120,7 @@ class Trials:
 
     @cached_property
     def _dense_score(self) -> Scored:
-        return self._score(self._dense.model)
+        return self._score(self._planner.dense)
 
     @cached_property
     def _splits(self) -> DataSplits:

@@ -1,0 +1,100 @@
+"""Bases of heads against optima that NumPy finds of the same matrices."""
+
+import numpy as np
+import pytest
+import torch
+
+from mipp.narrowing.bases import Moments, bases_of
+
+HEADS, SIZE, FEATURES, TOKENS = 2, 6, 9, 400
+
+
+def root(matrix):
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.sqrt(values) @ vectors.T
+
+
+@pytest.fixture
+def made():
+    """Queries, keys and mixed values (tokens, heads, size), none centred."""
+    rng = np.random.default_rng(0)
+    turns = rng.normal(size=(3, HEADS, SIZE, SIZE)) * np.geomspace(1, 0.05, SIZE)
+    shifts = rng.normal(size=(3, 1, HEADS, SIZE))
+    noise = rng.normal(size=(3, TOKENS, HEADS, SIZE))
+    return np.einsum("pths,phsk->pthk", noise, turns) + shifts
+
+
+@pytest.fixture
+def outputs():
+    return np.random.default_rng(1).normal(size=(HEADS, FEATURES, SIZE))
+
+
+def moments(made):
+    q, k, v = map(torch.from_numpy, made)
+    products = [torch.einsum("thi,thj->hij", x, x) for x in (q, k, v)]
+    return Moments(*products, v.sum(0), torch.tensor(float(TOKENS)))
+
+
+def test_all_dimensions_give_back_logits_and_outputs(made, outputs):
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=True)
+    identity = torch.eye(SIZE, dtype=torch.float64).expand(HEADS, -1, -1)
+    assert torch.allclose(bases.queries @ bases.keys.mT, identity, atol=1e-8)
+    assert torch.allclose(bases.outputs @ bases.values.mT, identity, atol=1e-8)
+    assert float(bases.lost[SIZE]) == 0
+
+
+@pytest.mark.parametrize("size", range(1, SIZE))
+def test_logits_of_queries_with_keys_are_the_best_of_so_many_dimensions(made, outputs, size):
+    q, k, _ = made
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=True)
+    for head in range(HEADS):
+        turn_q, turn_k = (side[head, :, :size].numpy() for side in (bases.queries, bases.keys))
+        logits = q[:, head] @ k[:, head].T
+        kept = q[:, head] @ turn_q @ (k[:, head] @ turn_k).T
+        # the best matrix of this rank, of all queries with all keys (Eckart and Young)
+        best = np.linalg.svd(logits, compute_uv=False)[size:]
+        assert np.sum((logits - kept) ** 2) == pytest.approx(np.sum(best**2), rel=1e-8)
+
+
+@pytest.mark.parametrize("size", range(1, SIZE))
+def test_outputs_of_values_are_the_best_of_so_many_dimensions(made, outputs, size):
+    v = made[2]
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=True)
+    for head in range(HEADS):
+        back = bases.outputs[head, :, :size].numpy() @ bases.values[head, :, :size].numpy().T
+        centred = v[:, head] - v[:, head].mean(0)
+        told, kept = centred @ outputs[head].T, centred @ back.T @ outputs[head].T
+        best = np.linalg.svd(told, compute_uv=False)[size:]
+        assert np.sum((told - kept) ** 2) == pytest.approx(np.sum(best**2), rel=1e-8)
+
+
+def test_what_is_lost_is_the_larger_share_of_logits_and_outputs(made, outputs):
+    lost = bases_of(moments(made), torch.from_numpy(outputs), centred=True).lost
+    logits, told = np.zeros(SIZE), np.zeros(SIZE)
+    for head in range(HEADS):
+        q, k, v = made[:, :, head]
+        centred = v - v.mean(0)
+        logits += np.linalg.svd(root(q.T @ q) @ root(k.T @ k), compute_uv=False) ** 2
+        told += np.linalg.svd(centred @ outputs[head].T, compute_uv=False)[:SIZE] ** 2
+    for size in range(SIZE):
+        shares = [energy[size:].sum() / energy.sum() for energy in (logits, told)]
+        assert float(lost[size]) == pytest.approx(max(shares), rel=1e-8)
+
+
+def test_without_a_bias_the_mean_counts(made, outputs):
+    v = made[2]
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=False)
+    assert not bases.mean.any()
+    for head in range(HEADS):
+        back = bases.outputs[head, :, :3].numpy() @ bases.values[head, :, :3].numpy().T
+        told = v[:, head] @ outputs[head].T
+        best = np.linalg.svd(told, compute_uv=False)[3:]
+        error = np.sum((told - v[:, head] @ back.T @ outputs[head].T) ** 2)
+        assert error == pytest.approx(np.sum(best**2), rel=1e-8)
+
+
+def test_dimensions_that_are_dead_cost_nothing(made, outputs):
+    made[:, :, :, 4:] = 0
+    lost = bases_of(moments(made), torch.from_numpy(outputs), centred=True).lost
+    assert float(lost[4]) < 1e-9
+    assert float(lost[3]) > 1e-6
