@@ -36,7 +36,15 @@ from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.controls import random_units
 from mipp.selection.scores import Scores
 from mipp.selection.selection import Selection
-from mipp.settings import Criterion, Distill, Limits, NoRepair, Refit, Repair
+from mipp.settings import (
+    NARROW_HEADS,
+    Criterion,
+    Distill,
+    Limits,
+    NoRepair,
+    Refit,
+    Repair,
+)
 
 Choose = Callable[[Trial, str], Selection]
 Mend = Callable[[Trial, Selection], nn.Module]
@@ -56,11 +64,16 @@ class Method:
     repair: Mend
 
 
-@lru_cache(maxsize=1)
-def pruner_of(trial: Trial) -> Pruner:
+@lru_cache(maxsize=2)
+def pruner_of(trial: Trial, *, whole: bool = False) -> Pruner:
+    """This project's own; of rivals that repair, heads of attentions stay as wide as they are."""
     images = len(trial.images.calibration)
     return Pruner(
-        trial.dense, trial.images.calibration.batches(BATCH), images=images, seed=trial.seed
+        trial.dense,
+        trial.images.calibration.batches(BATCH),
+        images=images,
+        seed=trial.seed,
+        narrow_heads=1 if whole else NARROW_HEADS,
     )
 
 
@@ -69,24 +82,25 @@ def ranking_of(trial: Trial) -> Ranking:
     return pruner_of(trial).rank()
 
 
-def given_by(trial: Trial) -> CriterionInput:
+def given_by(trial: Trial, *, whole: bool = False) -> CriterionInput:
     """The network, its graph and the calibration images, as criteria and rivals take them."""
-    pruner = pruner_of(trial)
+    pruner = pruner_of(trial, whole=whole)
     return CriterionInput(pruner.model, pruner.graph, trial.labelled, trial.seed)
 
 
 @lru_cache(maxsize=2 * len(CRITERIA))
-def scores_of(trial: Trial, criterion: str) -> Scores:
+def scores_of(trial: Trial, criterion: str, *, whole: bool = False) -> Scores:
     score = score_variance if criterion == "variance" else CRITERIA[criterion]
-    return score_units(criterion, score, given_by(trial))
+    return score_units(criterion, score, given_by(trial, whole=whole))
 
 
-def uniform(criterion: str) -> Choose:
+def uniform(criterion: str, *, whole: bool = False) -> Choose:
     """The same share of the hidden channels of every block, those of highest score."""
 
     def choose(trial: Trial, budget: str) -> Selection:
-        graph = pruner_of(trial).graph
-        return same_share(graph, scores_of(trial, criterion), budget, hidden_only(graph), criterion)
+        graph = pruner_of(trial, whole=whole).graph
+        scores = scores_of(trial, criterion, whole=whole)
+        return same_share(graph, scores, budget, hidden_only(graph), criterion)
 
     return choose
 
@@ -139,32 +153,33 @@ def corps_units(trial: Trial, budget: str) -> Selection:
 
     Of these the ones whose own logits are largest; heads stay.
     """
-    graph, logits = pruner_of(trial).graph, logits_of(given_by(trial))
+    graph, logits = pruner_of(trial, whole=True).graph, logits_of(given_by(trial, whole=True))
     heads = (name.removesuffix(SUFFIX) for name in logits)
     whole = with_dimensions(graph, logits)
     energy = {name: own.by_rank.numpy() for name, own in logits.items()}
-    scores = Scores({**scores_of(trial, "variance"), **energy}, whole.widths, "CORP")
+    hidden = scores_of(trial, "variance", whole=True)
+    scores = Scores({**hidden, **energy}, whole.widths, "CORP")
     limits = Limits(keep_outputs=(*hidden_only(graph).keep_outputs, *heads))
     return same_share(whole, scores, budget, limits, "variance")
 
 
 def rival(repair: Callable[[CriterionInput, Selection], nn.Module]) -> Mend:
     """A rival that takes the units that it is given."""
-    return lambda trial, selection: repair(given_by(trial), selection)
+    return lambda trial, selection: repair(given_by(trial, whole=True), selection)
 
 
 def choosing(
     repair: Callable[[CriterionInput, Selection], tuple[nn.Module, Selection]],
 ) -> Mend:
     """A rival that takes widths, and chooses units by itself."""
-    return lambda trial, selection: repair(given_by(trial), selection)[0]
+    return lambda trial, selection: repair(given_by(trial, whole=True), selection)[0]
 
 
-def ours(repair: Repair) -> Mend:
+def ours(repair: Repair, *, whole: bool = False) -> Mend:
     """This project's repair of whatever selection."""
 
     def repaired(trial: Trial, selection: Selection) -> nn.Module:
-        pruner = pruner_of(trial)
+        pruner = pruner_of(trial, whole=whole)
         model = apply_selection(pruner.model, selection, trial.example)
         cut = Cut(model, pruner.model, pruner.graph, selection)
         mend(cut, repair, pruner.calibration, trial.seed)
@@ -188,17 +203,18 @@ UNITS: Mapping[str, tuple[str, Choose]] = {
     "mipp, streams whole": (OURS, hidden_by_information),
     "mipp": (OURS, by_information),
 }
+L1, VARIANCE = uniform("l1", whole=True), uniform("variance", whole=True)
 METHODS: Mapping[str, Method] = {
     name: Method(RIVALS, "own", choose, repair)
     for name, choose, repair in (
-        ("L1 units", uniform("l1"), ours(NoRepair())),
-        ("variance-based, mean shift", uniform("variance"), rival(mean_shift)),
-        ("model folding, REPAIR", uniform("l1"), choosing(fold)),
-        ("GRAIL, L1 units", uniform("l1"), rival(grail)),
-        ("GRAIL, variance units", uniform("variance"), rival(grail)),
+        ("L1 units", L1, ours(NoRepair(), whole=True)),
+        ("variance-based, mean shift", VARIANCE, rival(mean_shift)),
+        ("model folding, REPAIR", L1, choosing(fold)),
+        ("GRAIL, L1 units", L1, rival(grail)),
+        ("GRAIL, variance units", VARIANCE, rival(grail)),
         ("CORP, variance units", corps_units, rival(corp)),
-        ("He 2017", uniform("l1"), choosing(he2017)),
-        ("OSSCAR", uniform("l1"), choosing(osscar)),
+        ("He 2017", L1, choosing(he2017)),
+        ("OSSCAR", L1, choosing(osscar)),
     )
 } | {
     f"{name} + {by}": Method(kind, by, choose, ours(repair))
