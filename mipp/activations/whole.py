@@ -17,44 +17,65 @@ Side = Literal["inputs", "outputs"]
 
 
 def capture_whole(
-    model: nn.Module, sides: Mapping[str, Side], batches: Iterable[Inputs]
+    model: nn.Module, layers: Iterable[str], side: Side, batches: Iterable[Inputs]
 ) -> Iterator[Mapping[str, Sequence[Tensor]]]:
     """Inputs or outputs of layers as they are laid out, one mapping per batch of inputs.
 
-    A layer has as many as it has calls, one after the other; their sizes may differ. The model runs
-    in eval mode without gradients and is left as found. An attention reads tokens (n, tokens,
-    embedding) and makes queries, keys and values.
+    A layer has as many as it has calls, one after the other; their sizes may differ. Model, layout
+    and errors as of `watch_whole`.
+    """
+    caught: dict[str, list[Tensor]] = {}
+    sides = dict.fromkeys(layers, side)
+    for _ in watch_whole(model, sides, batches, lambda n, x: caught.setdefault(n, []).append(x)):
+        yield dict(caught)
+        caught.clear()
+
+
+def watch_whole(
+    model: nn.Module,
+    sides: Mapping[str, Side],
+    batches: Iterable[Inputs],
+    see: Callable[[str, Tensor], None],
+) -> Iterator[None]:
+    """Run a model on batches; `see` is handed what each layer reads, or makes, as it does.
+
+    The model runs in eval mode without gradients and is left as found. An attention reads tokens
+    (n, tokens, embedding) and makes queries, keys and values.
 
     Parameters
     ----------
     sides : which of each layer.
 
+    Yields
+    ------
+    Nothing, after each batch.
+
     Raises
     ------
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
-    caught: dict[str, list[Tensor]] = {}
     handles = [
-        layer.module.register_forward_hook(_catch(name, layer, side, caught))
+        layer.module.register_forward_hook(_seen_by(see, name, layer, side), with_kwargs=True)
         for name, side, layer in ((name, sides[name], layer_at(model, name)) for name in sides)
     ]
     try:
         for inputs in batches:
-            caught.clear()
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
-            yield dict(caught)
+            yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _catch(
-    name: str, layer: Layer, side: Side, caught: dict[str, list[Tensor]]
-) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, made = layer.sides(inputs, output)
+def _seen_by(
+    see: Callable[[str, Tensor], None], name: str, layer: Layer, side: Side
+) -> Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], None]:
+    def hook(
+        module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
+    ) -> None:
+        read, made = layer.sides(inputs or (named.get("query", named.get("input")),), output)
         require_finite(name, read, made)
-        caught.setdefault(name, []).append(read if side == "inputs" else made)
+        see(name, read if side == "inputs" else made)
 
     return hook

@@ -51,7 +51,7 @@ def _mean(values: Sequence[tuple[Member, Tensor]]) -> npt.NDArray[np.float64]:
 def _spreads(given: CriterionInput, layers: Sequence[str]) -> dict[str, Tensor]:
     """Standard deviation of every output feature of some layers, (features,) each."""
     sums = {name: MomentSums() for name in layers}
-    for outputs in capture_whole(given.model, dict.fromkeys(layers, "outputs"), given.inputs()):
+    for outputs in capture_whole(given.model, layers, "outputs", given.inputs()):
         for name, calls in outputs.items():
             tokens = layer_at(given.model, name).outputs.axis == -1
             for y in calls:

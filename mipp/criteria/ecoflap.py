@@ -94,7 +94,7 @@ def wanda_sums(given: CriterionInput) -> GroupScores:
     layers = {n: layer_at(given.model, n) for n in weight_names(given.model) if n in made}
     squares = dict.fromkeys(layers, torch.zeros((), dtype=torch.float64, device="cpu"))
     batches = first_inputs(given, READ, TOGETHER)
-    for read in capture_whole(given.model, dict.fromkeys(layers, "inputs"), batches):
+    for read in capture_whole(given.model, [*layers], "inputs", batches):
         for name, calls in read.items():
             for x in calls:
                 rows = x.double().movedim(layers[name].axis_of(x.shape), -1).flatten(0, -2)

@@ -1,7 +1,7 @@
 """Heads of attentions made narrower before anything is chosen, where fewer dimensions tell enough.
 
-`narrow` does it to a network, and again to one that is rebuilt; `attentions` are the kinds that it
-knows, and how each lays its heads out; `bases` turn dimensions so that the first tell the most.
+`narrow` does it to a network, and again to one that is rebuilt; `bases` turn dimensions so that the
+first tell the most. The kinds of attention that it knows are in `mipp/layers/heads.py`.
 """
 
 from mipp.narrowing.narrow import (

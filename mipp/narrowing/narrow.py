@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -12,11 +13,12 @@ from operator import itemgetter
 import torch
 from torch import Tensor, nn, unflatten
 
-from mipp.activations import capture_whole
-from mipp.activations.whole import Side
+from mipp.activations.whole import Side, watch_whole
 from mipp.errors import CutError
+from mipp.evaluation import evaluating
+from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, count, each
-from mipp.narrowing.attentions import Attention, Weights, attentions_in
+from mipp.layers.heads import Attention, Weights, attention_at
 from mipp.narrowing.bases import Bases, Moments, bases_of
 from mipp.settings import NARROW_HEADS
 
@@ -67,7 +69,7 @@ def with_head_sizes(model: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
     ------
     CutError : one of them is no attention of the network, or has smaller heads.
     """
-    found = {one.name: one for one in attentions_in(model)}
+    found = {one.name: one for one in attentions_in(model)} if sizes else {}
     for name, size in sizes.items():
         own = found[name].size if name in found else 0
         if own < size:
@@ -88,12 +90,27 @@ def with_head_sizes(model: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
 
 def sizes_of_heads(model: nn.Module, dense: nn.Module) -> dict[str, int]:
     """Size of the heads of each attention that is narrower than in the dense network."""
+    if model is dense:
+        return {}
     before = {one.name: one.size for one in attentions_in(dense)}
     return {
         one.name: one.size
         for one in attentions_in(model)
         if one.size < before.get(one.name, one.size)
     }
+
+
+def attentions_in(model: nn.Module) -> list[Attention]:
+    """Those of a network whose heads can become narrower: of a known kind, and alone."""
+    tied = sharing(model)
+    often = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    with evaluating(model), torch.no_grad():
+        found = [
+            attention_at(name, module)
+            for name, module in model.named_modules()
+            if often[id(module)] == 1
+        ]
+    return [one for one in found if one is not None and not tied.intersection(one.parts)]
 
 
 def written(sizes: Mapping[str, int]) -> str:
@@ -164,16 +181,27 @@ def _moments(
     """Of the attentions that forward runs, over the first inputs."""
     sides: dict[str, Side] = {maker: "outputs" for one in found.values() for maker in one.makers}
     sides |= {one.reader: "inputs" for one in found.values()}
+    owners = {part: one for one in found.values() for part in (*one.makers, one.reader)}
+    seen: dict[str, dict[str, Tensor]] = {name: {} for name in found}  # of a call that goes on
     sums: dict[str, Moments] = {}
-    for made in capture_whole(model, sides, _slices(batches)):
-        for name, one in found.items():
-            calls = zip(*(made.get(part, ()) for part in (*one.makers, one.reader)), strict=True)
-            for *parts, mixed in calls:
-                own = _sums(torch.cat(parts, -1).double(), mixed.double(), one.heads)
-                sums[name] = sums[name] + own if name in sums else own
+    odd: set[str] = set()  # a part of which runs by itself, too
+
+    def see(part: str, x: Tensor) -> None:
+        one = owners[part]
+        parts = seen[one.name]
+        if part in parts:
+            odd.add(one.name)
+        parts[part] = x
+        if len(parts) > len(one.makers):
+            made = torch.cat([parts[maker] for maker in one.makers], -1)
+            own = _sums(made.double(), parts[one.reader].double(), one.heads)
+            sums[one.name] = sums[one.name] + own if one.name in sums else own
+            parts.clear()
+
+    for _ in watch_whole(model, sides, _slices(batches), see):
         if all(float(sums[name].tokens) >= ROWS * found[name].size for name in sums):
             break
-    return sums
+    return {name: own for name, own in sums.items() if name not in odd and not seen[name]}
 
 
 def _slices(batches: Iterable[Inputs]) -> Iterator[Inputs]:

@@ -34,7 +34,7 @@ def given_for(model, x):
 def test_all_calls_are_captured_in_order(seed):
     model, x = levels(seed)
     p = model.stem(x[:4]).relu()
-    first = next(iter(capture_whole(model, {"head": "inputs"}, x.split(4))))
+    first = next(iter(capture_whole(model, ["head"], "inputs", x.split(4))))
     assert [len(first), len(first["head"])] == [1, 2]
     for found, expected in zip(first["head"], (p, p[:, :, ::2, ::2]), strict=True):
         torch.testing.assert_close(found, expected)

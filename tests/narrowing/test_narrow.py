@@ -34,6 +34,37 @@ class OfTorch(nn.Module):
         return self.head((tokens + mixed).mean(axis))
 
 
+class ByName(OfTorch):
+    """An attention that is called by keywords."""
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        mixed = self.attention(need_weights=False, key=tokens, value=tokens, query=tokens)[0]
+        return self.head((tokens + mixed).mean(1))
+
+
+class Doubled(OfTorch):
+    """Its output projection reads something else, too."""
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        mixed = self.attention(tokens, tokens, tokens)[0]
+        return self.head((self.attention.out_proj(tokens) + mixed).mean(1))
+
+
+class Encoder(nn.Module):
+    """Torch's encoder layer, which computes an attention by itself in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(3, WIDTH, 4, 4)
+        self.layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 64, batch_first=True)
+        self.head = nn.Linear(WIDTH, 5)
+
+    def forward(self, x):
+        return self.head(self.layer(self.embed(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 class Mine(nn.MultiheadAttention):
     """Another forward."""
 
@@ -101,6 +132,8 @@ BUILDS = {
     "torch": OfTorch,
     "torch, tokens first": partial(OfTorch, batch_first=False),
     "torch, no bias": partial(OfTorch, bias=False),
+    "torch, by name": ByName,
+    "torch, in an encoder": Encoder,
     "timm": of_timm,
     "timm, no bias": partial(of_timm, qkv_bias=False),
     "transformers": OfTransformers,
@@ -168,6 +201,7 @@ LEFT = {
     "own forward": (partial(OfTorch, kind=Mine), {}),
     "under two names": (Twice, {}),
     "tied": (Tied, {}),
+    "projection called alone": (Doubled, {}),
     "norms of queries and keys": (partial(of_timm, qk_norm=True), {}),
 }
 

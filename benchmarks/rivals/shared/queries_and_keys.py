@@ -132,7 +132,7 @@ def logits_of(given: CriterionInput) -> dict[str, Logits]:
     attentions = attentions_of(given.model)
     layers = [f"{name.removesuffix(SUFFIX)}.qkv" for name in attentions]
     found: dict[str, Tensor] = {}
-    for made in capture_whole(given.model, dict.fromkeys(layers, "outputs"), given.inputs()):
+    for made in capture_whole(given.model, layers, "outputs", given.inputs()):
         for (name, attention), layer in zip(attentions.items(), layers, strict=True):
             [x] = made[layer]
             q, k, _ = x.double().unflatten(-1, (3, attention.num_heads, -1)).unbind(2)

@@ -27,7 +27,7 @@ def maps_by_group(given: CriterionInput, images: int) -> Iterator[tuple[str, Ten
     groups = given.graph.groups
     readers = list(dict.fromkeys(m.module for group in groups.values() for m in group.consumers))
     batches = first_inputs(given, images, TOGETHER)
-    for inputs in capture_whole(given.model, dict.fromkeys(readers, "inputs"), batches):
+    for inputs in capture_whole(given.model, readers, "inputs", batches):
         for name, group in groups.items():
             for member in group.consumers:
                 for x in inputs[member.module]:

@@ -1,4 +1,4 @@
-"""Attentions whose heads can become narrower, and how each kind lays them out.
+"""Attentions whose heads can become narrower (`mipp.narrowing`), and how each kind lays them out.
 
 All keep one size of heads, for queries, keys and values alike: the fast kernels want it so.
 
@@ -11,8 +11,8 @@ A module that is none of these, or does not compute what `attention_of` does, st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn, unflatten
 from torch.nn.utils import parametrize
 
-from mipp.evaluation import evaluating
-from mipp.graph.tied import sharing
 from mipp.layers.attention import PrunedAttention, become_pruned, is_plain
 
 TIMM = ("timm.layers.attention", "timm.models.vision_transformer")  # newer releases, and older
@@ -122,18 +120,22 @@ class Attention:
         return self.module.get_submodule(self.reads)
 
 
-def attentions_in(model: nn.Module) -> Iterator[Attention]:
-    """Those of a network whose heads can become narrower."""
-    tied = sharing(model)
-    often: dict[int, int] = {}
-    for _, module in model.named_modules(remove_duplicate=False):
-        often[id(module)] = often.get(id(module), 0) + 1
-    for name, module in model.named_modules():
-        found = _known(name, module)
-        if found is None or often[id(module)] > 1 or tied.intersection(found.parts):
-            continue
-        if _is_proven(found):
-            yield found
+def attention_at(name: str, module: nn.Module) -> Attention | None:
+    """The module, if it is an attention of a kind that is known, and computes `attention_of`.
+
+    It is called: in eval mode, without gradients.
+    """
+    found = _known(name, module)
+    if found is None or not _is_proven(found):
+        return None
+    if found.size > 1:  # an attention may take the size of its heads from what it reads
+        rows, shifts, outputs, bias = found.weights()
+        shifts = None if shifts is None else shifts[:, :, :-1]
+        smaller = replace(found, module=copy.deepcopy(module))
+        smaller.take(Weights(rows[:, :, :-1], shifts, outputs[:, :, :-1], bias))
+        if not _is_proven(smaller):
+            return None
+    return found
 
 
 def _known(name: str, module: Any) -> Attention | None:
@@ -211,8 +213,7 @@ def _is_proven(found: Attention) -> bool:
     tokens_first = of_torch and not found.module.batch_first
     given = x.to(own).transpose(0, 1) if tokens_first else x.to(own)
     try:
-        with evaluating(found.module), torch.no_grad():
-            made = found.module(*[given] * (3 if of_torch else 1))
+        made = found.module(*[given] * (3 if of_torch else 1))
     except Exception:  # another way to call it, whatever it says
         return False
     made = made[0] if isinstance(made, tuple) else made
