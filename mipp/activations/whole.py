@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mipp.activations.capture import require_finite
 from mipp.evaluation import evaluating
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
 
@@ -30,19 +31,16 @@ def capture_whole(
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
     caught: dict[str, list[Tensor]] = {}
-    handles = [
+    catching = (
         layer.module.register_forward_hook(_catch(name, layer, side, caught))
         for name, layer in ((name, layer_at(model, name)) for name in layers)
-    ]
-    try:
+    )
+    with hooked(catching):
         for inputs in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
             yield dict(caught)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _catch(
