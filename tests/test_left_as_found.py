@@ -20,10 +20,12 @@ from mipp.distill.matched import inputs_caught
 from mipp.evaluation import evaluating, forget
 from mipp.finite import require_finite_activations
 from mipp.graph import build_graph
+from mipp.graph.passes import IN_TRAINING, own_pass
 from mipp.graph.pixels import pixel_pairs
 from mipp.graph.projections import with_projections
 from mipp.graph.trail import run_once
 from mipp.hooked_mode import Hooked
+from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.latency.widths import parts_of
 from mipp.layers.attention import Attention
 from mipp.metrics import latency_ms
@@ -307,6 +309,50 @@ def test_network_that_does_not_fit_on_a_device_goes_home():
     with pytest.raises(torch.OutOfMemoryError):
         latency_ms(net, (3,), batch=1, repeats=1, device=device)
     assert net.asked == [device, torch.device("cpu")]
+
+
+class Drawing(nn.Module):
+    """Draws in each call."""
+
+    def forward(self, x):
+        return x + torch.rand(1)
+
+    def again(self, x):
+        return self(x)
+
+
+DRAWING = Drawing()
+
+
+def estimated(kind):
+    estimator = ESTIMATORS[kind]
+    settings = estimator.settings(rows=200, steps=2)
+    x = torch.randn(200, 2, 1, generator=torch.Generator().manual_seed(0))
+    data = PairData("rows", 200, 2, 1, lambda: [(x, x[:, 0])])
+    state = estimator.prepare(data, settings, 0)
+    return estimator.answers(state, data, settings, 0).joint(torch.arange(1))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        *(functools.partial(estimated, kind) for kind in ("dime", "infonce", "diffusion")),
+        lambda: own_pass(DRAWING, "again").run(DRAWING, torch.zeros(1, 3)),
+        lambda: IN_TRAINING.run(nn.Sequential(DRAWING), torch.zeros(1, 3)),
+    ],
+    ids=["dime", "infonce", "diffusion", "calls", "in train mode"],
+)
+def test_what_is_seeded_leaves_the_generators_of_every_device(work, monkeypatch):
+    """Also of GPUs that no tensor is on: torch.manual_seed seeds all that there are."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        assert seeded == [7]
+        before = torch.get_rng_state()
+        work()
+        assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == [7]
 
 
 class Unready:
