@@ -35,14 +35,17 @@ def faster_order(model: nn.Module, example: Callable[[], Inputs]) -> torch.memor
     filters = [p for p in model.parameters() if p.ndim == 4 and min(p.shape[:2]) >= WIDE]
     if not filters or filters[0].device.type != "cpu":
         return torch.contiguous_format
+    order = torch.contiguous_format
     order_axes(model, torch.channels_last)
     try:
         with evaluating(model), torch.no_grad():
             call(model, each(example(), _last))
+        order = torch.channels_last
     except ModelError:  # where it is about something else, whoever runs it next is told
-        order_axes(model, torch.contiguous_format)
-        return torch.contiguous_format
-    return torch.channels_last
+        pass
+    finally:
+        order_axes(model, order)
+    return order
 
 
 def _last(x: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,14 +20,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Attention calls its output projection as a module, so that it can be watched, and so does every
     forward that hands the weights of a linear layer to a function instead.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with _modes_kept(model):
+        model.eval()
         with _opened(model), borrowed_called(model):
             yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def forget(model: nn.Module) -> None:
@@ -48,10 +45,43 @@ def forget(model: nn.Module) -> None:
     ({}, False)
     """
     if any(isinstance(value, Tensor) for module in model.modules() for value in _kept(module)):
-        modes = [(module, module.training) for module in model.modules()]
-        model.train()
+        with _modes_kept(model):
+            model.train()
+
+
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
         for module, training in modes:
             module.training = training
+
+
+def norms_with_statistics(model: nn.Module) -> list[Any]:
+    """Batch-norms that take means and variances over batches, in the order of modules."""
+    layers = filter(None, map(layer_of, model.modules()))
+    known = [layer.module for layer in layers if layer.statistics is not None]
+    return [norm for norm in known if hasattr(norm, "momentum")]
+
+
+@contextmanager
+def norms_training(norms: Sequence[Any], momentum: float | None) -> Iterator[None]:
+    """Within the block, in `evaluating`, batch-norms normalise by their batch and take statistics.
+
+    Parameters
+    ----------
+    momentum : of their running statistics; None for the mean of all batches.
+    """
+    before = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.training, norm.momentum = True, momentum
+        yield
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.momentum = own
 
 
 def _kept(module: nn.Module) -> Iterator[object]:
@@ -70,14 +100,14 @@ def borrowed_called(model: nn.Module) -> AbstractContextManager[object]:
 def _opened(model: nn.Module) -> Iterator[None]:
     """Within the block, hooks run on the parts of every module that has a twin."""
     opened = []
-    for module in model.modules():
-        layer = layer_of(module) if "forward" not in module.__dict__ else None
-        twin = layer.twin() if layer is not None else None
-        if twin is not None:
-            module.forward = twin
-            opened.append(module)
     try:
+        for module in model.modules():
+            layer = layer_of(module) if "forward" not in module.__dict__ else None
+            twin = layer.twin() if layer is not None else None
+            if twin is not None:
+                opened.append(module)
+                module.forward = twin
         yield
     finally:
         for module in opened:
-            del module.__dict__["forward"]
+            module.__dict__.pop("forward", None)

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from mipp.errors import ActivationError, DataError, ModelError
 from mipp.evaluation import evaluating
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call, tensors_in, tensors_of
 from mipp.layers import layer_of
 
@@ -85,17 +86,13 @@ def require_finite_activations(model: nn.Module, inputs: Inputs) -> None:
                     f"holds larger numbers, such as {_wider(tensor.dtype)}."
                 )
 
-    handles = [
+    looking = (
         module.register_forward_hook(partial(look, f"layer {name!r}" if name else "forward"))
         for name, module in model.named_modules()
         if layer_of(module) or not name
-    ]
-    try:
-        with evaluating(model), torch.no_grad():
-            call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooked(looking), evaluating(model), torch.no_grad():
+        call(model, inputs)
 
 
 def _faulty_tensors(model: nn.Module) -> Iterator[tuple[str, str, int, int]]:

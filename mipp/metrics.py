@@ -180,8 +180,8 @@ def _time(model: nn.Module, images: Inputs, device: torch.device) -> float:
 @contextmanager
 def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
     home = device_of(model)
-    model.to(device)
     try:
+        model.to(device)
         with evaluating(model):
             yield
     finally:

@@ -108,7 +108,7 @@ class _Case:
 
     def _given(self, batch: int, seed: int) -> CriterionInput:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.default_generator.manual_seed(SEED)
             model, shape = self.build()
             images, labels = (
                 torch.randn(IMAGES, *shape, device="cpu"),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rivals.evolution import Looked, Widths, evolved, ranked, refitted
-from benchmarks.shared.command import add_again, parse, parser
+from benchmarks.shared.command import parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -70,8 +70,7 @@ class Arena:
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.evolution", __doc__ or "", KEPT.page)
-    add_again(options)
+    options = KEPT.parser(__doc__)
     options.add_argument("--budgets", nargs="+", default=["macs:0.3", "macs:0.15"])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
@@ -80,16 +79,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     every = [
-        dict(zip(KEY, (budget, way, seed), strict=True))
+        (budget, way, seed)
         for seed in options.seeds
         for budget in options.budgets
         for way in options.ways
     ]
-    KEPT.fill(options, every, lambda point: measure(**point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(**point))
 
 
 def measure(budget: str, way: str, seed: int) -> Point:

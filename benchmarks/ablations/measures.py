@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.shared.command import add_again, fitting, parse, parser
+from benchmarks.shared.command import fitting, parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -47,8 +47,7 @@ in `mipp/information` says where it is blind."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.measures", __doc__ or "", KEPT.page)
-    add_again(options)
+    options = KEPT.parser(__doc__)
     options.add_argument("--estimators", nargs="+", metavar="PATTERN", help="by name, with *")
     options.add_argument("--rows", type=int, nargs="+", choices=ROWS, default=[*ROWS[:2]])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -57,19 +56,16 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     names = fitting("--estimators", options.estimators or ["*"], [*ESTIMATORS])
     every = [
-        dict(zip(KEY, (name, case, rows, seed), strict=True))
+        (name, case, rows, seed)
         for rows in options.rows
         for name in names
         for case in CASES
         for seed in options.seeds
         if rows <= MOST.get(name, rows)
     ]
-    KEPT.fill(options, every, lambda point: measure(**point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(**point))
 
 
 def measure(estimator: str, case: str, rows: int, seed: int) -> Point:

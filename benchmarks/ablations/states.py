@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.shared.command import add_again, fitting, parse, parser
+from benchmarks.shared.command import fitting, parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from mipp.features import TERCSelector
@@ -39,8 +39,7 @@ itself, the others are asked for as many as there are variables."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.states", __doc__ or "", KEPT.page)
-    add_again(options)
+    options = KEPT.parser(__doc__)
     options.add_argument("--environments", nargs="+", metavar="PATTERN", help="by name, with *")
     options.add_argument("--seeds", type=int, nargs="+", default=[*range(10)])
     return parse(options, given)
@@ -49,14 +48,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     every = [
-        dict(zip(KEY, (environment, selector, seed), strict=True))
+        (environment, selector, seed)
         for environment in fitting("--environments", options.environments or ["*"], [*ENVIRONMENTS])
         for selector in SELECTORS
         for seed in options.seeds
     ]
-    KEPT.fill(options, every, lambda point: measure(**point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(**point))
 
 
 def measure(environment: str, selector: str, seed: int) -> Point:

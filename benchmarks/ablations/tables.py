@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.shared.command import add_again, parse, parser
+from benchmarks.shared.command import parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -65,8 +65,7 @@ def selectors(features: int) -> dict[str, BaseEstimator | None]:
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.tables", __doc__ or "", KEPT.page)
-    add_again(options)
+    options = KEPT.parser(__doc__)
     options.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the folds")
     return parse(options, given)
@@ -75,14 +74,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     every = [
-        dict(zip(KEY, (data, selector, seed), strict=True))
+        (data, selector, seed)
         for data in options.data
         for selector in selectors(2)
         for seed in options.seeds
     ]
-    KEPT.fill(options, every, lambda point: measure(**point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(**point))
 
 
 def measure(data: str, selector: str, seed: int) -> Point:

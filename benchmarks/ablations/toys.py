@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ablations.measures import SETTINGS
-from benchmarks.shared.command import add_again, fitting, parse, parser
+from benchmarks.shared.command import fitting, parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -52,8 +52,7 @@ variance."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("ablations.toys", __doc__ or "", KEPT.page)
-    add_again(options)
+    options = KEPT.parser(__doc__)
     options.add_argument("--estimators", nargs="+", metavar="PATTERN", help="by name, with *")
     options.add_argument("--seeds", type=int, nargs="+", default=[*range(10)])
     return parse(options, given)
@@ -61,16 +60,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     every = [
-        dict(zip(KEY, (name, toy, seed), strict=True))
+        (name, toy, seed)
         for name in fitting("--estimators", options.estimators or ["*"], [*ESTIMATORS])
         for toy in SETS
         for seed in options.seeds
     ]
-    KEPT.fill(options, every, lambda p: measure(p["estimator"], p["set"], p["seed"]))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda p: measure(p["estimator"], p["set"], p["seed"]))
 
 
 def measure(estimator: str, toy: str, seed: int) -> Point:

@@ -101,11 +101,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     keep_freed_memory()
     sizes = options.images, options.test_images
     every = [
-        dict(zip(KEY, (workload, budget, *sizes, way, seed), strict=True))
+        (workload, budget, *sizes, way, seed)
         for workload in options.workloads
         for seed in options.seeds
         for budget in options.budgets

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from benchmarks.accuracy.workloads import CPU, WORKLOADS, Images, dense_network, load_images
-from benchmarks.shared.command import add_again, add_data_root, parse, parser
+from benchmarks.shared.command import add_data_root, parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -36,9 +35,8 @@ on calibration images that are held out, with seed 0 and 2,048 images."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("accuracy.distilled", __doc__ or "", KEPT.page)
+    options = KEPT.parser(__doc__)
     add_data_root(options)
-    add_again(options)
     options.add_argument("--budgets", nargs="+", default=["macs:0.5", "macs:0.3"], help="of MACs")
     options.add_argument(
         "--images", type=int, nargs="+", default=[2048, 256, 64], help="of each run"
@@ -50,16 +48,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     every = [
-        dict(zip(KEY, (budget, images, seed), strict=True))
+        (budget, images, seed)
         for seed in options.seeds
         for images in options.images
         for budget in options.budgets
     ]
-    KEPT.fill(options, every, lambda point: measure(options, point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(options, point))
 
 
 def measure(options: argparse.Namespace, point: Point) -> Point:

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.accuracy.trial_options import add_precision
-from benchmarks.shared.command import add_again, add_data_root, parse, parser
+from benchmarks.shared.command import add_data_root, parse
 from benchmarks.shared.kept import Point
 from benchmarks.shared.point_table import PointTable
 from benchmarks.shared.tables import spread
@@ -41,9 +39,8 @@ ran, evaluation among them; the first point of a seed extracts and estimates for
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser("accuracy.rounds", __doc__ or "", KEPT.page)
+    options = KEPT.parser(__doc__)
     add_data_root(options)
-    add_again(options)
     options.add_argument("--budgets", nargs="+", default=["macs:0.3"], help="of MACs")
     options.add_argument(
         "--ways",
@@ -63,23 +60,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
-    torch.set_num_threads(options.threads)
     every = [
-        {
-            "budget": budget,
-            "epochs": options.epochs,
-            "images": options.images,
-            "precision": options.precision,
-            "way": way,
-            "seed": seed,
-        }
+        (budget, options.epochs, options.images, options.precision, way, seed)
         for seed in options.seeds
         for budget in options.budgets
         for way in options.ways
     ]
-    KEPT.fill(options, every, lambda point: measure(options, point))
-    if options.write:
-        KEPT.write_page()
+    KEPT.run(options, every, lambda point: measure(options, point))
 
 
 def measure(options: argparse.Namespace, point: Point) -> Point:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.command import circumstances
+import torch
+
+from benchmarks.shared.command import add_again, circumstances, parser
 from benchmarks.shared.kept import RESULTS, Point, Points
 from benchmarks.shared.origin import measured_now, origin_of
 from benchmarks.shared.tables import markdown_of, print_table
@@ -52,15 +54,39 @@ class PointTable:
         """Those of a file; an empty table, kept nowhere, without one."""
         return Points(file, (*self.key, *self.columns, "commit", "versions"), self.key)
 
+    def parser(self, description: str | None) -> argparse.ArgumentParser:
+        """The command line of what fills it, to which the benchmark's own options are added."""
+        options = parser(self.benchmark, description or "", self.page)
+        add_again(options)
+        return options
+
+    def run(
+        self,
+        options: argparse.Namespace,
+        every: Iterable[Sequence[Any]],
+        measure: Callable[[Point], Point],
+    ) -> None:
+        """Fill it, and with `--write` make the page anew."""
+        self.fill(options, every, measure)
+        if options.write:
+            self.write_page()
+
     def fill(
         self,
         options: argparse.Namespace,
-        every: Sequence[Point],
+        every: Iterable[Sequence[Any]],
         measure: Callable[[Point], Point],
     ) -> None:
-        """Measure the points that are not kept yet, or all `--again`, and print the table."""
+        """Measure the points that are not kept yet, or all `--again`, and print the table.
+
+        Parameters
+        ----------
+        every : point's values of the key.
+        """
+        torch.set_num_threads(options.threads)
+        asked = [dict(zip(self.key, values, strict=True)) for values in every]
         points = self.points(self.file if options.write else None)
-        wanted = every if options.again else points.missing(every)
+        wanted = asked if options.again else points.missing(asked)
         for point in track(wanted, total=len(wanted), label=self._name):
             points.add(point | measure(point) | measured_now())
         print_table(self.rows(points.all()))

@@ -14,6 +14,7 @@ from mipp.errors import ActivationError
 from mipp.evaluation import evaluating
 from mipp.graph import LayerPair
 from mipp.graph.pixels import thin_out
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
 
@@ -149,25 +150,24 @@ def stream_rows(
     After every batch, with the model in the modes that it was in.
     """
     capture = _Capture(pairs, on_rows)
-    handles = []
-    try:
+
+    def capturing() -> Iterator[Any]:
         for pair in pairs:
             if pair.kind == "pixels":
                 module = model.get_submodule(pair.consumer)
-                handles.append(module.register_forward_hook(capture.pixels(pair)))
+                yield module.register_forward_hook(capture.pixels(pair))
         for stream, (name, own) in enumerate(capture.pairs.items()):
             tap = Tap(layer_at(model, name), sampling, stream, own[-1].positions)
             capture.taps[name] = tap
-            handles.append(tap.layer.module.register_forward_hook(capture.hook(name, tap)))
+            yield tap.layer.module.register_forward_hook(capture.hook(name, tap))
+
+    with hooked(capturing()):
         for inputs in batches:
             capture.restart()
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
                 capture.finish()
             yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Capture:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mipp.activations.capture import require_finite
 from mipp.evaluation import evaluating
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call
 from mipp.layers import Layer, layer_at
 
@@ -54,18 +55,15 @@ def watch_whole(
     ------
     ActivationError : a layer's input or output holds NaN or infinity; names the layer.
     """
-    handles = [
+    watching = (
         layer.module.register_forward_hook(_seen_by(see, name, layer, side), with_kwargs=True)
         for name, side, layer in ((name, sides[name], layer_at(model, name)) for name in sides)
-    ]
-    try:
+    )
+    with hooked(watching):
         for inputs in batches:
             with evaluating(model), torch.inference_mode():
                 call(model, inputs)
             yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _seen_by(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mipp.disk.whole_files import PARTIAL
 from mipp.errors import MippError, StorageError
 
 FAULTS = {  # what a disk answers -> how to mend it
@@ -22,6 +23,10 @@ FAULTS = {  # what a disk answers -> how to mend it
     errno.EACCES: "change its permissions",
     errno.EPERM: "change its permissions",
 }
+
+
+PERMISSIONS = (errno.EACCES, errno.EPERM)
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what no reading answers
 
 
 @contextmanager
@@ -42,14 +47,52 @@ def disk_faults_told(folder: Path) -> Iterator[None]:
         number = _answer(error)
         if number is None:
             raise
-        named = (getattr(one, "filename", None) for one in _chain(error))
-        place = next(filter(None, named), folder)
+        paths = [Path(path) for one in _chain(error) for path in _named(one)]
+        failed = _failed(number, paths, folder)
+        place = next(iter(paths), folder)
+        expected = (
+            f"a file that the run in {folder} may read, got an error of its disk"
+            if failed == "read"
+            else f"a place for the results of a run in {folder}, got an error of its disk, which "
+            f"has {free_space(folder):,} bytes free"
+        )
         raise StorageError(
-            f"{place} cannot be written: {os.strerror(number)}.\nExpected a place for the results "
-            f"of a run in {folder}, got an error of its disk, which has {free_space(folder):,} "
-            f"bytes free; {FAULTS[number]}, and run the same command again: it goes on where this "
-            "one stopped."
+            f"{place} cannot be {failed}: {os.strerror(number)}.\nExpected {expected}; "
+            f"{FAULTS[number]}, and run the same command again: it goes on where this one stopped."
         ) from error
+
+
+def _named(error: BaseException) -> list[str | os.PathLike[str]]:
+    """Paths that an error names, of a renaming both."""
+    paths = (getattr(error, name, None) for name in ("filename", "filename2"))
+    return [path for path in paths if isinstance(path, (str, os.PathLike))]
+
+
+def _failed(number: int, paths: Sequence[Path], folder: Path) -> str:
+    """What the first of these paths cannot be, as far as that can be told.
+
+    A run writes under another name, and reads what is whole:
+
+    work/.train.partial-7/a      written: it is not whole yet
+    work/.run.lock               written: it is there for other runs
+    data/train.parquet           read, where it is there and may not be read, or the disk fails
+    """
+    if number in WRITING or any(_is_own(path, folder) for path in paths):
+        return "written"
+    if not paths or number not in (errno.EIO, *PERMISSIONS):
+        return "read or written"
+    path, exists = paths[0], os.path.lexists(paths[0])
+    if number == errno.EIO:
+        return "read" if exists else "read or written"
+    if exists:
+        return "written" if os.access(path, os.R_OK) else "read"
+    return "written" if os.access(path.parent, os.X_OK) else "read or written"
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    """Whether a path is one that runs write to while it has this name."""
+    hidden = path.parent == folder and path.name.startswith(".")
+    return hidden or any(PARTIAL in part for part in path.parts)
 
 
 def _answer(error: BaseException) -> int | None:

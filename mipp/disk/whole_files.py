@@ -24,6 +24,7 @@ try:
 except ImportError:  # no Windows
     msvcrt = None  # type: ignore[assignment]
 
+PARTIAL = ".partial-"  # within the name of what is not whole yet
 _PAUSE = 0.1  # seconds between two tries of a lock that cannot be waited for
 
 
@@ -37,7 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(
-        f".{path.name}.partial-{os.getpid()}-{threading.get_ident()}-{platform.node()}"
+        f".{path.name}{PARTIAL}{os.getpid()}-{threading.get_ident()}-{platform.node()}"
     )
     _remove(partial)  # of ours, which a disk did not let go, or of a dead process of our number
     try:
@@ -64,8 +65,8 @@ def _replace_folder(partial: Path, path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        process, _, machine = partial.name.partition(".partial-")[2].split("-", 2)
+    for partial in path.parent.glob(f".{glob.escape(path.name)}{PARTIAL}*"):
+        process, _, machine = partial.name.partition(PARTIAL)[2].split("-", 2)
         if machine.removesuffix("-old") != platform.node():
             continue
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +17,9 @@ from mipp.distill.loss import loss_of, mean_error
 from mipp.distill.matched import kept_features
 from mipp.distill.views import views_for
 from mipp.errors import ModelError, reason_of
-from mipp.evaluation import evaluating, forget
+from mipp.evaluation import evaluating, forget, norms_training, norms_with_statistics
 from mipp.graph import ChannelGraph
 from mipp.inputs import Inputs
-from mipp.layers import layer_of
 from mipp.progress import track
 from mipp.selection.selection import Selection
 from mipp.settings import Distill
@@ -94,7 +92,8 @@ def distill(
     why = "training did not make it better"
     try:
         order_axes(pruned, faster_order(pruned, lambda: learned[0]))
-        with _norms_training(pruned), torch.enable_grad():
+        norms = [n for n in norms_with_statistics(pruned) if _is_trained(n)]
+        with evaluating(pruned), norms_training(norms, MOMENTUM), torch.enable_grad():
             for steps in _train(pruned, weights, lessons, settings, generator):
                 state = _State.of(pruned, exam, steps)
                 best = state if state.error < best.error else best
@@ -102,7 +101,8 @@ def distill(
         raise
     except (RuntimeError, ModelError) as error:  # of its own code, which may run in evaluation only
         why = f"it cannot be trained: {reason_of(error)}"
-    order_axes(pruned, torch.contiguous_format)
+    finally:
+        order_axes(pruned, torch.contiguous_format)
     best.restore(pruned)
     left = why if best is first else ""
     return Distilled(len(learned), len(judged), best.steps, first.error, best.error, left)
@@ -150,22 +150,8 @@ def _forever(count: int, generator: torch.Generator) -> Iterator[int]:
         yield from shuffled(count, generator)
 
 
-@contextmanager
-def _norms_training(model: nn.Module) -> Iterator[None]:
-    """Within the block batch-norms normalise by their batch, but for frozen ones."""
-    layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
-    known = [layer.module for layer in layers if layer.statistics is not None]
-    taken = (norm for norm in known if hasattr(norm, "momentum"))  # others never take statistics
-    norms = [norm for norm in taken if all(p.requires_grad for p in norm.parameters())]
-    momenta = [norm.momentum for norm in norms]
-    with evaluating(model):
-        for norm in norms:
-            norm.training, norm.momentum = True, MOMENTUM
-        try:
-            yield
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+def _is_trained(norm: nn.Module) -> bool:
+    return all(parameter.requires_grad for parameter in norm.parameters())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.graph import ChannelGraph
+from mipp.hooked_mode import hooked
 from mipp.layers import layer_at
 from mipp.selection.selection import Selection
 
@@ -64,9 +65,5 @@ def inputs_caught(model: nn.Module, layers: Features) -> Iterator[dict[str, Tens
 
         return layer.module.register_forward_hook(hook)
 
-    handles = [hook_of(name, features) for name, features in layers.items()]
-    try:
+    with hooked(hook_of(name, features) for name, features in layers.items()):
         yield caught
-    finally:
-        for handle in handles:
-            handle.remove()

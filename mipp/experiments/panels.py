@@ -101,11 +101,15 @@ def search_panels(rows: Sequence[Row]) -> list[Panel]:
 def variant_panels(rows: Sequence[Row]) -> list[Panel]:
     """Accuracy against what `vary` varied, where that is one number."""
     varied = {row["variant"].partition("=")[0] for row in rows}
-    if "" in varied or len(varied) > 1:
+    try:
+        values = {row["variant"]: float(row["variant"].partition("=")[2]) for row in rows}
+    except ValueError:  # there are none, names, or those of several keys
+        return []
+    if len(varied) > 1:
         return []
 
     def value(row: Row) -> float:
-        return float(row["variant"].partition("=")[2])
+        return values[row["variant"]]
 
     return [
         Panel(

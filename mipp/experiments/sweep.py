@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mipp.disk.manifest import fingerprint
 from mipp.disk.storage import Workdir
 from mipp.disk.whole_files import locked, write_whole
 from mipp.disk.workdir import require_writable
-from mipp.errors import MippError
+from mipp.errors import MippError, reason_of
 from mipp.experiments.engine import result_file, run_point
 from mipp.experiments.points import Point, expand, only
 from mipp.experiments.report import write_report
@@ -53,6 +54,8 @@ def plan_sweep(
 ) -> Plan:
     """Points of an experiment's file; whatever can be refused is refused here.
 
+    What code that somebody brings raises, such as a network's function, is its points' own failure.
+
     Raises
     ------
     InputError : the file, a parameter, the data, a budget or the folder does not fit.
@@ -66,9 +69,18 @@ def plan_sweep(
         require_plannable(method_of(point.params), point.params.choose.budget)
         like = fingerprint(_without_seed(point.params).model_dump(mode="json"))
         if like not in checked and not result_file(root, point).exists():
-            preflight(Workdir(root / "shared"), point.params)
             checked.add(like)
+            _check(root, point)
     return Plan(file.stem, scale, experiment, tuple(grid), tuple(wanted), tuple(overrides))
+
+
+def _check(root: Path, point: Point) -> None:
+    try:
+        preflight(Workdir(root / "shared"), point.params)
+    except MippError:
+        raise
+    except Exception as error:  # of no code of ours: the other points may do without it
+        logger.warning("%s is going to fail: %s", point.name, reason_of(error))
 
 
 def _without_seed(params: Params) -> Params:
@@ -80,8 +92,8 @@ def _without_seed(params: Params) -> Params:
 def run_sweep(plan: Plan, root: Path, workers: int = 1) -> list[Outcome]:
     """Compute what is missing, write the table, and return the points that failed.
 
-    A failure is kept beside the points as text, does not stop the others, and is tried again by
-    the next sweep.
+    A failure, whatever code it comes from, is kept beside the points as text, does not stop the
+    others, and is tried again by the next sweep.
     """
     missing = [point for point in plan.wanted if not result_file(root, point).exists()]
     logger.info("%s: %d points, %d to compute", plan.name, len(plan.wanted), len(missing))
@@ -123,13 +135,16 @@ def command(plan: Plan) -> str:
 
 
 def attempt(root: Path, point: Point) -> str | None:
-    """Compute a point; None, or the error, which is also left beside the points."""
+    """Compute a point; None, or the error, which is also left beside the points.
+
+    Where it is none of mipp's, with the traceback.
+    """
     note = result_file(root, point).with_suffix(".error")
     try:
         run_point(root, point)
-    except (MippError, RuntimeError, OSError) as error:
+    except Exception as error:
         text = f"{type(error).__name__}: {error}"
-        write_whole(note, text)
+        write_whole(note, text if isinstance(error, MippError) else traceback.format_exc())
         return text
     note.unlink(missing_ok=True)
     return None

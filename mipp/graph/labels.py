@@ -39,6 +39,7 @@ from mipp.graph.products import count_operator
 from mipp.graph.reasons import ONE_OF_ALL, Reason
 from mipp.graph.record import Record, Uncovered
 from mipp.graph.tracker import Place, Tracker
+from mipp.hooked_mode import hooked
 from mipp.inputs import tensors_in
 
 
@@ -98,16 +99,14 @@ def _scopes(tracker: Tracker) -> Iterator[None]:
         tracker.scope.pop()
         tracker.arguments.pop()
 
-    handles = []
-    for place in tracker.places.values():
-        module = place.module
-        handles.append(module.register_forward_pre_hook(partial(enter, place), with_kwargs=True))
-        handles.append(module.register_forward_hook(partial(leave, place), with_kwargs=True))
-    try:
+    def following() -> Iterator[Any]:
+        for place in tracker.places.values():
+            module = place.module
+            yield module.register_forward_pre_hook(partial(enter, place), with_kwargs=True)
+            yield module.register_forward_hook(partial(leave, place), with_kwargs=True)
+
+    with hooked(following()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Functions(TorchFunctionMode):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mipp.device import device_of
 from mipp.errors import ModelError, reason_of
 from mipp.evaluation import evaluating
 from mipp.graph.whole import largest_part
@@ -198,7 +199,7 @@ def _train(model: nn.Module, inputs: Inputs) -> Any:
     for module in modules:
         module.training = True
     try:
-        with _seeded(), _Nothing():
+        with _seeded(model), _Nothing():
             return call(model, inputs)
     finally:
         for module in modules:
@@ -209,10 +210,15 @@ IN_TRAINING = Pass("in train mode", _train)
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def _seeded(model: nn.Module) -> Iterator[None]:
     """What is drawn in the block is the same every time, and leaves no trace."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    device = device_of(model)
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed seeds every GPU
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(0)
         yield
 
 
@@ -227,7 +233,7 @@ def own_pass(model: nn.Module, asked: Call) -> Pass:
 
     def run(network: nn.Module, inputs: Inputs) -> Any:
         try:
-            with _seeded():
+            with _seeded(network):
                 if isinstance(asked, str):
                     return call(getattr(network, asked), inputs)
                 return asked(network, inputs)

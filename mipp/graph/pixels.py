@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mipp.evaluation import evaluating
 from mipp.graph.channels import ChannelGraph, LayerPair
+from mipp.hooked_mode import hooked
 from mipp.layers import Window, layer_of
 
 PIXELS = "pixels"  # stands for the network's input among the groups
@@ -38,17 +39,13 @@ def pixel_pairs(model: nn.Module, graph: ChannelGraph, example: Tensor) -> tuple
 
         return hook
 
-    handles = [
+    watching = (
         module.register_forward_hook(watch(name))
         for name, module in model.named_modules()
         if (layer := layer_of(module)) is not None and layer.filters is not None
-    ]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooked(watching), evaluating(model), torch.no_grad():
+        model(example)
     return tuple(found.values())
 
 

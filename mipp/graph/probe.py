@@ -25,6 +25,7 @@ from mipp.graph.passes import IN_EVAL, Pass
 from mipp.graph.reasons import Reason
 from mipp.graph.record import Reduction
 from mipp.graph.tied import retie, tied
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, each, tensors_in
 from mipp.layers import IntArray, Layer, layer_at
 
@@ -255,9 +256,28 @@ def _zeroed(
 
     Nor do they count in the statistics of any layer-norm, nor in those written in forward.
     """
-    handles = []
     gone: dict[str, list[IntArray]] = {}
     means: dict[Reduction, list[IntArray]] = {}
+    for name, group in groups.items():
+        for member in group.passengers:
+            if layer_at(model, member.module).couples:
+                left_out = member.features[dropped[name]].ravel()
+                gone.setdefault(member.module, []).append(left_out)
+        for one in group.statistics:
+            left_out = one.features[dropped[name]].ravel()
+            means.setdefault(Reduction(one.module, one.before, one.axis), []).append(left_out)
+    with ExitStack() as modes:
+        modes.enter_context(hooked(_zeroing(model, groups, dropped)))
+        modes.enter_context(KeptStatistics(model, _joined(gone)))
+        if means:
+            modes.enter_context(KeptReductions(model, _joined(means)))
+        yield
+
+
+def _zeroing(
+    model: nn.Module, groups: Mapping[str, ChannelGroup], dropped: Mapping[str, IntArray]
+) -> Iterator[Any]:
+    """Registers hooks that make dropped channels zero where they are read."""
     for name, group in groups.items():
         for member in group.readers:
             layer = layer_at(model, member.module)
@@ -272,23 +292,7 @@ def _zeroed(
                 filled = arguments[0].index_fill(layer.inputs.axis, features, 0.0)
                 return layer.with_input(arguments, filled)
 
-            handles.append(layer.module.register_forward_pre_hook(zero))
-        for member in group.passengers:
-            if layer_at(model, member.module).couples:
-                left_out = member.features[dropped[name]].ravel()
-                gone.setdefault(member.module, []).append(left_out)
-        for one in group.statistics:
-            left_out = one.features[dropped[name]].ravel()
-            means.setdefault(Reduction(one.module, one.before, one.axis), []).append(left_out)
-    try:
-        with ExitStack() as modes:
-            modes.enter_context(KeptStatistics(model, _joined(gone)))
-            if means:
-                modes.enter_context(KeptReductions(model, _joined(means)))
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield layer.module.register_forward_pre_hook(zero)
 
 
 def _joined(parts: Mapping[Key, list[IntArray]]) -> dict[Key, IntArray]:

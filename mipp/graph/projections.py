@@ -13,6 +13,7 @@ from torch import nn
 from mipp.evaluation import evaluating
 from mipp.graph.passes import own_pass
 from mipp.graph.trail import run_once
+from mipp.hooked_mode import hooked
 from mipp.inputs import Call, Inputs
 from mipp.layers.cross_attention import (
     ProjectedAttention,
@@ -41,21 +42,18 @@ def with_projections(model: nn.Module, example: Inputs, calls: Sequence[Call] = 
         if attends_elsewhere(module, args, kwargs):
             found.add(name)
 
-    handles = [
-        module.register_forward_pre_hook(partial(note, name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if can_be_projected(module)
-    ]
-    if not handles:
+    able = [(name, module) for name, module in model.named_modules() if can_be_projected(module)]
+    if not able:
         return model
-    try:
+    noting = (
+        module.register_forward_pre_hook(partial(note, name), with_kwargs=True)
+        for name, module in able
+    )
+    with hooked(noting):
         run_once(model, example)
         with evaluating(model), torch.no_grad():
             for asked in calls:
                 own_pass(model, asked).run(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     if not found:
         return model
     apart = copy.deepcopy(model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mipp.errors import ModelError
 from mipp.evaluation import evaluating
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call, tensors_in
 from mipp.layers import Layer, layer_of
 
@@ -79,23 +80,19 @@ def run_once(model: nn.Module, example: Inputs) -> Trail:
     """
     recorder = _Recorder()
     layers = {name: (module, layer_of(module)) for name, module in model.named_modules()}
-    handles = [
+    watching = (
         module.register_forward_hook(partial(recorder.watch, name, layer))
         for name, (module, layer) in layers.items()
         if layer is not None and layer.role != "parts"
-    ]
+    )
     # before it runs: an attention projects its input before the module within runs
-    handles += [
+    counting = (
         module.register_forward_pre_hook(partial(recorder.count, name))
         for name, (module, layer) in layers.items()
         if (layer is not None and layer.role != "parts") or not any(True for _ in module.children())
-    ]
-    try:
-        with evaluating(model), torch.no_grad():
-            output = call(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooked(watching), hooked(counting), evaluating(model), torch.no_grad():
+        output = call(model, example)
     if not tensors_in(output):
         raise ModelError(
             f"model {type(model).__name__} gives no tensor.\nExpected a tensor from forward, or "

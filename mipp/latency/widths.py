@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mipp.evaluation import evaluating
 from mipp.graph import ChannelGraph, ChannelGroup, LayerCost, Member
 from mipp.graph.cutting import cut_channels
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call
 from mipp.layers import IntArray, Layer, layer_at
 
@@ -130,13 +131,9 @@ def parts_of(model: nn.Module, graph: ChannelGraph, images: Inputs) -> dict[str,
         call = Call(tuple(_emptied(value) for value in args), emptied, made.numel())
         calls[names[module]].append(call)
 
-    handles = [module.register_forward_hook(watch, with_kwargs=True) for module in names]
-    try:
-        with evaluating(model), torch.inference_mode():
-            call(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    watching = (module.register_forward_hook(watch, with_kwargs=True) for module in names)
+    with hooked(watching), evaluating(model), torch.inference_mode():
+        call(model, images)
     return {
         name: Part(modules[name], cost, tuple(calls[name]))
         for name, cost in costs.items()

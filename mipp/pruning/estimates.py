@@ -75,7 +75,8 @@ def measure_information(
         keep = gaussian.keeping(size, device_of(model))
         return _from_moments(graph, stream, sampling, method.estimator, keep)
     chunks: dict[str, list[tuple[Tensor, Tensor]]] = {pair.name: [] for pair in graph.pairs}
-    _run(stream(lambda name, x, y: chunks[name].append((x, y))))
+    for _ in stream(lambda name, x, y: chunks[name].append((x, y))):
+        pass
     _, estimator = estimator_of(method.estimator)
     answers = estimator.samples if tested else estimator.answers
     found: dict[str, PairInformation | SampledInformation] = {}
@@ -91,11 +92,6 @@ def _tracked(calibration: Calibration) -> Iterator[Inputs]:
     first = next(batches)
     total = -(-calibration.count() // max(count(first), 1))
     yield from track(chain([first], batches), total=total, label="extract")
-
-
-def _run(passes: Iterator[None]) -> None:
-    for _ in passes:
-        pass
 
 
 def _pair_data(name: str, chunks: list[tuple[Tensor, Tensor]]) -> PairData:
@@ -122,7 +118,8 @@ def _from_moments(
         else:
             sums.setdefault(name, MomentSums("rows", scratch)).add(x, y)
 
-    _run(stream(add))
+    for _ in stream(add):
+        pass
     freed.give_back()
     shared = {"ridge": settings.ridge, "resolution": settings.resolution}
     channels = {pair.name: pair.features.shape[0] for pair in graph.pairs}

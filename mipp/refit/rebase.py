@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.graph.tied import sharing
+from mipp.hooked_mode import hooked
 from mipp.layers import Statistics, layer_of
 
 FAR = 1e3  # a squared mean, in variances: rounding of squares in float32 takes 1e-4 of them then
@@ -64,12 +65,8 @@ class NormInputs:
             if threading.get_ident() == thread:
                 seen.setdefault(module, _Sums()).add(_sums_of(inputs[0]))
 
-        hooks = [module.register_forward_pre_hook(see) for module in self._norms]
-        try:
+        with hooked(module.register_forward_pre_hook(see) for module in self._norms):
             yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def add(self, seen: dict[nn.Module, _Sums]) -> None:
         """Count what was seen."""

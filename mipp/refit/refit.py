@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,8 +110,8 @@ def refit(
 
     lengths = filter_lengths(pruned, names, graph.norm_after)
     norms = NormInputs(pruned)
-    with evaluating(dense), evaluating(pruned), torch.no_grad():
-        layers = fit_side_by_side(pruned, target, graph, fit, norms)
+    passes = fit_side_by_side(pruned, target, graph, fit, norms)
+    with evaluating(dense), evaluating(pruned), torch.no_grad(), closing(passes) as layers:
         fits = {one.layer: one for one in track(layers, total=len(target.order), label="refit")}
     if settings.norms == "own":
         norms.rebase()

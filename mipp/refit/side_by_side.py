@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Generator, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ Fit = Callable[[str, list[Seen]], LayerFit]  # takes what was seen out of the li
 
 def fit_side_by_side(
     pruned: nn.Module, dense: Dense, graph: ChannelGraph, fit: Fit, norms: NormInputs
-) -> Iterator[LayerFit]:
+) -> Generator[LayerFit, None, None]:
     """Fits of the layers, as the passes over all chunks reach them.
 
     All wait where a layer is to be fitted, each with the rows that it has of it, and their passes

@@ -21,6 +21,7 @@ from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.errors import DataError
 from mipp.evaluation import evaluating
+from mipp.hooked_mode import hooked
 from mipp.information.plane import PLANE_ESTIMATORS
 from mipp.layers import layer_of
 from mipp.stages.context import Context
@@ -112,8 +113,7 @@ def values_read(model: nn.Module, batches: Iterable[Tensor], images: int) -> dic
         return hook
 
     makers = [name for name, layer in layers.items() if layer.filters is not None]
-    handles = [model.get_submodule(n).register_forward_hook(catch(n)) for n in makers]
-    try:
+    with hooked(model.get_submodule(n).register_forward_hook(catch(n)) for n in makers):
         for batch in batches:
             caught.clear()
             with evaluating(model), torch.inference_mode():
@@ -123,9 +123,6 @@ def values_read(model: nn.Module, batches: Iterable[Tensor], images: int) -> dic
             _require_room(found, len(batch), images)
             for name, values in found.items():
                 parts.setdefault(name, []).append(values.reshape(len(batch), -1).float())
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: torch.cat(several) for name, several in parts.items()}
 
 

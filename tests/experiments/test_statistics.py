@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from mipp.experiments.panels import variant_panels
 from mipp.experiments.statistics import (
     by_cell,
     collapse_bins,
@@ -70,6 +71,19 @@ def test_what_varies_comes_in_the_order_of_its_numbers():
     variants = ["data.calibration=1024", "data.calibration=256", "prune.ridge=0.1", "prune.ridge=0"]
     cells = by_cell([row("mipp", 0, 0.9, variant=variant) for variant in variants])
     assert [variant for _, variant, _ in cells] == [variants[i] for i in (1, 0, 3, 2)]
+
+
+def test_accuracy_is_drawn_against_what_varies_where_it_is_one_number():
+    rows = [row("mipp", 0, 0.01 * n, variant=f"extract.rows={n}") for n in (64, 32)]
+    (panel,) = variant_panels(rows)
+    assert panel.x == "extract.rows"
+    curve = panel.curves["mipp"]
+    assert dict(zip(curve.x, curve.y, strict=True)) == pytest.approx({64: 64, 32: 32})
+
+
+@pytest.mark.parametrize("variant", ["", "model.name=vgg16", "extract.rows=1, prune.ridge=2"])
+def test_names_and_several_things_that_vary_are_not_drawn(variant):
+    assert variant_panels([row("mipp", 0, 0.5, variant=variant)]) == []
 
 
 def test_runs_fall_in_bins_of_five_percent_whose_lower_edge_counts():

@@ -13,6 +13,7 @@ from mipp.experiments import shared
 from mipp.experiments.engine import result_file
 from mipp.experiments.results import TABLE, read_rows, read_table, untimed
 from mipp.experiments.sweep import command, plan_sweep, run_sweep
+from tests.brought_modules import module_brought
 from tests.smallest_run import SMALLEST
 
 pytestmark = pytest.mark.usefixtures("few_figures")
@@ -115,6 +116,47 @@ def test_a_failed_point_is_named_and_the_others_are_done(spec, tmp_path, capsys)
     assert broken.name in capsys.readouterr().err
     assert [row["method"] for row in read_table(root / TABLE)[0]] == ["mipp"]
     assert (root / "points" / f"{broken.name}.error").read_text()
+
+
+BROUGHT = """
+from mipp.models.lenet import lenet_300_100
+calls = []
+class Odd(Exception): pass
+def value(): raise ValueError("of value")
+def key(): raise KeyError("of key")
+def odd(): raise Odd("of odd")
+def late(classes, channels, size):
+    calls.append(size)
+    if len(calls) > 1: raise ValueError("of late")
+    return lenet_300_100(classes, channels, size)
+"""
+RAISED = {
+    "value": "ValueError: of value",
+    "key": "KeyError: 'of key'",
+    "odd": "Odd: of odd",
+    "late": "ValueError: of late",
+}
+
+
+def test_what_brought_code_raises_fails_its_point_alone(spec, tmp_path, capsys):
+    """Three kinds where the network is built first, before compute, and one only afterwards."""
+    brought = ", ".join(f"brought:{name}" for name in RAISED)
+    file = spec("l1", more=f"vary: {{model.name: [{brought}, lenet-300-100]}}\n")
+    root = tmp_path / "root"
+    arguments = ["sweep", str(file), "--scale", "full", "--root", str(root), "--quiet", "--json"]
+    with module_brought(tmp_path, "brought", BROUGHT):
+        assert main(arguments) == 1
+    done = capsys.readouterr()
+    found = json.loads(done.out)
+    assert (found["points"], found["done"]) == (5, 1)
+    assert sorted(found["failed"].values()) == sorted(RAISED.values())
+    for name, reason in found["failed"].items():
+        assert f"failed: {name}: {reason}\n" in done.err
+        note = (root / "points" / f"{name}.error").read_text()
+        assert note.startswith("Traceback")
+        assert note.rstrip().endswith(reason)
+    ((row,), _) = read_table(root / TABLE)
+    assert row["variant"] == "model.name=lenet-300-100"
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from mipp.criteria.shared.unit_gates import (
     tensors_of,
     tied_names,
 )
+from mipp.evaluation import norms_with_statistics
 from mipp.inputs import Inputs
-from mipp.layers import layer_of
 
 Weights = dict[str, Tensor]  # full name -> parameter that is trained, and what is trained with them
 
@@ -47,15 +47,9 @@ def normalising_by_batch(model: nn.Module) -> Iterator[None]:
     Running statistics are written to; run the network with copies of them.
     """
     with differentiable(model):
-        layers = [layer for layer in map(layer_of, model.modules()) if layer is not None]
-        norms = [layer.module for layer in layers if layer.statistics is not None]
-        for norm in norms:
-            norm.training = True
-        try:
-            yield
-        finally:
-            for norm in norms:
-                norm.training = False
+        for norm in norms_with_statistics(model):
+            norm.training = True  # until `differentiable` ends
+        yield
 
 
 def copied_buffers(model: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.graph import ChannelGraph
+from mipp.hooked_mode import hooked
 from mipp.inputs import Inputs, call, count
 from mipp.layers import Layer, layer_at
 
@@ -34,18 +35,17 @@ def _gated_reading(
     model: nn.Module, graph: ChannelGraph, gates: Mapping[str, Tensor]
 ) -> Iterator[None]:
     """Within the block, every image has gates (n, width) of its own on what layers read."""
-    handles = []
-    for name, group in graph.groups.items():
-        for member in group.consumers:
-            features = torch.from_numpy(member.features)
-            layer = layer_at(model, member.module)
-            hook = partial(_gate_inputs, layer=layer, gates=gates[name], features=features)
-            handles.append(layer.module.register_forward_pre_hook(hook))
-    try:
+
+    def gating() -> Iterator[Any]:
+        for name, group in graph.groups.items():
+            for member in group.consumers:
+                features = torch.from_numpy(member.features)
+                layer = layer_at(model, member.module)
+                hook = partial(_gate_inputs, layer=layer, gates=gates[name], features=features)
+                yield layer.module.register_forward_pre_hook(hook)
+
+    with hooked(gating()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _gate_inputs(

@@ -53,7 +53,7 @@ def measure_by_diffusion(x: Tensor, y: Tensor, settings: Diffusion, seed: int) -
     held = len(x) // HELD_OUT
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         denoiser = Denoiser(x.shape[1], y.shape[1], settings.width).to(x.device)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=settings.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)

@@ -13,12 +13,11 @@ from mipp.direct_settings import Dime
 from mipp.information.direct.eliminate import (
     DirectElimination,
     DirectState,
-    RepeatedElimination,
+    RepeatedInformation,
     prepare_rows,
 )
 from mipp.information.direct.masked import HELD_OUT, Masked, losses, train
 from mipp.information.estimators import Estimator, PairData
-from mipp.information.null_column import null_column
 
 ENTRIES = 2**22  # of inputs that are held at once
 
@@ -156,39 +155,15 @@ class DimeElimination(DirectElimination):
         return super().losses()
 
 
-@dataclass(frozen=True)
-class RepeatedDime:
-    """A predictor on each of disjoint parts of the rows, beside a column that tells nothing."""
-
-    whole: DimeInformation
-    settings: Dime
-    seed: int
-
-    def single(self, targets: Tensor) -> Tensor:
-        return self.whole.single(targets)
-
-    def joint(self, targets: Tensor) -> float:
-        return self.whole.joint(targets)
-
-    def eliminate_in_order(self, targets: Tensor, order: Sequence[int]) -> RepeatedElimination:
-        each = [part.eliminate(targets) for part in self._parts]
-        return RepeatedElimination(each, null=self.whole.state.rows.x.shape[1])
-
-    @cached_property
-    def _parts(self) -> list[DimeInformation]:
-        rows = self.whole.state.rows
-        noise = null_column(rows.x, torch.Generator().manual_seed(self.seed))
-        sides = torch.cat([rows.x, noise], 1), rows.y
-        parts = zip(*(side.tensor_split(self.settings.repeats) for side in sides), strict=True)
-        return [DimeInformation(trained(DirectState(*p), self.settings, self.seed)) for p in parts]
-
-
 def _answers(state: DimeState, data: PairData, settings: Dime, seed: int) -> DimeInformation:
     return DimeInformation(state)
 
 
-def _samples(state: DimeState, data: PairData, settings: Dime, seed: int) -> RepeatedDime:
-    return RepeatedDime(DimeInformation(state), settings, seed)
+def _samples(state: DimeState, data: PairData, settings: Dime, seed: int) -> RepeatedInformation:
+    def of(rows: DirectState) -> DimeInformation:
+        return DimeInformation(trained(rows, settings, seed))
+
+    return RepeatedInformation(DimeInformation(state), state.rows, of, settings.repeats, seed)
 
 
 ESTIMATOR = Estimator(Dime, prepare_dime, from_tensors, _answers, _samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from mipp.direct_settings import Direct
 from mipp.errors import EstimationError, option
 from mipp.information.estimators import Estimator, PairData
 from mipp.information.null_column import null_column
+from mipp.information.protocols import Elimination, PairInformation
 from mipp.progress import track
 
 Measure = Callable[[Tensor, Tensor, Any, int], float]
@@ -40,7 +41,9 @@ def direct_estimator(settings: type[Direct], measure: Measure) -> Estimator:
         return DirectInformation(state.x, state.y, lambda x, y: measure(x, y, chosen, seed))
 
     def samples(state: DirectState, data: PairData, chosen: Any, seed: int) -> RepeatedInformation:
-        return RepeatedInformation(answers(state, data, chosen, seed), chosen.repeats, seed)
+        whole = answers(state, data, chosen, seed)
+        of = partial(answers, data=data, chosen=chosen, seed=seed)
+        return RepeatedInformation(whole, state, of, chosen.repeats, seed)
 
     return Estimator(settings, prepare_rows, from_tensors, answers, samples)
 
@@ -152,7 +155,9 @@ class DirectElimination:
 class RepeatedInformation:
     """The same on disjoint parts of the rows, each a sample, beyond a column that tells nothing."""
 
-    whole: DirectInformation
+    whole: PairInformation
+    rows: DirectState
+    of: Callable[[DirectState], PairInformation]  # the answers of a part of the rows
     repeats: int
     seed: int
 
@@ -163,21 +168,22 @@ class RepeatedInformation:
         return self.whole.joint(targets)
 
     def eliminate_in_order(self, targets: Tensor, order: Sequence[int]) -> RepeatedElimination:
-        x, y = self.whole.x, self.whole.y
+        each = [part.eliminate(targets) for part in self._parts]
+        return RepeatedElimination(each, null=self.rows.x.shape[1])
+
+    @cached_property
+    def _parts(self) -> list[PairInformation]:
+        x, y = self.rows.x, self.rows.y
         noise = null_column(x, torch.Generator().manual_seed(self.seed))
-        parts = zip(
-            torch.cat([x, noise], 1).tensor_split(self.repeats),
-            y.tensor_split(self.repeats),
-            strict=True,
-        )
-        each = [DirectInformation(*rows, self.whole.measure).eliminate(targets) for rows in parts]
-        return RepeatedElimination(each, null=x.shape[1])
+        sides = torch.cat([x, noise], 1), y
+        parts = zip(*(side.tensor_split(self.repeats) for side in sides), strict=True)
+        return [self.of(DirectState(*rows)) for rows in parts]
 
 
 class RepeatedElimination:
     """Every part's elimination, asked and told the same things."""
 
-    def __init__(self, parts: Sequence[DirectElimination], null: int) -> None:
+    def __init__(self, parts: Sequence[Elimination], null: int) -> None:
         self._parts, self._null = parts, null
 
     def samples(self, channel: int) -> Tensor:

@@ -59,7 +59,7 @@ def train(x: Tensor, y: Tensor, settings: Dime, seed: int) -> tuple[Tensor, Mask
     outputs = len(classes) or 2 * y.shape[1]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         networks = [Masked(channels, block, k, settings.width) for k in (outputs, channels)]
     predictor, value = (network.to(x.device) for network in networks)
     optimiser = torch.optim.Adam([*predictor.parameters(), *value.parameters()], settings.lr)

@@ -97,7 +97,7 @@ def measure_by_critic(x: Tensor, y: Tensor, settings: Variational, seed: int) ->
     held = len(x) // HELD_OUT
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         critic = Critic(x.shape[1], y.shape[1], settings.width).to(x.device)
     optimiser = torch.optim.Adam(critic.parameters(), lr=settings.lr)
     chosen, best = -math.inf, 0.0

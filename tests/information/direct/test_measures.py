@@ -162,6 +162,30 @@ def test_cells_are_counted_and_their_bias_is_taken_off():
     assert measure == pytest.approx(plain + (3 + 1 - 3) / (2 * 200))
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("rare", [np.zeros(50), np.arange(-50.0, 0.0)], ids=["equal", "different"])
+def test_rare_values_are_told_from_a_frequent_one_on_either_side(sign, rare):
+    """5 in 100: the entropy of whether it is one of them, with the bias of two cells taken off."""
+    x = torch.from_numpy(np.concatenate([rare, np.ones(950)]).reshape(-1, 1))
+    y = (x == 1).double()
+    entropy = -0.05 * math.log(0.05) - 0.95 * math.log(0.95)
+    measure = histogram.measure_by_cells(sign * x, y, Histogram(bins=8), 0)
+    assert measure == pytest.approx(entropy + (1 + 1 - 1) / (2 * 1000))
+
+
+def test_rows_in_a_bin_are_the_same_upside_down():
+    """By hand: an eighth of 99 steps between 100 rows is 12.375; 99 is in rows 41 to 100."""
+    column = np.array([*range(1, 41), *[99] * 60], dtype=float).reshape(-1, 1)
+    assert np.bincount(histogram.binned(column, 8)[:, 0]).tolist() == [13, 12, 13, 2, 0, 60]
+    assert np.bincount(histogram.binned(-column, 8)[:, 0]).tolist() == [0, 0, 60, 0, 2, 13, 12, 13]
+
+
+def test_columns_without_equal_values_are_cut_at_their_quantiles():
+    column = np.random.default_rng(0).normal(size=(123, 1))
+    cuts = np.quantile(column, np.arange(1, 8) / 8)
+    assert np.array_equal(histogram.binned(column, 8), (column > cuts).sum(1, keepdims=True))
+
+
 def test_too_many_cells_are_refused():
     x, y, _ = dense(4, 800)
     with pytest.raises(EstimationError, match=r"cells of 4 \+ 4 columns cut into 8 bins"):
