@@ -13,8 +13,7 @@ from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
 from mipp.inputs import Call, Inputs
 from mipp.layers import layer_of
-from mipp.narrowing import KEY as HEADS
-from mipp.narrowing import read_sizes, with_head_sizes
+from mipp.narrowing import with_head_sizes
 from mipp.selection.selection import Selection
 
 
@@ -36,8 +35,7 @@ def apply_selection(
     ------
     CutError : a group is empty, or the selection was made for other widths.
     """
-    sizes = read_sizes(selection.provenance.get(HEADS, ""))
-    model = with_head_sizes(with_projections(model, example, calls), sizes)
+    model = with_head_sizes(with_projections(model, example, calls), selection.head_sizes())
     _check(model, selection)
     return _cut(model, selection, find_groups(model, example, calls))
 

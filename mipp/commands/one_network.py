@@ -23,7 +23,7 @@ from mipp.names import Table, require_takes
 from mipp.pruning.oneshot import REPAIRS, prune
 from mipp.pruning.pruned import Pruned
 from mipp.selection.selection import Selection
-from mipp.settings import DROP_CONFIDENCE, Limits
+from mipp.settings import DROP_CONFIDENCE, NARROW_HEADS, Limits
 
 DEFAULTS: Mapping[str, Any] = {
     "data": None,
@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     "repair": "refit",
     "images": 1024,
     "drop_confidence": DROP_CONFIDENCE,
+    "narrow_heads": NARROW_HEADS,
     "seed": 0,
     "device": "auto",
     "out": None,
@@ -48,6 +49,7 @@ WRITTEN = {
     "images": "--images",
     "validation": "data.validation",
     "drop_confidence": "--drop-confidence",
+    "narrow_heads": "--narrow-heads",
     "calls": "mipp.prune(calls=...)",
 }
 
@@ -110,6 +112,13 @@ def add_network(parser: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="X",
     )
+    add(
+        "narrow-heads",
+        "share of what attention computes that fewer dimensions of its heads must tell; 1: as many "
+        "as there are (%(default)s)",
+        type=float,
+        metavar="X",
+    )
     add("seed", "of the sample (%(default)s)", type=int, metavar="N")
     add("device", "auto, cpu, cuda or cuda:N (%(default)s)")
     add("out", "where the pruned network is written (.safetensors)", metavar="FILE")
@@ -135,6 +144,7 @@ def prune_network(options: argparse.Namespace) -> Pruned:
         images=options.images,
         validation=images.validation,
         drop_confidence=options.drop_confidence,
+        narrow_heads=options.narrow_heads,
         seed=options.seed,
         **limits.limits_given(options),
     )

@@ -4,7 +4,7 @@ All keep one size of heads, for queries, keys and values alike: the fast kernels
 
     torch's MultiheadAttention    rows of one matrix, q then k then v; `head_dim`
     timm's Attention              the same in a layer `qkv`; `head_dim`, `attn_dim`, `scale`
-    transformers' of ViT          layers `q_proj`, `k_proj`, `v_proj`; `head_dim`, `scaling`
+    transformers' (ViT, CLIP)     layers `q_proj`, `k_proj`, `v_proj`; `head_dim`, its scale
 
 A module that is none of these, or does not compute what `attention_of` does, stays as it is.
 """
@@ -147,8 +147,9 @@ def _known(name: str, module: Any) -> Attention | None:
         whole = ("q_norm", "k_norm", "norm", "gate")
         plain = all(isinstance(getattr(module, n, None), nn.Identity | None) for n in whole)
         found = Attention(name, module, ("qkv",), "proj") if plain else None
-    elif home.startswith("transformers.") and hasattr(module, "o_proj"):
-        found = Attention(name, module, ("q_proj", "k_proj", "v_proj"), "o_proj")
+    elif home.startswith("transformers."):
+        reads = "o_proj" if hasattr(module, "o_proj") else "out_proj"
+        found = Attention(name, module, ("q_proj", "k_proj", "v_proj"), reads)
     return found if found is not None and _is_laid_out(found) else None
 
 
@@ -159,10 +160,12 @@ def _is_laid_out(found: Attention) -> bool:
     size = getattr(found.module, "head_dim", None)
     if type(size) is not int or not all(map(_is_linear, (*parts, reader))):
         return False
-    features = [_tensors(part)[0].shape[0] for part in parts]
-    biased = {_tensors(part)[1] is not None for part in parts}
-    whole = {3 * getattr(reader, "in_features", 0) == sum(features)}
-    return len({*features}) == len(biased) == 1 and whole == {True} and features[0] % size == 0
+    alike = {(weight.shape, bias is None) for weight, bias in map(_tensors, parts)}
+    if len(alike) > 1:
+        return False
+    [(shape, _)] = alike
+    read: int = reader.in_features  # type: ignore[union-attr]  # it is linear
+    return shape[0] * len(parts) == 3 * read and read % size == 0
 
 
 def _is_linear(part: Any) -> bool:

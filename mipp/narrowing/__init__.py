@@ -4,20 +4,6 @@
 first tell the most. The kinds of attention that it knows are in `mipp/layers/heads.py`.
 """
 
-from mipp.narrowing.narrow import (
-    KEY,
-    narrowed,
-    read_sizes,
-    sizes_of_heads,
-    with_head_sizes,
-    written,
-)
+from mipp.narrowing.narrow import narrowed, sizes_of_heads, with_head_sizes
 
-__all__ = [
-    "KEY",
-    "narrowed",
-    "read_sizes",
-    "sizes_of_heads",
-    "with_head_sizes",
-    "written",
-]
+__all__ = ["narrowed", "sizes_of_heads", "with_head_sizes"]

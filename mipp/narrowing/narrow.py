@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,9 +21,8 @@ from mipp.layers.heads import Attention, Weights, attention_at
 from mipp.narrowing.bases import Bases, Moments, bases_of
 from mipp.settings import NARROW_HEADS
 
-KEY = "head sizes"  # of a selection's provenance
 MULTIPLE = 8  # sizes of heads: the fast kernels want them so
-ROWS = 64  # tokens for each dimension of a head that moments are taken of, at least
+ROWS, LEAST = 64, 16  # tokens for each dimension of a head: so many are enough, so few too few
 TOGETHER = 32  # inputs at once: all of them, where each has many tokens
 
 
@@ -113,30 +111,6 @@ def attentions_in(model: nn.Module) -> list[Attention]:
     return [one for one in found if one is not None and not tied.intersection(one.parts)]
 
 
-def written(sizes: Mapping[str, int]) -> str:
-    """As it goes into a selection's provenance; `read_sizes` reads it back."""
-    return json.dumps(dict(sizes), sort_keys=True)
-
-
-def read_sizes(text: str) -> dict[str, int]:
-    """What `written` wrote.
-
-    Raises
-    ------
-    CutError : it is something else.
-    """
-    try:
-        sizes = json.loads(text or "{}")
-    except ValueError:
-        sizes = None
-    if not isinstance(sizes, dict) or not all(type(s) is int and s > 0 for s in sizes.values()):
-        raise CutError(
-            f"selection has malformed sizes of heads.\nExpected whole numbers by the name of an "
-            f"attention, got {text[:80]!r}; make the selection anew."
-        )
-    return sizes
-
-
 def in_bases(weights: Weights, bases: Bases, size: int) -> Weights:
     """The first dimensions of the heads in these bases.
 
@@ -163,6 +137,8 @@ def _chosen(
     """Size and bases of the attentions that can be narrower."""
     chosen = {}
     for name, sums in _moments(model, found, batches).items():
+        if float(sums.tokens) < LEAST * found[name].size:  # few tokens need few dimensions
+            continue
         weights = found[name].weights()
         bases = bases_of(sums, weights.outputs, centred=weights.bias is not None)
         enough = [

@@ -32,8 +32,7 @@ from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
 from mipp.metrics import count_macs, count_params
-from mipp.narrowing import KEY as HEADS
-from mipp.narrowing import narrowed, sizes_of_heads, written
+from mipp.narrowing import narrowed, sizes_of_heads
 from mipp.pruning.calibration import Calibration
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
@@ -58,6 +57,8 @@ from mipp.pruning.ranking import (
     require_plannable,
 )
 from mipp.pruning.read_anew import calibration_of
+from mipp.selection.head_sizes import KEY as HEADS
+from mipp.selection.head_sizes import written
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import (

@@ -13,6 +13,7 @@ import numpy as np
 from mipp.disk.manifest import json_object
 from mipp.errors import CheckpointError, CutError
 from mipp.graph import IntArray
+from mipp.selection.head_sizes import KEY, read_sizes, written
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Selection:
         """Share of all units that go."""
         return 1 - sum(self.counts().values()) / sum(self.width.values())
 
+    def head_sizes(self) -> dict[str, int]:
+        """Size of the heads of each attention that became narrower before units were chosen.
+
+        Raises
+        ------
+        CutError : the provenance has something else in this place.
+        """
+        return read_sizes(self.provenance.get(KEY, ""))
+
     def then(self, later: Selection) -> Selection:
         """Both as one: what stays of a network that is cut by this, and what is left by the later.
 
@@ -70,7 +80,9 @@ class Selection:
             for group, kept in self.kept.items()
             if group in later.kept
         }
-        return replace(self, kept={**self.kept, **left}, method=later.method)
+        heads = {**self.head_sizes(), **later.head_sizes()}
+        provenance = {**self.provenance, **({KEY: written(heads)} if heads else {})}
+        return replace(self, kept={**self.kept, **left}, method=later.method, provenance=provenance)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back equal; the same selection gives the same bytes."""

@@ -14,7 +14,8 @@ from mipp.data import DataSplits
 from mipp.device import resolve_device
 from mipp.graph import with_projections
 from mipp.models import ModelSpec, build_model, load_weights
-from mipp.narrowing import KEY, narrowed, sizes_of_heads, written
+from mipp.narrowing import narrowed, sizes_of_heads
+from mipp.selection.head_sizes import KEY, written
 from mipp.selection.selection import Selection
 from mipp.stages.context import Context
 from mipp.stages.files import write_json
