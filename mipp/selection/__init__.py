@@ -9,4 +9,5 @@ search          the threshold that meets a budget; `under_budget`, the walk ther
 spending        what is spent of a budget, and what it still has room for
 limits          what stays whatever it adds; `rounding`, widths in multiples
 controls        what widths alone are worth: random units, new weights
+head_sizes      how narrow heads became before units were chosen, as a selection tells it
 """
