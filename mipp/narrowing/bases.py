@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-TINY = 1e-12  # of the largest eigenvalue, below which there is nothing to divide by
+TINY = 1e-12  # of the first dimension's energy, below which one tells nothing
 
 
 class Moments(NamedTuple):
@@ -58,34 +59,44 @@ def bases_of(sums: Moments, outputs: Tensor, *, centred: bool) -> Bases:
     outputs : the output projection by head (heads, features, size).
     centred : whether it has a bias, which takes what is lost of the mean.
     """
-    q, from_q = _roots(sums.queries)
-    k, from_k = _roots(sums.keys)
+    q, k = _root(sums.queries), _root(sums.keys)
     left, logits, right = torch.linalg.svd(q @ k)
-    half = logits.sqrt()[:, None]
+    # q left = q^-1 right * logits, and the other way round: nothing need be inverted
+    queries, keys = _scaled(k @ right.mT, q @ left, logits.square(), logits)
     mean = sums.mixed_sum / sums.tokens if centred else torch.zeros_like(sums.mixed_sum)
-    v, from_v = _roots(sums.mixed / sums.tokens - mean[:, :, None] * mean[:, None])
-    _, made, turned = torch.linalg.svd(outputs @ v)
-    made = torch.cat([made, made.new_zeros(len(made), v.shape[1] - made.shape[1])], 1)
-    return Bases(
-        queries=from_q @ left * half,
-        keys=from_k @ right.mT * half,
-        values=from_v @ turned.mT,
-        outputs=v @ turned.mT,
-        mean=mean,
-        lost=torch.maximum(_tails(logits), _tails(made)),
-    )
+    covariance = sums.mixed / sums.tokens - mean[:, :, None] * mean[:, None]
+    left, made, _ = torch.linalg.svd(outputs @ _root(covariance), full_matrices=False)
+    seen = outputs.mT @ left
+    absent = covariance.shape[1] - made.shape[1]  # there may be fewer outputs than dimensions
+    seen, energy = F.pad(seen, (0, absent)), F.pad(made, (0, absent)).square()
+    values, back = _scaled(seen, covariance @ seen, energy, energy)
+    lost = torch.maximum(_tails(logits.square()), _tails(energy))
+    return Bases(queries, keys, values, back, mean, lost)
 
 
-def _roots(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Square roots of symmetric matrices, and their inverses where there is anything."""
+def _root(moments: Tensor) -> Tensor:
+    """Square roots of symmetric matrices."""
     values, vectors = torch.linalg.eigh(moments)
-    largest = values[:, -1:].clamp_min(torch.finfo(values.dtype).tiny)
-    roots = values.clamp_min(TINY * largest).sqrt()[:, None]
-    return vectors * roots @ vectors.mT, vectors / roots @ vectors.mT
+    return vectors * values.clamp_min(0).sqrt()[:, None] @ vectors.mT
 
 
-def _tails(singular: Tensor) -> Tensor:
+def _scaled(
+    first: Tensor, second: Tensor, energy: Tensor, product: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Columns whose products are divided by these, as long on either side: weights to train on.
+
+    Of a dimension that tells nothing the second is 0.
+    """
+    tells = energy > TINY * energy[:, :1]
+    lengths = [side.norm(dim=1).clamp_min(1e-150) for side in (first, second)]
+    length = (lengths[0] * lengths[1] / product.where(tells, torch.ones_like(product))).sqrt()
+    first = first * (length.where(tells, torch.ones_like(length)) / lengths[0])[:, None]
+    second = second * (length.where(tells, torch.zeros_like(length)) / lengths[1])[:, None]
+    return first, second
+
+
+def _tails(energy: Tensor) -> Tensor:
     """Share of the energy of all heads beyond the first k of each, for k from 0 (size + 1,)."""
-    energy = singular.square().sum(0)
+    energy = energy.sum(0)
     beyond = energy.flip(0).cumsum(0).flip(0)
     return torch.cat([beyond, beyond.new_zeros(1)]) / beyond[0].clamp_min(1e-300)

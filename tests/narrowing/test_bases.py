@@ -93,6 +93,14 @@ def test_without_a_bias_the_mean_counts(made, outputs):
         assert error == pytest.approx(np.sum(best**2), rel=1e-8)
 
 
+def test_bases_of_dimensions_that_tell_little_are_as_long_as_others(made, outputs):
+    made[:, :, :, 3:] *= 1e-2
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=True)
+    for basis in (bases.queries, bases.keys, bases.values, bases.outputs):
+        assert float(basis.norm(dim=1)[:, :4].min()) > 0.05
+        assert float(basis.norm(dim=1).max()) < 20
+
+
 def test_dimensions_that_are_dead_cost_nothing(made, outputs):
     made[:, :, :, 4:] = 0
     lost = bases_of(moments(made), torch.from_numpy(outputs), centred=True).lost
