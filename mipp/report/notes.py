@@ -74,6 +74,18 @@ def _narrow(run: Run) -> Iterator[Note]:
         )
 
 
+def _heads(run: Run) -> Iterator[Note]:
+    sizes = run.selection.head_sizes()
+    for size in sorted(set(sizes.values())):
+        first, *others = [name for name, own in sizes.items() if own == size]
+        more = f" and {len(others)} more" if others else ""
+        yield Note(
+            "remark",
+            f"Heads of {code(first)}{more} became {size} dimensions wide before units were chosen, "
+            f"`model.narrow_heads={run.params['model']['narrow_heads']}`.",
+        )
+
+
 def _single_run(run: Run) -> Iterator[Note]:
     images = run.metrics.get("test_images")
     text = "One run, one seed: no claim about other seeds follows from it."
@@ -216,5 +228,6 @@ NOTES: Sequence[Callable[[Run], Iterator[Note]]] = (
     _repairs,
     _finetuning,
     _latency,
+    _heads,
     _single_run,
 )

@@ -57,6 +57,7 @@ class Workdir:
         self.metrics = copy.deepcopy(METRICS)
         self.values = dict(VALUES)
         self.floor = {}  # group -> units kept only by the floor
+        self.heads = {}  # attention -> size of its heads, where they became narrower
         self.left_whole = {"head": "no conv or linear layer reads it"}
         self.fits = [{"layer": "fc1", "error_before": 0.5, "error_after": 0.1, "left": ""}]
         self.history = {"train": [epoch(1, 2.0), epoch(2, 0.5)], "finetune": [epoch(1, 0.4)]}
@@ -131,7 +132,7 @@ class Workdir:
         }
         selection = {
             "method": self.params["choose"]["method"],
-            "provenance": {},
+            "provenance": {"head sizes": json.dumps(self.heads)} if self.heads else {},
             "width": {group: len(values) for group, values in self.values.items()},
             "kept": kept,
         }

@@ -89,6 +89,10 @@ def nothing_removed(workdir):
     workdir.metrics["macs"] = workdir.metrics["macs_dense"]
 
 
+def narrow_heads(workdir):
+    workdir.heads = {"blocks.0.attn": 16, "blocks.1.attn": 8, "blocks.2.attn": 16}
+
+
 def time_budget_exceeded(workdir):
     workdir.params["choose"]["budget"] = "latency:0.5"
     workdir.metrics |= {"latency_ms": 0.56, "latency_dense_ms": 1.0}
@@ -122,6 +126,8 @@ REMARKS = [
     (at_initialisation_from_weights, "`model.weights` were taken for the initialisation"),
     (budget_undershot, "allows 60.0 % of MACs, 50.0 % remain"),
     (nothing_removed, "Nothing was removed"),
+    (narrow_heads, "Heads of `blocks.1.attn` became 8 dimensions wide before units"),
+    (narrow_heads, "Heads of `blocks.0.attn` and 1 more became 16 dimensions wide"),
 ]
 
 
