@@ -41,9 +41,10 @@ calibration images, as our refit takes them too. *MACs %*: what stays of the den
   head, and the same share of dimensions of queries and keys as of hidden channels: those whose own
   logits are largest, an order of ours, as is its ridge.
 - *X + refit*: the criterion's units, our least-squares refit; *X + distill*: and after it
-  `repair="distill"`. Of a transformer both begin with narrower heads, as all of `mipp` does, and the
-  criterion decides what else goes; rivals with their own repair have heads as wide as they are. *l1-same-widths* and *random-same-widths*: as many units of every group as
-  `mipp` keeps, by L1 norm or at random. Below a table, our default is compared with the
+  `repair="distill"`. Of a transformer both begin with narrower heads, as all of `mipp` does, and
+  the criterion decides what else goes; rivals with their own repair have heads as wide as they are.
+  *l1-same-widths* and *random-same-widths*: as many units of every group as `mipp` keeps, by L1
+  norm or at random. Below a table, our default is compared with the
   best mean of each other kind, under the same repair of ours or a rival's own."""
 
 
