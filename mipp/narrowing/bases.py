@@ -77,7 +77,8 @@ def bases_of(sums: Moments, outputs: Tensor, *, centred: bool) -> Bases:
 def _root(moments: Tensor) -> Tensor:
     """Square roots of symmetric matrices."""
     values, vectors = torch.linalg.eigh(moments)
-    return vectors * values.clamp_min(0).sqrt()[:, None] @ vectors.mT
+    root: Tensor = vectors * values.clamp_min(0).sqrt()[:, None] @ vectors.mT
+    return root
 
 
 def _scaled(
