@@ -41,9 +41,8 @@ variables on either side, every two of them with correlation 0.5 (multinormal-de
 2023, arXiv:2306.11078). A dash is a case that the estimator refuses. `gaussian` sees every target
 through noise of 0.3 of its variance and adds up what each is told, `reconstruction` the same: they
 measure another thing, on purpose, and are not held against the truth here. `dime` adds up what each
-target is told, too, which is more than the truth where these depend on each other; its seconds are
-by the wall of a machine that did much else, of which some three were its own. Each estimator's file
-in `mipp/information` says where it is blind."""
+target is told, too, which is more than the truth where these depend on each other. Each estimator's
+file in `mipp/information` says where it is blind."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
