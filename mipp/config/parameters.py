@@ -36,6 +36,7 @@ WRITTEN: Mapping[str, str] = {
     "images": "data.calibration",
     "validation": "data.validation",
     "latency_batch": "evaluate.latency_batch",
+    "narrow_heads": "model.narrow_heads",
 }  # where the core's options stand in a configuration, see `as_written`
 
 CHANGE_NO_RESULT = ("data.workers", "extract.shards")

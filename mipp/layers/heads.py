@@ -12,7 +12,9 @@ A module that is none of these, or does not compute what `attention_of` does, st
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -80,6 +82,10 @@ class Attention:
         """Names by which the attention, and what is in it, can be told to stay whole."""
         return [self.name, *self.makers, self.reader]
 
+    def is_named(self, patterns: Iterable[str]) -> bool:
+        """Whether one of these names, or patterns with `*`, is of it or of a part of it."""
+        return any(fnmatchcase(part, pattern) for pattern in patterns for part in self.parts)
+
     def weights(self) -> Weights:
         """In float64."""
         layers = [_tensors(self.module.get_submodule(part)) for part in self.makes]
@@ -112,7 +118,7 @@ class Attention:
             ("scale", size**-0.5),
             ("scaling", size**-0.5),
         ):
-            if hasattr(self.module, attribute):
+            if isinstance(getattr(self.module, attribute, None), (int, float)):
                 setattr(self.module, attribute, value)
 
     @property

@@ -4,6 +4,12 @@
 first tell the most. The kinds of attention that it knows are in `mipp/layers/heads.py`.
 """
 
-from mipp.narrowing.narrow import narrowed, sizes_of_heads, with_head_sizes
+from mipp.narrowing.narrow import (
+    MULTIPLE,
+    attentions_in,
+    narrowed,
+    sizes_of_heads,
+    with_head_sizes,
+)
 
-__all__ = ["narrowed", "sizes_of_heads", "with_head_sizes"]
+__all__ = ["MULTIPLE", "attentions_in", "narrowed", "sizes_of_heads", "with_head_sizes"]

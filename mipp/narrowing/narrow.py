@@ -6,7 +6,6 @@ import copy
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from operator import itemgetter
 
 import torch
@@ -19,6 +18,7 @@ from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, count, each
 from mipp.layers.heads import Attention, Weights, attention_at
 from mipp.narrowing.bases import Bases, Moments, bases_of
+from mipp.progress import track
 from mipp.settings import NARROW_HEADS
 
 MULTIPLE = 8  # sizes of heads: the fast kernels want them so
@@ -47,8 +47,7 @@ def narrowed(
     found = {
         one.name: one
         for one in (attentions_in(model) if share < 1 else ())
-        if one.size > MULTIPLE
-        and not any(fnmatchcase(part, pattern) for pattern in whole for part in one.parts)
+        if one.size > MULTIPLE and not one.is_named(whole)
     }
     if not found:
         return model
@@ -174,7 +173,8 @@ def _moments(
             sums[one.name] = sums[one.name] + own if one.name in sums else own
             parts.clear()
 
-    for _ in watch_whole(model, sides, _slices(batches), see):
+    slices = track(_slices(batches), total=None, label="narrow heads")
+    for _ in watch_whole(model, sides, slices, see):
         if all(float(sums[name].tokens) >= ROWS * found[name].size for name in sums):
             break
     return {name: own for name, own in sums.items() if name not in odd and not seen[name]}

@@ -7,6 +7,7 @@ read_anew    large data of a data loader, of which a batch at a time is in memor
 first_batch  what is refused of the data before any work, with the line that mends it
 network      the same of the network
 needs        bytes and seconds, told before a search begins; `needs_of_refit`, before a refit
+heads        narrower heads of attentions: shares of the dense network, what cannot be asked then
 estimates    what each layer pair's estimator answers, from one pass over the data
 ranking      what a method says of the units, whatever the budget: information, or scores
 plan         which units stay under a budget, why each of them, and what that spends

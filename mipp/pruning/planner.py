@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
@@ -24,18 +23,18 @@ from mipp.criteria import CRITERIA, CriterionInput
 from mipp.criteria.shared.criterion import Loss
 from mipp.criteria.shared.scoring import score_units
 from mipp.device import device_of, synchronize
-from mipp.errors import BudgetError, ConfigError, EstimationError, SingularCovarianceError, option
+from mipp.errors import BudgetError, EstimationError, SingularCovarianceError, option
 from mipp.finite import require_finite_activations, require_finite_weights
 from mipp.graph import ChannelGraph, with_projections
 from mipp.graph.build import follow_channels, require_prunable
 from mipp.inputs import Call, count, each, shape_of
 from mipp.latency import Clock, within_time
 from mipp.layers.weights import plain
-from mipp.metrics import count_macs, count_params
 from mipp.narrowing import narrowed, sizes_of_heads
 from mipp.pruning.calibration import Calibration
 from mipp.pruning.estimates import Estimates, measure_information
 from mipp.pruning.first_batch import classified
+from mipp.pruning.heads import require_not_named, times_wider
 from mipp.pruning.needs import (
     Needs,
     Size,
@@ -172,16 +171,9 @@ class Planner:
         synchronize(device_of(self.model))
         self._seconds_per_input = (time.perf_counter() - started) / count(looked_at)
         graph = follow_channels(self.model, self.calibration.example(), self.calls, others)
-        return replace(graph, wider=self._wider(graph)) if self.heads else graph
-
-    def _wider(self, graph: ChannelGraph) -> dict[str, float]:
-        """How many times as much of each the dense network has."""
-        own, dense = (
-            {"macs": count_macs(model, self.shape), "params": count_params(model)}
-            for model in (self.model, self.dense)
-        )
-        here = {"macs": graph.macs(graph.widths), "params": graph.params(graph.widths)}
-        return {kind: 1 + (dense[kind] - own[kind]) / max(1, here[kind]) for kind in here}
+        if not self.heads:
+            return graph
+        return replace(graph, wider=times_wider(graph, self.model, self.dense, self.shape))
 
     @undisturbed()
     def rank(self, method: str | Method = MIPP, budget: str | Budget | None = None) -> Ranking:
@@ -245,7 +237,7 @@ class Planner:
         if self.calls:
             provenance[CALLS] = written_calls(self.calls)
         if self.heads:
-            _require_not_narrow(self.heads, limits)
+            require_not_named(self.model, limits, self.heads)
             provenance[HEADS] = written(self.heads)
 
         def select(graph: ChannelGraph, asked: Budget) -> Any:
@@ -326,19 +318,6 @@ class Planner:
         given = CriterionInput(model, self.graph, labelled, self.seed, data.inputs, self.loss)
         scores = score_units(name, score, given)
         return ScoreRanking(method, scores)
-
-
-def _require_not_narrow(heads: Mapping[str, int], limits: Limits) -> None:
-    """Refuse to leave alone what has narrower heads already."""
-    for key in ("ignore", "keep_outputs", "keep_inputs"):
-        for pattern in getattr(limits, key):
-            found = [n for n in heads if fnmatchcase(n, pattern) or pattern.startswith(f"{n}.")]
-            if found:
-                raise ConfigError(
-                    f"{option(key)}: {pattern!r} asks to leave {found[0]} alone, whose heads are "
-                    f"{heads[found[0]]} wide already.\nExpected it to be said before; give "
-                    f"{option('narrow_heads')}=1, or Pruner(..., whole_heads=[{pattern!r}])."
-                )
 
 
 def _require_one_plan(budget: Budget) -> None:

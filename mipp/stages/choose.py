@@ -26,7 +26,7 @@ from mipp.settings import Mipp
 from mipp.stages.context import Context
 from mipp.stages.estimate import load_information
 from mipp.stages.files import write_json
-from mipp.stages.networks import load_dense, load_narrow, pixel_pairs_of
+from mipp.stages.networks import NARROW, load_dense, load_narrow, pixel_pairs_of
 from mipp.stages.rounds import budgets_of
 from mipp.stages.splits import SplitCalibration, load_splits
 from mipp.stages.trials import Trials
@@ -78,9 +78,10 @@ def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Front
 def _measured(workdir: Workdir, params: Params) -> tuple[Checkpoint, Planner, Ranking]:
     """The network that is cut, with what its method says of the units."""
     device = resolve_device(params.compute.device)
-    dense, narrow = load_dense(workdir.folder, device), load_narrow(workdir.folder, device)
+    narrow = load_narrow(workdir.folder, device)
+    has_dense = (workdir.folder / NARROW).exists()
     images = SplitCalibration(
-        lambda: load_splits(params).calibration, dense.shape, params.choose.batch_size, device
+        lambda: load_splits(params).calibration, narrow.shape, params.choose.batch_size, device
     )
     batch = params.evaluate.latency_batch  # time is measured as `evaluate` will
     planner = Planner(
@@ -89,7 +90,7 @@ def _measured(workdir: Workdir, params: Params) -> tuple[Checkpoint, Planner, Ra
         seed=params.seed,
         latency_batch=batch,
         narrow_heads=1,
-        dense=dense.model,
+        dense=load_dense(workdir.folder, device).model if has_dense else None,
     )
     return narrow, planner, _ranking(workdir, params, planner, narrow)
 

@@ -20,8 +20,10 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
+from mipp.narrowing import MULTIPLE, attentions_in
 from mipp.process.ranks import is_launched
 from mipp.pruning.drop import require_tellable
+from mipp.pruning.heads import require_not_named
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
@@ -61,6 +63,9 @@ def preflight(workdir: Workdir, params: Params) -> None:
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
     graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
+    if params.model.narrow_heads < 1 and params.train.when == "before-pruning":
+        narrower = [one.name for one in attentions_in(model) if one.size > MULTIPLE]
+        require_not_named(model, limits_of(params.choose), narrower)
     _require_epochs(params.train)
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:

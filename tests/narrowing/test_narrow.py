@@ -13,6 +13,7 @@ from mipp.cut import apply_selection
 from mipp.errors import ConfigError, CutError
 from mipp.metrics import count_macs, count_params
 from mipp.narrowing import narrowed, sizes_of_heads, with_head_sizes
+from mipp.selection.selection import keep_all
 
 IMAGES = torch.rand(48, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 WIDTH, HEADS = 48, 2  # heads of 24
@@ -281,8 +282,24 @@ def test_what_is_to_be_left_alone_keeps_its_heads():
 
 def test_plan_refuses_to_leave_alone_what_is_narrower_already():
     pruner = mipp.Pruner(needing(of_timm(), 7), IMAGES)
-    with pytest.raises(ConfigError, match=r"whose heads are 8 wide already[\s\S]*whole_heads"):
-        pruner.plan("macs:0.7", limits=mipp.Limits(ignore=("blocks.0.attn",)))
+    for pattern in ("blocks.0.attn", "*.attn.proj", "blocks.0.*"):
+        with pytest.raises(ConfigError, match=r"leave blocks.0.attn alone[\s\S]*narrow_heads=1"):
+            pruner.plan("macs:0.7", limits=mipp.Limits(keep_inputs=(pattern,)))
+    assert pruner.plan("macs:0.7", limits=mipp.Limits(ignore=("blocks.0.mlp*",))).selection
+
+
+def test_budget_of_time_is_of_the_dense_network(monkeypatch):
+    net = needing(OfTorch(), 7)
+    monkeypatch.setattr(
+        "mipp.latency.clock.latencies_ms",
+        lambda models, shape, **_: [1e-3 * count_macs(model, shape) for model in models],
+    )
+    pruner = mipp.Pruner(net, IMAGES)
+    share = count_macs(pruner.model, (3, 16, 16)) / count_macs(net, (3, 16, 16))
+    assert share < 0.8
+    graph = pruner._clock.measured(pruner.graph)
+    assert graph.wider["latency"] == pytest.approx(1 / share)
+    assert pruner._clock.share(keep_all(graph.widths)) == pytest.approx(share)
 
 
 def test_sizes_that_do_not_fit_are_refused():

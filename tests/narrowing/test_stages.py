@@ -9,8 +9,9 @@ from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.data import load_data
 from mipp.disk.storage import Workdir
+from mipp.errors import ConfigError
 from mipp.metrics import count_macs, count_params
-from mipp.stages import run_all
+from mipp.stages import preflight, run_all
 from tests.smallest_run import SMALLEST
 
 SMALL = (*SMALLEST, "model.name=test_neighbours:Attending", "train.epochs=2")
@@ -57,6 +58,14 @@ def test_run_of_wide_heads_has_one_dense_network(tmp_path):
     run_all(Workdir(tmp_path), load_params(overrides=(*SMALL, "model.narrow_heads=1")))
     assert not (tmp_path / "train/narrow.safetensors").exists()
     assert network(tmp_path / "prune/pruned.safetensors").attention.head_dim == 16
+
+
+def test_what_is_to_be_left_alone_is_refused_before_anything_runs(tmp_path):
+    overrides = (*SMALL, "choose.ignore=[attention]", "choose.budget=macs:0.9")
+    match = r"choose.ignore: 'attention' asks[\s\S]*model.narrow_heads=1"
+    with pytest.raises(ConfigError, match=match):
+        preflight(Workdir(tmp_path), load_params(overrides=overrides))
+    preflight(Workdir(tmp_path), load_params(overrides=(*overrides, "model.narrow_heads=1")))
 
 
 def test_rounds_end_with_the_same_narrower_heads(tmp_path):
