@@ -18,7 +18,7 @@ from mipp.errors import BudgetError, ConfigError, DataError, ModelError
 from mipp.graph.reasons import CATEGORIES, Category
 from mipp.graph.whole import folded
 from mipp.inputs import call
-from mipp.pruning.inspection import GroupShare, Inspection
+from mipp.pruning.inspection import GroupShare, HeadsShare, Inspection
 from mipp.selection.selection import Selection
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -162,6 +162,38 @@ def test_products_that_nothing_shrinks_are_counted():
     assert "in operators that nothing shrinks" in str(found)
 
 
+class Encoder(nn.Module):
+    """Tokens of 2 heads of 24 dimensions, of a torch attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(3, 48), nn.Linear(48, 5)
+        self.attention = nn.MultiheadAttention(48, 2, batch_first=True)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.head((x + self.attention(x, x, x)[0]).mean(1))
+
+
+def test_heads_that_data_may_make_narrower_are_named_and_nothing_is():
+    tokens = torch.randn(16, 80, 3, generator=torch.Generator().manual_seed(3))  # enough to tell
+    found = mipp.inspect(Encoder(), tokens)
+    counted = FlopCounterMode(display=False)
+    with counted:
+        Encoder()(tokens[:1])
+    linear = 80 * (48 * 3 + 48 * 5 // 80 + 4 * 48 * 48) + 2 * 80 * 80 * 48
+    assert found.macs == linear == counted.get_total_flops() // 2
+    assert found.params == sum(p.numel() for p in Encoder().parameters())
+    heads = found.heads
+    assert heads.sizes == {"attention": 24}
+    assert heads.least == 8
+    gone = 80 * 4 * 48 * 32 + 2 * 80 * 80 * 32  # 2 heads lose 16 dimensions each
+    assert heads.macs == pytest.approx(gone / linear)
+    assert heads.params == pytest.approx((4 * 48 * 32 + 3 * 32) / found.params)
+    assert f"by up to {100 * heads.macs:.1f} % of the MACs: attention" in str(found)
+    assert mipp.inspect(Encoder(), tokens, ignore=["attention"]).heads is None
+
+
 def test_limits_are_those_of_prune():
     model, batch, _ = built("plain")
     found = mipp.inspect(model, batch, min_channels=2, ignore=["first"], round_to=4)
@@ -256,7 +288,8 @@ def test_page_stays_short_however_many_groups_and_reasons_there_are():
     found = mipp.inspect(model, batch)
     part = found.whole[0]
     crowded = Inspection(
-        "Net", (3, 8, 8), 1, 1, found.least, groups, (part,) * len(CATEGORIES), 0.1,
+        "Net", (3, 8, 8), 1, 1, found.least, groups, (part,) * len(CATEGORIES),
+        HeadsShare({"a": 16, "b": 32}, 8, 0.1, 0.1), 0.1,
         ("a", "b"), ("c", "d"), {"other": "no call reached it"},
     )  # fmt: skip
     lines = str(crowded).splitlines()

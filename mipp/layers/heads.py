@@ -5,6 +5,7 @@ All keep one size of heads, for queries, keys and values alike: the fast kernels
     torch's MultiheadAttention    rows of one matrix, q then k then v; `head_dim`
     timm's Attention              the same in a layer `qkv`; `head_dim`, `attn_dim`, `scale`
     transformers' (ViT, CLIP)     layers `q_proj`, `k_proj`, `v_proj`; `head_dim`, its scale
+    windows (Swin) of all three   as above; a bias of positions is added to what they compute
 
 A module that is none of these, or does not compute what `attention_of` does, stays as it is.
 """
@@ -12,6 +13,7 @@ A module that is none of these, or does not compute what `attention_of` does, st
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -23,10 +25,16 @@ from torch import Tensor, nn, unflatten
 from torch.nn.utils import parametrize
 
 from mipp.layers.attention import PrunedAttention, become_pruned, is_plain
+from mipp.layers.window_attention import become_windows_of_any_size, in_windows, is_windowed
 
-TIMM = ("timm.layers.attention", "timm.models.vision_transformer")  # newer releases, and older
+TIMM = {
+    "timm.layers.attention.Attention",
+    "timm.models.vision_transformer.Attention",  # of older releases
+    "timm.models.swin_transformer.WindowAttention",
+}
+POSITIONS = "relative_position_bias_table"  # added to logits of whatever heads
 CLOSE = 1e-3  # relative error within which both ways to compute an attention agree in float32
-TOKENS = 7  # of the input that they are compared on
+TOKENS = 7  # of the input that they are compared on, but for windows
 
 
 class Weights(NamedTuple):
@@ -60,12 +68,13 @@ class Attention:
     @property
     def size(self) -> int:
         """Of a head."""
-        return int(self.module.head_dim)
+        return int(self._reader.in_features // self.heads)
 
     @property
     def heads(self) -> int:
         """How many there are."""
-        return int(self._reader.in_features // self.size)
+        size = getattr(self.module, "head_dim", None)
+        return int(self._reader.in_features // size if size else self.module.num_heads)
 
     @property
     def makers(self) -> list[str]:
@@ -81,6 +90,10 @@ class Attention:
     def parts(self) -> list[str]:
         """Names by which the attention, and what is in it, can be told to stay whole."""
         return [self.name, *self.makers, self.reader]
+
+    def windows(self, made: Tensor) -> Tensor:
+        """What a part made, of tokens that attend to each other (n, tokens, features)."""
+        return in_windows(self.module, made) if is_windowed(self.module) else made
 
     def is_named(self, patterns: Iterable[str]) -> bool:
         """Whether one of these names, or patterns with `*`, is of it or of a part of it."""
@@ -105,6 +118,7 @@ class Attention:
         """Have these weights instead, whatever their size of heads."""
         if isinstance(self.module, nn.MultiheadAttention):
             become_pruned(self.module)
+        become_windows_of_any_size(self.module)
         made = zip(self.makes, weights.rows.flatten(0, 2).chunk(len(self.makes)), strict=True)
         shifts = None if weights.shifts is None else weights.shifts.flatten()
         for number, (part, rows) in enumerate(made):
@@ -112,8 +126,8 @@ class Attention:
             _fill(self.module.get_submodule(part), rows, own)
         _fill(self._reader, weights.outputs.transpose(0, 1).flatten(1), weights.bias)
         size, heads = weights.size, weights.rows.shape[1]
-        self.module.head_dim = size
         for attribute, value in (
+            ("head_dim", size),
             ("attn_dim", heads * size),
             ("scale", size**-0.5),
             ("scaling", size**-0.5),
@@ -147,9 +161,11 @@ def attention_at(name: str, module: nn.Module) -> Attention | None:
 def _known(name: str, module: Any) -> Attention | None:
     kind, home = type(module), type(module).__module__
     found = None
-    if kind in (nn.MultiheadAttention, PrunedAttention):
+    if is_windowed(module):
+        found = Attention(name, module, ("qkv",), "proj")
+    elif kind in (nn.MultiheadAttention, PrunedAttention):
         found = Attention(name, module, ("",), "out_proj") if is_plain(module) else None
-    elif kind.__name__ == "Attention" and home in TIMM:
+    elif f"{home}.{kind.__name__}" in TIMM:
         whole = ("q_norm", "k_norm", "norm", "gate")
         plain = all(isinstance(getattr(module, n, None), nn.Identity | None) for n in whole)
         found = Attention(name, module, ("qkv",), "proj") if plain else None
@@ -163,7 +179,8 @@ def _is_laid_out(found: Attention) -> bool:
     """Whether all parts are there, are plain layers, and are of one size of heads."""
     parts = [getattr(found.module, part, None) if part else found.module for part in found.makes]
     reader = getattr(found.module, found.reads, None)
-    size = getattr(found.module, "head_dim", None)
+    own = (getattr(found.module, name, None) for name in ("head_dim", "num_heads"))
+    size = next((number for number in own if number is not None), None)
     if type(size) is not int or not all(map(_is_linear, (*parts, reader))):
         return False
     alike = {(weight.shape, bias is None) for weight, bias in map(_tensors, parts)}
@@ -211,22 +228,37 @@ def attention_of(weights: Weights, x: Tensor) -> Tensor:
     return outputs if weights.bias is None else outputs + weights.bias
 
 
+def _without_positions(module: nn.Module) -> tuple[Any, tuple[int, ...]]:
+    """The attention, or a copy whose logits have no bias of positions; how many tokens it takes."""
+    parts: list[Any] = [part for part in module.modules() if hasattr(part, "window_size")]
+    if not parts:
+        return module, (TOKENS,)
+    module = copy.deepcopy(module)
+    for name, weight in module.named_parameters():
+        if name.endswith(POSITIONS):
+            weight.zero_()
+    return module, tuple(parts[0].window_size)
+
+
 def _is_proven(found: Attention) -> bool:
     """Whether the module computes just that."""
     weights = found.weights()
     inputs = weights.rows.shape[-1]
-    x = torch.arange(2 * TOKENS * inputs, device=weights.rows.device).double().sin()
-    x = x.view(2, TOKENS, inputs)
-    own = _tensors(found.module.get_submodule(found.makes[0]))[0]
-    of_torch = isinstance(found.module, nn.MultiheadAttention)
-    tokens_first = of_torch and not found.module.batch_first
+    module, window = _without_positions(found.module)
+    x = torch.arange(2 * math.prod(window) * inputs, device=weights.rows.device).double().sin()
+    x = x.view(2, -1, inputs)
+    own = _tensors(module.get_submodule(found.makes[0]))[0]
+    of_torch = isinstance(module, nn.MultiheadAttention)
+    tokens_first = of_torch and not module.batch_first
     given = x.to(own).transpose(0, 1) if tokens_first else x.to(own)
+    given = unflatten(given, 1, window) if is_windowed(module) else given
     try:
-        made = found.module(*[given] * (3 if of_torch else 1))
+        made = module(*[given] * (3 if of_torch else 1))
     except Exception:  # another way to call it, whatever it says
         return False
     made = made[0] if isinstance(made, tuple) else made
     made = made.transpose(0, 1) if tokens_first else made
+    made = made.flatten(1, 2) if is_windowed(module) else made
     wanted = attention_of(weights, x)
     if made.shape != wanted.shape:
         return False

@@ -34,10 +34,8 @@ def attend_windows(module: Any, x: Tensor) -> Tensor:
     window, (height, width) = module.window_size, x.shape[1:3]
     x = F.pad(x, (0, 0, 0, -width % window[1], 0, -height % window[0]))
     size = list(x.shape[1:3])
-    sides = zip(module.shift_size, window, size, strict=True)
-    shift = [s if w < edge else 0 for s, w, edge in sides]
-    projected = torch.roll(module.qkv(x), [-s for s in shift], (1, 2))
-    parts = torch.unflatten(_windows(projected, window), -1, (3, module.num_heads, -1))
+    shift = _shift(module, size)
+    parts = torch.unflatten(in_windows(module, module.qkv(x)), -1, (3, module.num_heads, -1))
     q, k, v = parts.permute(2, 0, 3, 1, 4)  # (windows, heads, positions, features of a head)
     scores = _scores(module, q, k) + module.get_relative_position_bias()
     if any(shift):
@@ -47,6 +45,30 @@ def attend_windows(module: Any, x: Tensor) -> Tensor:
     mixed = _map((shares @ v).transpose(1, 2).flatten(2), size, window)
     made = F.dropout(module.proj(torch.roll(mixed, shift, (1, 2))), module.dropout, module.training)
     return made[:, :height, :width]
+
+
+def is_windowed(module: Any) -> bool:
+    """Whether `attend_windows` is what it computes, by products of queries and keys."""
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__]
+    return f"{HOME}.ShiftedWindowAttention" in kinds and not hasattr(module, "logit_scale")
+
+
+def in_windows(module: Any, x: Tensor) -> Tensor:
+    """Padded maps (n, h, w, c) as the windows that attend (n * windows, positions, c)."""
+    shift = _shift(module, list(x.shape[1:3]))
+    return _windows(torch.roll(x, [-s for s in shift], (1, 2)), module.window_size)
+
+
+def become_windows_of_any_size(module: Any) -> None:
+    """Let a module of torchvision's compute with heads of whatever number and size."""
+    kind: Any = type(module)
+    if kind.__module__ == HOME:
+        module.__class__ = _pruned_class(kind)
+
+
+def _shift(module: Any, size: list[int]) -> list[int]:
+    sides = zip(module.shift_size, module.window_size, size, strict=True)
+    return [s if w < edge else 0 for s, w, edge in sides]
 
 
 @functools.cache
@@ -115,7 +137,5 @@ class WindowAttention(Layer):
     def settle(self) -> None:
         """torchvision's own forward divides its input's features among the heads."""
         module: Any = self.module
-        own = type(module).__module__ == HOME
-        if own and module.qkv.out_features != 3 * module.qkv.in_features:
-            kind: Any = type(module)
-            module.__class__ = _pruned_class(kind)
+        if module.qkv.out_features != 3 * module.qkv.in_features:
+            become_windows_of_any_size(module)

@@ -9,7 +9,17 @@ from mipp.narrowing.narrow import (
     attentions_in,
     narrowed,
     sizes_of_heads,
+    wide_attentions,
     with_head_sizes,
+    with_narrowest_heads,
 )
 
-__all__ = ["MULTIPLE", "attentions_in", "narrowed", "sizes_of_heads", "with_head_sizes"]
+__all__ = [
+    "MULTIPLE",
+    "attentions_in",
+    "narrowed",
+    "sizes_of_heads",
+    "wide_attentions",
+    "with_head_sizes",
+    "with_narrowest_heads",
+]

@@ -44,11 +44,7 @@ def narrowed(
 
     Source: see `bases`.
     """
-    found = {
-        one.name: one
-        for one in (attentions_in(model) if share < 1 else ())
-        if one.size > MULTIPLE and not one.is_named(whole)
-    }
+    found = {one.name: one for one in (wide_attentions(model, whole) if share < 1 else ())}
     if not found:
         return model
     chosen = _chosen(model, found, batches, share)
@@ -95,6 +91,17 @@ def sizes_of_heads(model: nn.Module, dense: nn.Module) -> dict[str, int]:
         for one in attentions_in(model)
         if one.size < before.get(one.name, one.size)
     }
+
+
+def wide_attentions(model: nn.Module, whole: Collection[str] = ()) -> list[Attention]:
+    """Those of `attentions_in` that are wide enough, and not among the patterns of `whole`."""
+    found = attentions_in(model)
+    return [one for one in found if one.size > MULTIPLE and not one.is_named(whole)]
+
+
+def with_narrowest_heads(model: nn.Module, whole: Collection[str] = ()) -> nn.Module:
+    """A copy with the smallest heads that `narrowed` could find, of whatever weights."""
+    return with_head_sizes(model, {one.name: MULTIPLE for one in wide_attentions(model, whole)})
 
 
 def attentions_in(model: nn.Module) -> list[Attention]:
@@ -168,7 +175,7 @@ def _moments(
             odd.add(one.name)
         parts[part] = x
         if len(parts) > len(one.makers):
-            made = torch.cat([parts[maker] for maker in one.makers], -1)
+            made = torch.cat([one.windows(parts[maker]) for maker in one.makers], -1)
             own = _sums(made.double(), parts[one.reader].double(), one.heads)
             sums[one.name] = sums[one.name] + own if one.name in sums else own
             parts.clear()

@@ -11,7 +11,9 @@ from mipp.errors import as_written
 from mipp.graph import ChannelGraph
 from mipp.graph.whole import whole_parts
 from mipp.inputs import Call, Shape
-from mipp.pruning.inspection import KINDS, GroupShare, Inspection
+from mipp.metrics import count_macs, count_params
+from mipp.narrowing import MULTIPLE, wide_attentions, with_narrowest_heads
+from mipp.pruning.inspection import KINDS, GroupShare, HeadsShare, Inspection
 from mipp.pruning.planner import LOOKED_AT, Planner
 from mipp.selection.limits import Floors, floors_of
 from mipp.selection.spending import spent
@@ -58,7 +60,7 @@ def inspect(
     """
     batches = [example] if _is_batch(example) else example
     with as_written({"calibration": "example"}):
-        planner = Planner(model, batches, images=LOOKED_AT, calls=calls)
+        planner = Planner(model, batches, images=LOOKED_AT, calls=calls, narrow_heads=1)
     bounds = Limits(
         min_channels,
         round_to,
@@ -68,7 +70,7 @@ def inspect(
         tuple(keep_inputs),
     )
     graph = planner.channels
-    return _inspection(planner.model, planner.shape, graph, floors_of(graph, bounds))
+    return _inspection(planner.model, planner.shape, graph, bounds)
 
 
 def _is_batch(example: object) -> bool:
@@ -78,7 +80,8 @@ def _is_batch(example: object) -> bool:
     return isinstance(example, (Tensor, tuple, Mapping))
 
 
-def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, floors: Floors) -> Inspection:
+def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, limits: Limits) -> Inspection:
+    floors = floors_of(graph, limits)
     macs = graph.macs(graph.widths)
     beside = sum(product.macs for product in graph.products if not product.factors)
     shares = (_group_share(graph, name, floors[name]) for name in graph.groups)
@@ -90,6 +93,7 @@ def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, floors: Flo
         least=_least(graph, floors),
         groups=tuple(sorted(shares, key=lambda share: -share.macs)),
         whole=whole_parts(graph, floors),
+        heads=_heads_share(model, shape, limits),
         fixed=beside / max(1, macs),
         no_fewer_outputs=tuple(_keeping(graph, "outputs")),
         no_fewer_inputs=tuple(_keeping(graph, "inputs")),
@@ -106,6 +110,20 @@ def _group_share(graph: ChannelGraph, name: str, least: int) -> GroupShare:
     cut = {**graph.widths, name: least}
     gone = {kind: 1 - spent(graph, cut, kind) for kind in ("macs", "params")}
     return GroupShare(name, graph.widths[name], least, **gone)
+
+
+def _heads_share(model: nn.Module, shape: Shape, limits: Limits) -> HeadsShare | None:
+    named = (*limits.ignore, *limits.keep_outputs, *limits.keep_inputs)
+    found = wide_attentions(model, named)
+    if not found:
+        return None
+    least = with_narrowest_heads(model, named)
+    return HeadsShare(
+        {one.name: one.size for one in found},
+        MULTIPLE,
+        1 - count_macs(least, shape) / count_macs(model, shape),
+        1 - count_params(least) / count_params(model),
+    )
 
 
 def _keeping(graph: ChannelGraph, side: str) -> Iterator[str]:

@@ -34,6 +34,20 @@ class GroupShare:
 
 
 @dataclass(frozen=True)
+class HeadsShare:
+    """Attentions whose heads `narrow_heads` makes narrower, as far as the data tell.
+
+    `sizes` of the heads by the attention's name, of which at least `least` stay. `macs` and
+    `params` are the shares of the dense network's, 0 to 1, that go where all are so narrow.
+    """
+
+    sizes: Mapping[str, int]
+    least: int
+    macs: float
+    params: float
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What of a network can be pruned. Prints as a page of less than 40 lines.
 
@@ -42,6 +56,7 @@ class Inspection:
     macs, params : of the dense network, for one input of `shape`.
     least : kind -> share of the dense network's that is left at the limits, 0 to 1.
     groups : channels that can be pruned, with what goes with them.
+    heads : attentions whose heads can become narrower, which is in no other share here.
     whole : what stays whole by the kind of reason, with its share and what to do about it.
     fixed : share of the multiply-accumulates in operators, beside the layers, that nothing shrinks.
     no_fewer_outputs, no_fewer_inputs : layers with weights that keep all features of that side.
@@ -63,6 +78,7 @@ class Inspection:
     least: Mapping[str, float]
     groups: tuple[GroupShare, ...]
     whole: tuple[WholePart, ...]
+    heads: HeadsShare | None
     fixed: float
     no_fewer_outputs: tuple[str, ...]
     no_fewer_inputs: tuple[str, ...]
@@ -186,6 +202,11 @@ def _notes(found: Inspection) -> list[str]:
         for side, names in sides.items()
         if names
     ]
+    if found.heads:
+        lines.append(
+            f"Heads that data may make narrower, by up to {percent(found.heads.macs)} of the MACs: "
+            f"{folded(found.heads.sizes)}"
+        )
     if found.unreached:
         lines.append(f"No call reached: {folded(found.unreached)}")
         lines.append(f"  {next(iter(found.unreached.values()))}")

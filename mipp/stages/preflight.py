@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,10 @@ from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
 from mipp.models import build_model, load_weights
-from mipp.narrowing import MULTIPLE, attentions_in
+from mipp.narrowing import wide_attentions, with_narrowest_heads
 from mipp.process.ranks import is_launched
 from mipp.pruning.drop import require_tellable
-from mipp.pruning.heads import require_not_named
+from mipp.pruning.heads import require_not_named, times_wider
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import Floors, floors_of
@@ -58,14 +59,10 @@ def preflight(workdir: Workdir, params: Params) -> None:
     asked = params.choose
     if asked.budget.is_searched:
         require_tellable(len(splits.validation), asked.budget.value, asked.drop_confidence)
-    channels, size, _ = splits.shape
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
     graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
-    if params.model.narrow_heads < 1 and params.train.when == "before-pruning":
-        narrower = [one.name for one in attentions_in(model) if one.size > MULTIPLE]
-        require_not_named(model, limits_of(params.choose), narrower)
     _require_epochs(params.train)
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:
@@ -78,16 +75,32 @@ def preflight(workdir: Workdir, params: Params) -> None:
     if read_manifest(workdir.folder / "extract") is None:
         require_room(workdir.folder, stored_bytes(sizes), "the activation store")
     require_shards(params.extract, splits)
+    least, graph = _narrowest(params, model, graph, splits.shape)
     floors = floors_of(graph, limits_of(params.choose))
     for budget in _plain_budgets(params):
         check_reachable(graph, budget, floors)
     if read_manifest(workdir.folder / "train") is None:
-        clock = Clock(
-            model.to(device), (channels, size, size), params.evaluate.latency_batch, device
-        )
+        dense = model.to(device)
+        narrow = dense if least is model else least.to(device)
+        clock = Clock(narrow, splits.shape, params.evaluate.latency_batch, device, wider=dense)
         for budget in _plain_budgets(params):
             _require_time(budget, clock, graph, floors)
     require_writable(workdir)
+
+
+def _narrowest(
+    params: Params, model: nn.Module, graph: ChannelGraph, shape: tuple[int, int, int]
+) -> tuple[nn.Module, ChannelGraph]:
+    """The network with heads as narrow as data could make them, since no smaller one is planned."""
+    if params.model.narrow_heads == 1 or params.train.when == "after-pruning":
+        return model, graph
+    names = [one.name for one in wide_attentions(model)]
+    require_not_named(model, limits_of(params.choose), names)
+    if not names:
+        return model, graph
+    least = with_narrowest_heads(model)
+    graph = build_graph(least, torch.zeros(1, *shape, device="cpu"))
+    return least, replace(graph, wider=times_wider(graph, least, model, shape))
 
 
 def _require_epochs(config: TrainConfig) -> None:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 import mipp
-import mipp.vision  # before timm
 from mipp.cut import apply_selection
 from mipp.errors import ConfigError, CutError
 from mipp.metrics import count_macs, count_params
-from mipp.narrowing import narrowed, sizes_of_heads, with_head_sizes
+from mipp.narrowing import attentions_in, narrowed, sizes_of_heads, with_head_sizes
+from mipp.narrowing.narrow import _moments
 from mipp.selection.selection import keep_all
+from mipp.vision import torchvision  # before timm
 
 IMAGES = torch.rand(48, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 WIDTH, HEADS = 48, 2  # heads of 24
@@ -130,6 +131,29 @@ class OfTransformers(nn.Module):
         return self.net(x).logits
 
 
+class SwinOfTransformers(OfTransformers):
+    """Its windows."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        transformers = pytest.importorskip("transformers")
+        sizes = {"image_size": 16, "patch_size": 2, "window_size": 4, "embed_dim": WIDTH}
+        config = transformers.SwinConfig(depths=[2], num_heads=[HEADS], num_labels=5, **sizes)
+        self.net = transformers.SwinForImageClassification(config)
+
+
+def swin_of_timm(kind="swin_tiny_patch4_window7_224"):
+    timm = pytest.importorskip("timm")
+    sizes = {"img_size": 16, "patch_size": 2, "window_size": 4, "embed_dim": WIDTH}
+    return timm.create_model(kind, num_classes=5, depths=(2,), num_heads=(HEADS,), **sizes)
+
+
+def swin_of_torchvision(window=4, version="SwinTransformerBlock"):
+    swin = torchvision.models.swin_transformer
+    sizes = [2, 2], WIDTH, [2], [HEADS], [window] * 2
+    return swin.SwinTransformer(*sizes, num_classes=5, block=getattr(swin, version))
+
+
 BUILDS = {
     "torch": OfTorch,
     "torch, tokens first": partial(OfTorch, batch_first=False),
@@ -139,6 +163,10 @@ BUILDS = {
     "timm": of_timm,
     "timm, no bias": partial(of_timm, qkv_bias=False),
     "transformers": OfTransformers,
+    "windows of torchvision": swin_of_torchvision,
+    "windows of torchvision, padded": partial(swin_of_torchvision, window=3),
+    "windows of timm": swin_of_timm,
+    "windows of transformers": SwinOfTransformers,
 }
 
 
@@ -190,7 +218,7 @@ def test_default_prunes_saves_loads_trains_and_exports(build, tmp_path):
     loaded = mipp.load(tmp_path / "net.safetensors", build)
     with torch.inference_mode():
         assert torch.equal(loaded(IMAGES), pruned.model(IMAGES))
-    if build in (OfTorch, of_timm, OfTransformers):
+    if build in (OfTorch, of_timm, OfTransformers, swin_of_torchvision, swin_of_timm):
         pruned.export(tmp_path)
         assert (tmp_path / "model.pt2").exists()
     pruned.model.train()(IMAGES).sum().backward()
@@ -206,6 +234,8 @@ LEFT = {
     "tied": (Tied, {}),
     "projection called alone": (Doubled, {}),
     "norms of queries and keys": (partial(of_timm, qk_norm=True), {}),
+    "cosines": (partial(swin_of_torchvision, version="SwinTransformerBlockV2"), {}),
+    "cosines of timm": (partial(swin_of_timm, kind="swinv2_tiny_window8_256"), {}),
 }
 
 
@@ -226,6 +256,23 @@ def test_too_few_tokens_tell_nothing_of_dimensions():
 def test_attention_to_other_tokens_is_pruned_as_before():
     net = needing(Across(), 7)
     assert mipp.prune(net, IMAGES, "macs:0.8").report.heads == {}
+
+
+def test_keys_count_by_how_they_differ_within_a_window():
+    net = swin_of_torchvision().eval()
+    attention = net.features[1][0].attn
+    found = {one.name: one for one in attentions_in(net) if one.module is attention}
+    with torch.inference_mode():
+        maps = attention.qkv(net.features[1][0].norm1(net.features[0](IMAGES[:32])))
+        [sums] = _moments(net, found, [IMAGES[:32]]).values()
+    expected = torch.zeros_like(sums.keys)
+    for row in (0, 4):
+        for column in (0, 4):
+            window = maps[:, row : row + 4, column : column + 4, WIDTH : 2 * WIDTH].double()
+            for head, keys in enumerate(window.flatten(1, 2).chunk(HEADS, -1)):
+                for own in keys - keys.mean(1, keepdim=True):
+                    expected[head] += own.T @ own
+    assert torch.allclose(sums.keys, expected, rtol=1e-5, atol=1e-5 * float(expected.max()))
 
 
 def test_network_given_is_left_as_it_is():

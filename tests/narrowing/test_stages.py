@@ -9,7 +9,7 @@ from mipp.checkpoint import load_checkpoint
 from mipp.config import load_params
 from mipp.data import load_data
 from mipp.disk.storage import Workdir
-from mipp.errors import ConfigError
+from mipp.errors import BudgetError, ConfigError
 from mipp.metrics import count_macs, count_params
 from mipp.stages import preflight, run_all
 from tests.smallest_run import SMALLEST
@@ -66,6 +66,18 @@ def test_what_is_to_be_left_alone_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=match):
         preflight(Workdir(tmp_path), load_params(overrides=overrides))
     preflight(Workdir(tmp_path), load_params(overrides=(*overrides, "model.narrow_heads=1")))
+
+
+def test_budget_that_only_narrower_heads_reach_is_not_refused(tmp_path):
+    overrides = (*NARROW, "choose.min_channels=1000", "choose.budget=macs:0.9")  # all units stay
+    with pytest.raises(BudgetError, match="at least macs:1 "):
+        preflight(Workdir(tmp_path), load_params(overrides=(*overrides, "model.narrow_heads=1")))
+    run_all(Workdir(tmp_path), load_params(overrides=overrides))
+    assert count_macs(network(tmp_path / "prune/pruned.safetensors"), SHAPE) <= 0.9 * count_macs(
+        network(tmp_path / "train/model.safetensors"), SHAPE
+    )
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        preflight(Workdir(tmp_path), load_params(overrides=(*overrides, "choose.budget=macs:0.5")))
 
 
 def test_rounds_end_with_the_same_narrower_heads(tmp_path):
