@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -37,9 +37,10 @@ from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.selection.by_scores import select_by_criterion
 from mipp.selection.selection import Selection
 from mipp.settings import Criterion, Refit
-from mipp.training import train
+from mipp.training import Teacher, train
 
 BATCH = 256
+DISTILL = 0.5  # of the loss of those that are taught, by the dense network's answers
 SLACK = 0.02  # of a budget; a unit of ResNet-20's first stage costs 2.4 % of macs:0.3
 Scope = Literal["layer", "global"]
 SCOPES: tuple[Scope, ...] = ("global", "layer")
@@ -133,22 +134,32 @@ class Trial:
         refit(model, self.dense, graph, selection, whole.copy, settings)
         return model
 
-    def finetuned(self, model: nn.Module, epochs: int) -> nn.Module:
+    def finetuned(self, model: nn.Module, epochs: int, *, taught: bool = False) -> nn.Module:
         # a third faster on the CPU for the thin layers of a pruned network
         model = copy.deepcopy(model).to(memory_format=torch.channels_last)
         config = FinetuneConfig(epochs=epochs, batch_size=128, precision=self.precision)
         training = self.images.training
-        train(model, training, training.first(0), config, seed=self.seed, device=CPU)
+        teacher = Teacher(self.dense, DISTILL, config.temperature) if taught else None
+        train(
+            model,
+            training,
+            training.first(0),
+            config,
+            teacher=teacher,
+            seed=self.seed,
+            device=CPU,
+        )
         return model
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: how the network is cut, and from where it is fine-tuned."""
+    """A row of the table: how the network is cut, from where and how it is fine-tuned."""
 
     name: str
     cut: Callable[[Trial, str], Cut]
     start: Literal["recalibrated", "refit", "nowhere"] = "recalibrated"
+    taught: bool = False  # by the dense network, beside the labels
 
 
 @lru_cache(maxsize=1)  # two methods in a row differ in their fine-tuning alone
@@ -195,12 +206,19 @@ def by_torch_pruning(name: str, scope: Scope) -> Method:
     return Method(f"Torch-Pruning {name}, {scope}", cut)
 
 
+def taught(method: Method) -> Method:
+    """The same, trained with the dense network as teacher."""
+    return replace(method, name=f"{method.name}, taught", taught=True)
+
+
 METHODS: tuple[Method, ...] = (
     Method("dense", lambda trial, _: Cut(trial.dense, 0.0), start="nowhere"),
     Method("mipp", by_information),
     Method("mipp, refit start", by_information, start="refit"),
+    taught(Method("mipp, refit start", by_information, start="refit")),
     *(by_criterion(name, scope) for name in ("l1", "taylor", "random") for scope in SCOPES),
     *(by_torch_pruning(name, scope) for name in RIVALS for scope in SCOPES),
+    taught(by_torch_pruning("LAMP", "layer")),
 )
 NAMES = [method.name for method in METHODS]
 
@@ -212,7 +230,7 @@ def methods_for(model: nn.Module, epochs: int) -> list[Method]:
     return [
         method
         for method in METHODS
-        if (epochs or method.start != "refit")
+        if (epochs or not (method.start == "refit" or method.taught))
         and (norms or method.name.rpartition(", ")[0] not in blind)
     ]
 
@@ -234,6 +252,7 @@ def measure(trial: Trial, method: Method, budget: str, epochs: int) -> dict[str,
     point = {**sizes, "raw": trial.percent(cut.model), **accuracies, "seconds": cut.seconds}
     if epochs:
         started = time.perf_counter()
-        point["finetuned"] = trial.percent(trial.finetuned(networks[method.start], epochs))
+        start = networks[method.start]
+        point["finetuned"] = trial.percent(trial.finetuned(start, epochs, taught=method.taught))
         point["finetune_seconds"] = time.perf_counter() - started
     return point

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.accuracy.methods import NAMES
+from benchmarks.accuracy.methods import DISTILL, NAMES
 from benchmarks.accuracy.results import (
     FILE,
     MACHINE,
@@ -41,7 +41,8 @@ images: its own accumulation keeps the last image alone. Ranked per layer, LAMP 
 of L2.
 
 Fine-tuning is the same for all: SGD with momentum {momentum:g}, weight decay {weight_decay:g}, a \
-one-cycle learning rate up to {lr:g}, batches of 128, the same order and the same augmentation.
+one-cycle learning rate up to {lr:g}, batches of 128, the same order and the same augmentation. \
+*taught*: half of the loss goes by the dense network's answers (`finetune.distill={distill:g}`).
 
 The refit of these tables is that of version 0.1.0, which solves eight times; but for `mipp` of
 ResNet-20 under `macs:0.5`, where it solves four times with longer steps. Version 0.2.0.dev0 solves
@@ -53,7 +54,9 @@ def write_page() -> None:
     """Write the page from all points that are kept."""
     points = points_in(FILE).all()
     config = FinetuneConfig()
-    notes = NOTES.format(momentum=config.momentum, weight_decay=config.weight_decay, lr=config.lr)
+    notes = NOTES.format(
+        momentum=config.momentum, weight_decay=config.weight_decay, lr=config.lr, distill=DISTILL
+    )
     page = ["# Accuracy at equal budgets", "", *_origin(points), "", notes, ""]
     for settings in settings_of(points):
         page += _section(under(points, settings), NAMES)

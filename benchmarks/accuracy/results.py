@@ -73,7 +73,8 @@ def _mean(points: Iterable[Point], column: str) -> str | None:
     return f"{mean(numbers):.1f}" if numbers else None
 
 
-OURS = {"no training": ("mipp",), "fine-tuned": ("mipp", "mipp, refit start")}
+TRAINED = "mipp", "mipp, refit start", "mipp, refit start, taught"
+OURS = {"no training": ("mipp",), "fine-tuned": TRAINED}
 UNTRAINED = ("raw", "recalibrated", "refit", "refit_recalibrated")
 
 

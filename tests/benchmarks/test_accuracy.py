@@ -20,7 +20,8 @@ TRAINING = TrainConfig(epochs=1, batch_size=64)
 DIGITS = Workload(
     "lenet5", "digits", "none", ("ratio:0.5",), WORKLOADS["lenet5"].rival_layers, TRAINING
 )
-ROWS = ["dense", "mipp", "mipp, refit start", "l1, layer", "Torch-Pruning Taylor, global"]
+TAUGHT = "mipp, refit start, taught"
+ROWS = ["dense", "mipp", "mipp, refit start", TAUGHT, "l1, layer", "Torch-Pruning Taylor, global"]
 
 
 def options(folder, *more):
@@ -69,6 +70,13 @@ def test_both_starts_of_mipp_share_the_network_but_not_the_training(finished):
         refit[c] for c in ("macs", "raw", "refit")
     ]
     assert plain["finetuned"] != refit["finetuned"]
+
+
+def test_taught_differs_from_the_same_start_in_its_training_alone(finished):
+    points = read(finished)
+    alone, taught = points["mipp, refit start"], points[TAUGHT]
+    assert [alone[c] for c in ("raw", "refit")] == [taught[c] for c in ("raw", "refit")]
+    assert alone["finetuned"] != taught["finetuned"]
 
 
 def test_a_rerun_computes_only_what_is_missing(finished, monkeypatch):
@@ -136,7 +144,9 @@ def test_without_training_there_is_one_start_only():
 
 
 def test_a_pattern_that_fits_no_method_is_refused():
-    assert fitting("--methods", ["mipp*", "dense"], NAMES) == ["dense", "mipp", "mipp, refit start"]
+    assert fitting("--methods", ["mipp*", "dense"], NAMES) == [
+        "dense", "mipp", "mipp, refit start", TAUGHT
+    ]  # fmt: skip
     with pytest.raises(SystemExit, match=r"'Torch-Pruning L3\*' fits none of\n  dense"):
         fitting("--methods", ["mipp*", "Torch-Pruning L3*"], NAMES)
 
