@@ -146,7 +146,9 @@ class Search:
         return "\n".join(lines)
 
 
-def smallest_within(cut: Callable[[Budget], Outcome], goal: Goal, of: Of) -> tuple[Outcome, Search]:
+def smallest_within(
+    cut: Callable[[Budget], Outcome], goal: Goal, of: Of, *, narrower: bool = False
+) -> tuple[Outcome, Search]:
     """The smallest network that was found to be good enough, with all that were tried.
 
     The metric is taken to fall as networks shrink; where it does not, there may be a smaller one.
@@ -155,6 +157,7 @@ def smallest_within(cut: Callable[[Budget], Outcome], goal: Goal, of: Of) -> tup
     ----------
     cut : gives the repaired network under a budget.
     of : what is to be small.
+    narrower : whether all of them have narrower heads than the dense network, which costs, too.
 
     Raises
     ------
@@ -182,9 +185,10 @@ def smallest_within(cut: Callable[[Budget], Outcome], goal: Goal, of: Of) -> tup
     told = goal.confidence if goal.dense.answers else 0.0
     search = Search(goal.allowed, goal.dense.value, tuple(trials), told)
     if best is None:
+        wider = f", or {option('narrow_heads')}=1" if narrower else ""
         raise BudgetError(
             f"no smaller network keeps the metric within {goal.allowed:g} of the dense one's.\n"
             f"{search}\nExpected one below {high:.3f} of the {of}, got none; allow more, or choose "
-            f"a repair such as {option('repair')}='distill'."
+            f"a repair such as {option('repair')}='distill'{wider}."
         )
     return best, search

@@ -128,7 +128,7 @@ class Pruner(Planner):
         def cut(budget: Budget) -> Pruned:
             return self.cut(self.plan(budget, ranking, limits), repair)
 
-        pruned, search = smallest_within(cut, goal, of)
+        pruned, search = smallest_within(cut, goal, of, narrower=bool(self.heads))
         return replace(pruned, report=replace(pruned.report, search=search))
 
     def frontier(

@@ -73,7 +73,8 @@ class Trials:
 
         confidence = self._params.choose.drop_confidence
         goal = Goal(self._score, self._dense_score, budget.value, confidence)
-        found, self._search = smallest_within(cut, goal, "macs")
+        narrower = bool(self._planner.heads)
+        found, self._search = smallest_within(cut, goal, "macs", narrower=narrower)
         for trial in self._search.trials:
             self._measured[trial.budget] = point_of(plans[trial.budget], trial.value)
         return found.plan

@@ -59,6 +59,12 @@ def test_no_smaller_network_that_is_good_enough_is_said_with_all_that_were_tried
         tried(0.0)
 
 
+def test_heads_that_became_narrower_are_named_where_no_network_is_good_enough():
+    goal = Goal(lambda _: Scored(0.0), Scored(100.0), 1.0, 90.0)
+    with pytest.raises(BudgetError, match="'distill', or narrow_heads=1"):
+        smallest_within(lambda budget: Sized(budget.value), goal, "macs", narrower=True)
+
+
 # Margin: networks of a known fall, judged by inputs that are drawn
 
 
