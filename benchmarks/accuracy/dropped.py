@@ -32,16 +32,17 @@ DROP = "drop:1.0"
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)
 CALIBRATION, VALIDATION, BATCH = 2048, 5000, 500
 KEY = ("workload", "budget")
-COLUMNS = (*KEY, "found", "tried", "macs", "params", "validation_fall", "most_fallen", "test_fall",
-           "test_dense", "commit", "versions")  # fmt: skip
+COLUMNS = (*KEY, "dense_images", "found", "tried", "macs", "params", "validation_fall",
+           "most_fallen", "test_fall", "test_dense", "commit", "versions")  # fmt: skip
 NOTES = f"""\
 `mipp.prune(..., "{DROP}", validation=...)`: the smallest network, to a 64th of the MACs, whose
 accuracy falls by at most a point with 90 % confidence, refitted and not trained. {CALIBRATION:,}
-calibration images, seed 0; *validation*: {VALIDATION:,} training images that calibration has none
-of, but which the dense network was trained on. *fell*: percentage points below the dense network;
-*at most*: the limit that the search goes by. *test*: the 10,000 test images, which no search has
-seen. *best fixed*: of the ten budgets below the smallest whose *test* accuracy falls by at most a
-point, which nobody knows beforehand."""
+calibration images, seed 0; *trained on*: so many images, where the dense network is not given.
+*validation*: {VALIDATION:,} training images that calibration has none of, but which the dense
+network was trained on. *fell*: percentage points below the dense network; *at most*: the limit that
+the search goes by. *test*: the 10,000 test images, which no search has seen. *best fixed*: of the
+ten budgets below the smallest whose *test* accuracy falls by at most a point, which nobody knows
+beforehand."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,6 +50,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add_data_root(options)
     add_again(options)
     options.add_argument("--workloads", nargs="+", choices=NETWORKS, default=[*NETWORKS])
+    options.add_argument("--dense-images", type=int, help="that train the dense network, the first")
     options.add_argument("--test-images", type=int, help="the first, for a quick trial")
     return parse(options, given, fixed=("test_images",))
 
@@ -82,10 +84,11 @@ class Trial:
     def __init__(self, options: argparse.Namespace, name: str) -> None:
         workload, root = WORKLOADS[name], options.data_root
         images = load_images(workload, root, CALIBRATION, seed=0)
-        self._images: Images = images.limited(None, options.test_images)
-        dense = dense_network(workload, images, root, Path("runs/accuracy"))
+        self._images: Images = images.limited(options.dense_images, options.test_images)
+        self._trained_on = len(self._images.training) if workload.training else 0
+        dense = dense_network(workload, self._images, root, Path("runs/accuracy"))
         self._validation: list[tuple[Tensor, Tensor]] = list(
-            images.training.first(VALIDATION).batches(BATCH)
+            self._images.training.first(VALIDATION).batches(BATCH)
         )
         self._pruner = Pruner(dense, images.calibration.batches(BATCH), images=CALIBRATION)
         self._ranking = self._pruner.rank()
@@ -113,6 +116,7 @@ class Trial:
         return (
             searched
             | {
+                "dense_images": self._trained_on,
                 "macs": 100 * report.macs / report.macs_dense,
                 "params": 100 * report.params / report.params_dense,
                 "test_fall": self._dense - self._percent(pruned.model),
@@ -141,6 +145,7 @@ def _rows(points: Sequence[Point]) -> Iterator[dict[str, Any]]:
         best = min(good, key=lambda p: p["macs"], default=None)
         yield {
             "network": point["workload"],
+            "trained on": point["dense_images"] or None,
             "dense %": point["test_dense"],
             "found": point["found"],
             "MACs %": point["macs"],
