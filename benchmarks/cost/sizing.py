@@ -363,7 +363,8 @@ def _pipeline(runs: Sequence[Mapping[str, Any]]) -> str:
 ## The pipeline at real size
 
 JPEGs of 224 pixels from a folder. Each stage runs in a process of its own; a *way* is the whole of
-it, in a work directory of its own.
+it, in a work directory of its own. Evaluation is the same work in each, by one process: where its
+seconds differ, the machine did something else beside.
 """
     return head + "".join(map(_pipeline_run, runs))
 
