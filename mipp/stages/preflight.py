@@ -15,7 +15,7 @@ from mipp.config import WRITTEN, OptimConfig, Params, TrainConfig
 from mipp.device import require_devices, resolve_device
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import read_manifest, require_room, require_writable
-from mipp.errors import ConfigError, as_written
+from mipp.errors import BudgetError, ConfigError, as_written
 from mipp.export.formats import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
@@ -27,7 +27,7 @@ from mipp.pruning.drop import require_tellable
 from mipp.pruning.heads import require_not_named, times_wider
 from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, stored_bytes
 from mipp.pruning.ranking import require_plannable
-from mipp.selection.limits import Floors, floors_of
+from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
 from mipp.settings import Gaussian, Mipp
 from mipp.stages.finetune import config_after_pruning, require_start
@@ -63,6 +63,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
     graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
+    narrower = _narrower(params, model)
     _require_epochs(params.train)
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:
@@ -75,32 +76,38 @@ def preflight(workdir: Workdir, params: Params) -> None:
     if read_manifest(workdir.folder / "extract") is None:
         require_room(workdir.folder, stored_bytes(sizes), "the activation store")
     require_shards(params.extract, splits)
-    least, graph = _narrowest(params, model, graph, splits.shape)
-    floors = floors_of(graph, limits_of(params.choose))
-    for budget in _plain_budgets(params):
-        check_reachable(graph, budget, floors)
-    if read_manifest(workdir.folder / "train") is None:
-        dense = model.to(device)
-        narrow = dense if least is model else least.to(device)
-        clock = Clock(narrow, splits.shape, params.evaluate.latency_batch, device, wider=dense)
-        for budget in _plain_budgets(params):
-            _require_time(budget, clock, graph, floors)
+    model = model.to(device)
+    clock = Clock(model, splits.shape, params.evaluate.latency_batch, device)
+    trained = read_manifest(workdir.folder / "train") is not None  # `choose` looks at the time then
+    try:
+        _require_budgets(params, graph, None if trained else clock)
+    except BudgetError:
+        if not narrower:
+            raise
+        least = with_narrowest_heads(model)
+        graph = build_graph(least, torch.zeros(1, *splits.shape, device=device))
+        graph = replace(graph, wider=times_wider(graph, least, model, splits.shape))
+        clock = replace(clock, model=least, wider=model)
+        _require_budgets(params, graph, None if trained else clock)
     require_writable(workdir)
 
 
-def _narrowest(
-    params: Params, model: nn.Module, graph: ChannelGraph, shape: tuple[int, int, int]
-) -> tuple[nn.Module, ChannelGraph]:
-    """The network with heads as narrow as data could make them, since no smaller one is planned."""
+def _narrower(params: Params, model: nn.Module) -> list[str]:
+    """Attentions whose heads the data may make narrower."""
     if params.model.narrow_heads == 1 or params.train.when == "after-pruning":
-        return model, graph
+        return []
     names = [one.name for one in wide_attentions(model)]
     require_not_named(model, limits_of(params.choose), names)
-    if not names:
-        return model, graph
-    least = with_narrowest_heads(model)
-    graph = build_graph(least, torch.zeros(1, *shape, device="cpu"))
-    return least, replace(graph, wider=times_wider(graph, least, model, shape))
+    return names
+
+
+def _require_budgets(params: Params, graph: ChannelGraph, clock: Clock | None) -> None:
+    """Refuse budgets below what the limits keep; those of time, too, where there is a clock."""
+    floors = floors_of(graph, limits_of(params.choose))
+    for budget in _plain_budgets(params):
+        check_reachable(graph, budget, floors)
+        if clock is not None and budget.kind == "latency":
+            require_time(budget.value, clock.least_share(graph, floors), floors, graph)
 
 
 def _require_epochs(config: TrainConfig) -> None:
@@ -144,12 +151,6 @@ def _require_trials(params: Params) -> None:
             "choose.budget=drop:X and choose.compare score networks that are trained.\nExpected "
             "train.when=before-pruning, got after-pruning; change it, or choose by size alone."
         )
-
-
-def _require_time(budget: Budget, clock: Clock, graph: ChannelGraph, floors: Floors) -> None:
-    """Refuse a budget of time before anything is trained; later `choose` does."""
-    if budget.kind == "latency":
-        require_time(budget.value, clock.least_share(graph, floors), floors, graph)
 
 
 def _require_memory(
