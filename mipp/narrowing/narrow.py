@@ -23,7 +23,7 @@ from mipp.settings import NARROW_HEADS
 
 MULTIPLE = 8  # sizes of heads: the fast kernels want them so
 ROWS, LEAST = 64, 16  # tokens for each dimension of a head: so many are enough, so few too few
-TOGETHER = 32  # inputs at once: all of them, where each has many tokens
+TOGETHER = 8  # inputs at once: few are enough, where each has many tokens
 
 
 def narrowed(

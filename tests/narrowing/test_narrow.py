@@ -263,8 +263,8 @@ def test_keys_count_by_how_they_differ_within_a_window():
     attention = net.features[1][0].attn
     found = {one.name: one for one in attentions_in(net) if one.module is attention}
     with torch.inference_mode():
-        maps = attention.qkv(net.features[1][0].norm1(net.features[0](IMAGES[:32])))
-        [sums] = _moments(net, found, [IMAGES[:32]]).values()
+        maps = attention.qkv(net.features[1][0].norm1(net.features[0](IMAGES[:24])))
+        [sums] = _moments(net, found, [IMAGES[:24]]).values()
     expected = torch.zeros_like(sums.keys)
     for row in (0, 4):
         for column in (0, 4):
