@@ -26,6 +26,7 @@ from mipp.stages.files import read_json
 
 NETWORK = "resnet20"
 WAYS = ("one-shot", "one-shot, distilled", "cubic:3", "cubic:3, distilled")
+RATE = 0.05  # of learning, at its highest
 DISTILL = 0.5  # of the loss, by the dense network's answers; the rest by the labels
 KEY = ("budget", "epochs", "images", "precision", "way", "seed")
 COLUMNS = ("macs", "accuracy_dense", "accuracy", "cpu_seconds", "threads")
@@ -34,8 +35,9 @@ NOTES = f"""\
 standard deviation over seeds. *one-shot*: pruned to the budget, refitted, trained. *cubic:3*: in
 three rounds (`finetune.rounds`, `finetune.round_budgets`), each measured, cut, refitted and trained
 for a third of the epochs, by a learning rate of its own. *distilled*: the dense network teaches,
-too (`finetune.distill={DISTILL}`). *images*: that each epoch trains on. *CPU s*: of the stages that
-ran, evaluation among them; the first point of a seed extracts and estimates for all of them."""
+too (`finetune.distill={DISTILL}`). The learning rate rises to {RATE}, in docs/accuracy.md to less.
+*images*: that each epoch trains on. *CPU s*: of the stages that ran, evaluation among them; the
+first point of a seed extracts and estimates for all of them."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,7 +115,7 @@ def overrides(root: str | None, point: Point) -> list[str]:
         f"choose.budget={point['budget']}",
         f"finetune.epochs={point['epochs']}",
         "finetune.batch_size=128",
-        "finetune.lr=0.05",
+        f"finetune.lr={RATE}",
         f"finetune.precision={point['precision']}",
         "evaluate.export=[]",
         f"seed={point['seed']}",
