@@ -59,6 +59,11 @@ def test_no_smaller_network_that_is_good_enough_is_said_with_all_that_were_tried
         tried(0.0)
 
 
+def test_network_that_cannot_be_smaller_is_refused_with_the_reason():
+    with pytest.raises(BudgetError, match=r"no smaller network can be made.*: too small"):
+        tried(1.0, floor=1.0)
+
+
 def test_heads_that_became_narrower_are_named_where_no_network_is_good_enough():
     goal = Goal(lambda _: Scored(0.0), Scored(100.0), 1.0, 90.0)
     with pytest.raises(BudgetError, match="'distill', or narrow_heads=1"):
@@ -200,6 +205,7 @@ def test_pruner_finds_the_same_as_prune():
         ({"budget": "drop:1", "metric": "f1"}, ConfigError, "metric: expected 'accuracy'"),
         ({"budget": "drop:1", "validation": []}, DataError, "holds no inputs"),
         ({"budget": "drop:1", "validation": iter([])}, ConfigError, "only once"),
+        ({"budget": "drop:1", "validation": "here"}, DataError, "^validation cannot be used"),
         ({"budget": "drop:0.5"}, BudgetError, r"64 validation inputs (.|\n)*Expected 902 or more"),
         ({"budget": "drop:0"}, BudgetError, "Expected more than 0 points"),
         ({"budget": "drop:1", "drop_confidence": 100}, ConfigError, "below 100, got 100"),
