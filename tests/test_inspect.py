@@ -203,6 +203,8 @@ def test_limits_are_those_of_prune():
     assert pruned.report.macs / pruned.report.macs_dense == pytest.approx(found.least["macs"])
     with pytest.raises(ConfigError, match="ignore: pattern 'no' fits no module"):
         mipp.inspect(model, batch, ignore=["no"])
+    with pytest.raises(ConfigError, match="ignore: expected a sequence of names"):
+        mipp.inspect(model, batch, ignore="first")
 
 
 def test_network_in_which_nothing_can_be_pruned_is_inspected_and_not_pruned():

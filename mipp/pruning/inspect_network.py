@@ -61,14 +61,9 @@ def inspect(
     batches = [example] if _is_batch(example) else example
     with as_written({"calibration": "example"}):
         planner = Planner(model, batches, images=LOOKED_AT, calls=calls, narrow_heads=1)
-    bounds = Limits(
-        min_channels,
-        round_to,
-        dict(limits or {}),
-        tuple(ignore),
-        tuple(keep_outputs),
-        tuple(keep_inputs),
-    )
+    shares = {} if limits is None else limits
+    named = (ignore, keep_outputs, keep_inputs)
+    bounds = Limits(min_channels, round_to, shares, *named)  # type: ignore[arg-type]  # makes tuples
     graph = planner.channels
     return _inspection(planner.model, planner.shape, graph, bounds)
 
