@@ -192,6 +192,13 @@ def test_a_compared_budget_out_of_reach_is_refused_before_anything_runs(tmp_path
         preflight(Workdir(tmp_path), params_of(*TINY, "choose.compare=[macs:0.0001]"))
 
 
+def test_too_few_rows_for_a_compared_confidence_are_refused_before_anything_runs(tmp_path):
+    few = "data.calibration=20", "extract.rows=20", "extract.batch_size=8"
+    params = params_of(*TINY, *few, "choose.compare=[confidence:95]")
+    with pytest.raises(ConfigError, match=r"too few rows for estimate\.repeats=5"):
+        preflight(Workdir(tmp_path), params)
+
+
 def test_a_plan_of_a_drop_is_refused(compared):
     with pytest.raises(BudgetError, match="no budget of one plan"):
         trade_off(Workdir(compared), params_of(*COMPARE), ["drop:1"])
