@@ -149,7 +149,7 @@ def test_file_of_another_kind_is_refused(tmp_path):
 def test_plain_weights_are_refused(metadata, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(build_mine().state_dict(), path, metadata=metadata)
-    with pytest.raises(CheckpointError, match=r"has no recipe(.|\n)*as model\.weights"):
+    with pytest.raises(CheckpointError, match=r"has no recipe(.|\n)*or model\.weights"):
         load_checkpoint(path)
 
 

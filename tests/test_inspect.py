@@ -352,7 +352,11 @@ def test_command_reads_checkpoints_and_networks_of_ones_own(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--ignore", "no"], "--ignore: pattern 'no'"), (["--round-to", "0"], "--round-to")],
+    [
+        (["--ignore", "no"], "--ignore: pattern 'no'"),
+        (["--round-to", "0"], "--round-to"),
+        (["--calls", "no"], "no method 'no' (--calls)"),
+    ],
 )
 def test_command_refuses_in_its_own_words(option, words, capsys):
     assert main(["inspect", "--model", "lenet5", "--channels", "1", *option]) == 2

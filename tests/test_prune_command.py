@@ -146,7 +146,7 @@ REFUSED = {
     "stage": (["--budget=macs:0.3"], "--budget has no effect on stage prune"),
     "nothing there": (["none.safetensors", "--data=digits", "--out=x"], "cannot be read"),
     "data": (["{dense}", "--data=digit", "--out=x"], "did you mean digits"),
-    "budget": (["{dense}", "--data=digits", "--out=x", "--budget=0.5"], "macs:0.5"),
+    "budget": (["{dense}", "--data=digits", "--out=x", "--budget=0.5"], "--budget='0.5' has no"),
     "images": (["{dense}", "--data=digits", "--out=x", "--images=9999"], "Set --images=1293"),
     "own data": (["{dense}", "--data={own}:number", "--out=x"], "expected batches of inputs"),
     "own model": (["--model={own}:number", "--data=digits", "--out=x"], "expected a network"),

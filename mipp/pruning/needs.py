@@ -198,8 +198,8 @@ def _mend(needs: Needs, sizes: Mapping[str, Size], images: int, free: int) -> st
 def _fewer(rows: int, images: int) -> str:
     """How to have so many rows: every image gives the same number of them."""
     if rows < images:
-        return f"lower {option('images')} and {option('rows')} to {max(rows, 1)}"
-    return f"lower {option('rows')} to {rows // images * images}"
+        return f"lower {option('images')} and {option('Mipp.rows')} to {max(rows, 1)}"
+    return f"lower {option('Mipp.rows')} to {rows // images * images}"
 
 
 def _is_few(rows: int, size: Size) -> bool:
