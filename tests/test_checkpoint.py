@@ -283,7 +283,9 @@ def test_a_save_that_fails_leaves_the_file_before(brought, tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mipp.checkpoint.recipe.save_file", full)
-    with pytest.raises(OSError, match="No space"):
-        brought.save(file)
+    dense = Checkpoint(nn.Linear(4, 2), None, None, (4,))
+    for save in (lambda: brought.save(file), lambda: save_checkpoint(str(file), dense)):
+        with pytest.raises(OSError, match="No space"):
+            save()
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
