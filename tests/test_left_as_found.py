@@ -29,7 +29,7 @@ from mipp.hooked_mode import Hooked
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.latency.widths import parts_of
 from mipp.layers.attention import Attention
-from mipp.metrics import latency_ms
+from mipp.metrics import latencies_ms
 from mipp.multiplying import Multiplications
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.refit.rebase import NormInputs
@@ -330,7 +330,7 @@ class Heavy(nn.Linear):
 def test_network_that_does_not_fit_on_a_device_goes_home():
     net, device = Heavy(), torch.device("cpu", 0)
     with pytest.raises(torch.OutOfMemoryError):
-        latency_ms(net, (3,), batch=1, repeats=1, device=device)
+        latencies_ms([net], (3,), batch=1, repeats=1, device=device)
     assert net.asked == [device, torch.device("cpu")]
 
 
