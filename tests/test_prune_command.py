@@ -148,6 +148,7 @@ REFUSED = {
     "data": (["{dense}", "--data=digit", "--out=x"], "did you mean digits"),
     "budget": (["{dense}", "--data=digits", "--out=x", "--budget=0.5"], "--budget='0.5' has no"),
     "images": (["{dense}", "--data=digits", "--out=x", "--images=9999"], "Set --images=1293"),
+    "device": (["{dense}", "--data=digits", "--out=x", "--device=gpu"], "(--device) is unknown"),
     "own data": (["{dense}", "--data={own}:number", "--out=x"], "expected batches of inputs"),
     "own model": (["--model={own}:number", "--data=digits", "--out=x"], "expected a network"),
     "needs more": (["--model={own}:batches", "--data=digits", "--out=x"], "one that needs 'seed'"),

@@ -49,6 +49,7 @@ WRITTEN = {
     "Mipp.rows": "mipp.Mipp(rows=...)",
     "Mipp.rows or images": "--images",
     "calibration": "--data",
+    "compute.device": "--device",
     "budget": "--budget",
     "method": "--method",
     "repair": "--repair",
