@@ -356,6 +356,7 @@ def test_command_reads_checkpoints_and_networks_of_ones_own(tmp_path, monkeypatc
         (["--ignore", "no"], "--ignore: pattern 'no'"),
         (["--round-to", "0"], "--round-to"),
         (["--calls", "no"], "no method 'no' (--calls)"),
+        (["--model", "lenet"], "model 'lenet' (--model) is unknown"),
     ],
 )
 def test_command_refuses_in_its_own_words(option, words, capsys):
