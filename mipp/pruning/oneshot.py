@@ -174,7 +174,7 @@ def prune(
         latency_batch=latency_batch,
         calls=calls,
         narrow_heads=narrow_heads,
-        whole_heads=[name for names in named for name in names],
+        whole_heads=[*stay.ignore, *stay.keep_outputs, *stay.keep_inputs],
     )
     if score is None:
         pruner.require_reachable(asked, stay)
