@@ -325,8 +325,9 @@ def _require_one_plan(budget: Budget) -> None:
     if budget.is_searched:
         raise BudgetError(
             f"{option('budget')}={budget} is no budget of one plan.\nExpected one such as "
-            f"macs:0.5, got {budget}, for which networks are cut and scored; call "
-            f"mipp.prune(model, data, '{budget}') or Pruner.smallest({budget.value:g}, validation)."
+            f"macs:0.5, got {budget}, for which networks are cut and scored; mipp.prune(model, "
+            f"data, '{budget}') does that, so do Pruner.smallest({budget.value:g}, validation) "
+            f"and a run with choose.budget={budget}."
         )
 
 

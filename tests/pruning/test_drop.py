@@ -248,6 +248,13 @@ def test_validation_data_in_an_order_of_its_own_each_time_is_refused():
         goal.most_fallen(score(residual()))
 
 
+@pytest.mark.parametrize("drop", [-1.0, "3", True])
+def test_a_drop_that_is_no_number_from_0_on_is_refused(drop):
+    pruner = mipp.Pruner(residual(), batches(*CALIBRATION))
+    with pytest.raises(ConfigError, match=f"drop: expected a number of at least 0, got {drop!r}"):
+        pruner.smallest(drop, batches(*VALIDATION))
+
+
 def test_unlabelled_data_judges_nothing():
     inputs = [x for x, _ in batches(*CALIBRATION)]
     with pytest.raises(DataError, match="needs labels"):
