@@ -64,7 +64,7 @@ def pipeline(
 
     Parameters
     ----------
-    workdir : folder that holds a folder per stage.
+    workdir : folder that holds a folder per stage, or the URL of one.
     config : YAML file of parameters; the defaults without one.
     overrides : `section.key=value`, as for `mipp run --set`.
     hours : after which the run is stopped and fails; what is complete by then is kept.

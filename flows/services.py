@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from mipp.disk.whole_files import write_whole
 from mipp.errors import ServiceError
 
 FOLDER = Path(".server")
@@ -42,7 +43,8 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> 
         ],
         setsid=True,
     )
-    _note(name).write_text(json.dumps({"pid": pid, "born": psutil.Process(pid).create_time()}))
+    noted = {"pid": pid, "born": psutil.Process(pid).create_time()}
+    write_whole(_note(name), json.dumps(noted))
 
 
 def running(name: str) -> psutil.Process | None:

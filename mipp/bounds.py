@@ -42,7 +42,7 @@ def require_allowed(values: Any) -> None:
         elif name == "limits":
             _require_patterns(key, value)
         elif hint == tuple[str, ...]:
-            _require_names(key, value)
+            require_names(key, value)
 
 
 @functools.cache
@@ -92,7 +92,13 @@ def _require_patterns(key: str, value: object) -> None:
         require_number(f"{key}[{pattern!r}]", share, Share)
 
 
-def _require_names(key: str, value: object) -> None:
+def require_names(key: str, value: object) -> None:
+    """Refuse what is no sequence of names of modules, such as a single one.
+
+    Raises
+    ------
+    ConfigError : names the option as its caller wrote it.
+    """
     listed = isinstance(value, Iterable) and not isinstance(value, str)
     if not listed or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
         raise ConfigError(

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mipp.errors import DeviceError
+from mipp.errors import DeviceError, option
 
+KEY = "compute.device"
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = tuple(
     (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
@@ -38,7 +39,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise DeviceError(
-            f"device {name!r} (compute.device) is unknown.\n"
+            f"device {name!r} ({option(KEY)}) is unknown.\n"
             f"Expected auto, cpu, cuda or cuda:N, got {name!r}; "
             "auto takes the GPU where there is one."
         )
@@ -150,12 +151,12 @@ def _require_gpu(name: str, index: int) -> None:
     if index < count:
         return
     if torch.version.cuda is None:
-        mend = "install a CUDA build of torch, or set compute.device to auto or cpu."
+        mend = f"install a CUDA build of torch, or set {option(KEY)} to auto or cpu."
     elif count == 0:
-        mend = "check that nvidia-smi lists a GPU, or set compute.device to auto or cpu."
+        mend = f"check that nvidia-smi lists a GPU, or set {option(KEY)} to auto or cpu."
     else:
-        mend = f"choose cuda:0 to cuda:{count - 1}, or set compute.device to auto."
+        mend = f"choose cuda:0 to cuda:{count - 1}, or set {option(KEY)} to auto."
     raise DeviceError(
-        f"device {name!r} (compute.device) is not on this machine.\n"
+        f"device {name!r} ({option(KEY)}) is not on this machine.\n"
         f"Expected at least {index + 1} CUDA GPU, got {count} (torch {torch.__version__}); {mend}"
     )

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from mipp.activations import Sampling
 from mipp.config import Params
@@ -60,8 +61,11 @@ def examine(params: Params, workdir: str) -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Each package that is needed, in a version that fits."""
-    yield Finding("python", "good", f"{platform.python_version()}, {sys.executable}")
+    """Python, and each package that is needed, in a version that fits."""
+    if _installed(DISTRIBUTION) is None:
+        yield Finding("packages", "note", f"not looked at: {DISTRIBUTION} is not installed here")
+        return
+    yield _python()
     wanted = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or ()]
     wrong = [says for one in wanted if (says := _misfit(one))]
     for says in wrong:
@@ -74,6 +78,14 @@ def _packages() -> Iterator[Finding]:
     if lacking:
         mend = f"pip install '{DISTRIBUTION}[{lacking[0]}]'"
         yield Finding("extras", "note", f"without {', '.join(lacking)}; `{mend}` adds one")
+
+
+def _python() -> Finding:
+    """The interpreter, and whether it is one that is supported."""
+    found, bounds = platform.python_version(), metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    if SpecifierSet(bounds).contains(found, prereleases=True):
+        return Finding("python", "good", f"{found}, {sys.executable}")
+    return Finding("python", "bad", f"{found}, {sys.executable}. Expected {bounds}")
 
 
 def _lacks(wanted: Iterable[Requirement], extra: str) -> bool:

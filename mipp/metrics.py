@@ -114,35 +114,6 @@ def count_macs(model: nn.Module, shape: Shape) -> int:
     return counted.macs
 
 
-def latency_ms(
-    model: nn.Module, shape: Shape, *, batch: int, repeats: int, device: torch.device
-) -> float:
-    """Median milliseconds of a forward pass over one batch, after warm-up.
-
-    Parameters
-    ----------
-    shape : one input without the batch axis.
-    repeats : timed passes; five are enough of those that take more than 20 seconds together.
-    """
-    return latencies_ms([model], shape, batch=batch, repeats=repeats, device=device)[0]
-
-
-def latency_pair_ms(
-    dense: nn.Module,
-    pruned: nn.Module,
-    shape: Shape,
-    *,
-    batch: int,
-    repeats: int,
-    device: torch.device,
-) -> tuple[float, float]:
-    """`latency_ms` of both networks, timed in turns so that drift of the machine hits both."""
-    first, second = latencies_ms(
-        [dense, pruned], shape, batch=batch, repeats=repeats, device=device
-    )
-    return first, second
-
-
 def latencies_ms(
     models: Sequence[nn.Module],
     shape: Shape,
@@ -152,7 +123,15 @@ def latencies_ms(
     device: torch.device,
     warm_ups: int = WARM_UPS,
 ) -> list[float]:
-    """`latency_ms` of several networks, timed in turns."""
+    """Median milliseconds of a forward pass of each network over one batch, after warm-up.
+
+    They are timed in turns, so that drift of the machine hits all of them.
+
+    Parameters
+    ----------
+    shape : one input without the batch axis.
+    repeats : timed passes; five are enough of those that take more than 20 seconds together.
+    """
     images = filled(shape, batch, 0.5, dtype=dtype_of(models[0]), device=device)
     times: list[list[float]] = [[] for _ in models]
     with ExitStack() as found, torch.inference_mode():

@@ -103,6 +103,7 @@ def test_quiet_holds_while_the_command_runs(option, level, monkeypatch):
 
 def test_budgets_are_rows_of_json(tmp_path, monkeypatch, capsys):
     point = FrontierPoint("macs:0.5", 50, 0.5, 30, 0.3, 0.1)
+    monkeypatch.setattr(budget, "require_before", lambda *given: None)
     monkeypatch.setattr(budget, "trade_off", lambda *given: Frontier((point,)))
     assert main(["budget", "--workdir", str(tmp_path), "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)

@@ -81,6 +81,18 @@ def test_too_little_space_is_bad(tmp_path, capsys, monkeypatch):
     assert "Expected 2.1 GB free" in findings["work directory"]["says"]
 
 
+def test_a_python_out_of_bounds_is_bad(monkeypatch):
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.1")
+    [python, *_] = doctor._packages()
+    assert (python.state, ">=3.11" in python.says) == ("bad", True)
+
+
+def test_sources_that_are_not_installed_are_no_fault(monkeypatch):
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "nothing-of-this-name")
+    [packages] = doctor._packages()
+    assert (packages.what, packages.state) == ("packages", "note")
+
+
 @pytest.mark.parametrize(("version", "says"), [("0.1", "does not fit"), (None, "not installed")])
 def test_packages_that_do_not_fit_are_named_with_the_command(version, says, monkeypatch):
     plain = metadata.version

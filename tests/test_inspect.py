@@ -203,6 +203,8 @@ def test_limits_are_those_of_prune():
     assert pruned.report.macs / pruned.report.macs_dense == pytest.approx(found.least["macs"])
     with pytest.raises(ConfigError, match="ignore: pattern 'no' fits no module"):
         mipp.inspect(model, batch, ignore=["no"])
+    with pytest.raises(ConfigError, match="ignore: expected a sequence of names"):
+        mipp.inspect(model, batch, ignore="first")
 
 
 def test_network_in_which_nothing_can_be_pruned_is_inspected_and_not_pruned():
@@ -350,7 +352,12 @@ def test_command_reads_checkpoints_and_networks_of_ones_own(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--ignore", "no"], "--ignore: pattern 'no'"), (["--round-to", "0"], "--round-to")],
+    [
+        (["--ignore", "no"], "--ignore: pattern 'no'"),
+        (["--round-to", "0"], "--round-to"),
+        (["--calls", "no"], "no method 'no' (--calls)"),
+        (["--model", "lenet"], "model 'lenet' (--model) is unknown"),
+    ],
 )
 def test_command_refuses_in_its_own_words(option, words, capsys):
     assert main(["inspect", "--model", "lenet5", "--channels", "1", *option]) == 2

@@ -11,6 +11,7 @@ from torch import nn
 
 from mipp.activations import Sampling, capture_rows, capture_whole
 from mipp.axes import faster_order
+from mipp.config import OptimConfig
 from mipp.criteria.shared.calibrated_steps import normalising_by_batch
 from mipp.criteria.shared.criterion import CriterionInput
 from mipp.criteria.shared.image_gates import slopes_by_image
@@ -28,13 +29,15 @@ from mipp.hooked_mode import Hooked
 from mipp.information.estimators import ESTIMATORS, PairData
 from mipp.latency.widths import parts_of
 from mipp.layers.attention import Attention
-from mipp.metrics import latency_ms
+from mipp.metrics import latencies_ms
 from mipp.multiplying import Multiplications
 from mipp.refit import RefitSettings, recalibrate, refit
 from mipp.refit.rebase import NormInputs
 from mipp.selection.selection import Selection, keep_all
 from mipp.settings import Distill
 from mipp.stages.plane import values_read
+from mipp.training import train
+from tests.images_in_memory import InMemory
 
 SAMPLING = Sampling(rows=64, images=8, seed=0)
 
@@ -261,6 +264,26 @@ def test_distillation_that_is_broken_off_leaves_momentum_modes_and_order(monkeyp
     assert (state(dense), state(cut)) == before
 
 
+def test_training_that_is_broken_off_leaves_eval_mode_order_and_no_gradients(monkeypatch):
+    net = network()
+    seen = []
+
+    def broken(*_):
+        order = torch.channels_last
+        seen.append([net.training, net[3].weight.is_contiguous(memory_format=order)])
+        assert net[3].weight.grad is not None
+        raise Broken
+
+    monkeypatch.setattr(import_module("mipp.training.epoch"), "_step", broken)
+    split = InMemory(images(), torch.arange(8) % 5)
+    config = OptimConfig(epochs=2, batch_size=8, channels_last=True)
+    with pytest.raises(Broken):
+        train(net, split, split.at([]), config, seed=0, device=torch.device("cpu"))
+    assert seen == [[True, True]]
+    assert not any(module.training for module in net.modules())
+    assert all(p.is_contiguous() and p.grad is None for p in net.parameters())
+
+
 def test_refit_that_is_broken_off_between_layers_leaves_no_hooks(monkeypatch):
     dense, cut, selection = pruned()
     before = state(dense), state(cut)
@@ -307,7 +330,7 @@ class Heavy(nn.Linear):
 def test_network_that_does_not_fit_on_a_device_goes_home():
     net, device = Heavy(), torch.device("cpu", 0)
     with pytest.raises(torch.OutOfMemoryError):
-        latency_ms(net, (3,), batch=1, repeats=1, device=device)
+        latencies_ms([net], (3,), batch=1, repeats=1, device=device)
     assert net.asked == [device, torch.device("cpu")]
 
 

@@ -12,14 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from mipp.errors import DataError, ModelError
-from mipp.metrics import (
-    accuracy,
-    accuracy_and_loss,
-    count_macs,
-    count_params,
-    latency_ms,
-    latency_pair_ms,
-)
+from mipp.metrics import accuracy, accuracy_and_loss, count_macs, count_params, latencies_ms
 from tests.images_in_memory import InMemory
 
 CPU = torch.device("cpu")
@@ -198,7 +191,7 @@ def test_failed_count_leaves_no_hook_behind() -> None:
 
 
 def test_latency_is_at_least_the_time_slept() -> None:
-    milliseconds = latency_ms(Sleeper("a", 0.004, []), (1,), batch=2, repeats=3, device=CPU)
+    [milliseconds] = latencies_ms([Sleeper("a", 0.004, [])], (1,), batch=2, repeats=3, device=CPU)
     assert 4 <= milliseconds < 400
 
 
@@ -206,14 +199,14 @@ def test_latency_passes_the_batch_asked_for() -> None:
     shapes: list[torch.Size] = []
     model = nn.Identity()
     model.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape))
-    latency_ms(model, (3, 8, 8), batch=5, repeats=1, device=CPU)
+    latencies_ms([model], (3, 8, 8), batch=5, repeats=1, device=CPU)
     assert set(shapes) == {(5, 3, 8, 8)}
 
 
 def test_latency_pair_is_timed_in_turns() -> None:
     log: list[str] = []
     slow, fast = Sleeper("slow", 0.004, log).train(), Sleeper("fast", 0.0, log).train()
-    slow_ms, fast_ms = latency_pair_ms(slow, fast, (1,), batch=1, repeats=5, device=CPU)
+    slow_ms, fast_ms = latencies_ms([slow, fast], (1,), batch=1, repeats=5, device=CPU)
     assert log == ["slow", "fast"] * (len(log) // 2)
     assert slow_ms > fast_ms
     assert slow.training
@@ -223,7 +216,9 @@ def test_latency_pair_is_timed_in_turns() -> None:
 def test_latency_is_the_median_not_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([9.0, 9.0, 9.0, 0.001, 0.002, 5.0])  # three warm-ups, one straggler
     monkeypatch.setattr("mipp.metrics._time", lambda *_: next(seconds))
-    assert latency_ms(nn.Identity(), (1,), batch=1, repeats=3, device=CPU) == pytest.approx(2.0)
+    assert latencies_ms([nn.Identity()], (1,), batch=1, repeats=3, device=CPU)[0] == pytest.approx(
+        2.0
+    )
 
 
 @pytest.mark.parametrize(("a_pass", "passes"), [(3.0, 3 + 5), (1.9, 3 + 8), (0.1, 3 + 15)])
@@ -237,7 +232,7 @@ def test_latency_takes_fewer_passes_of_long_ones(monkeypatch, a_pass, passes) ->
 
     monkeypatch.setattr("mipp.metrics._time", passed)
     monkeypatch.setattr("mipp.metrics.time.perf_counter", lambda: clock[0])
-    found = latency_ms(nn.Identity(), (1,), batch=1, repeats=15, device=CPU)
+    [found] = latencies_ms([nn.Identity()], (1,), batch=1, repeats=15, device=CPU)
     assert len(timed) == passes
     assert found == pytest.approx(1000 * a_pass)
 
@@ -249,5 +244,5 @@ def test_metrics_on_the_gpu_leave_the_network_on_the_cpu() -> None:
     split = InMemory(torch.rand(8, 1, 28, 28), torch.zeros(8, dtype=torch.int64))
     on_cpu = accuracy_and_loss(model, split, batch_size=3, device=CPU)
     assert accuracy_and_loss(model, split, batch_size=3, device=gpu) == pytest.approx(on_cpu, 1e-4)
-    assert latency_ms(model, (1, 28, 28), batch=4, repeats=3, device=gpu) > 0
+    assert latencies_ms([model], (1, 28, 28), batch=4, repeats=3, device=gpu)[0] > 0
     assert {parameter.device for parameter in model.parameters()} == {CPU}

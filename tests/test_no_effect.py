@@ -109,6 +109,20 @@ def default_of(field):
     return list(value) if isinstance(value, tuple) else "null" if value is None else value
 
 
+COMPARED = [  # settings that count for a budget of the comparison alone
+    ("choose.margin=0", "confidence:95"),
+    ("choose.sure=drop", "confidence:95"),
+    ("estimate.repeats=3", "confidence:95"),
+    ("choose.param_weight=0", "ratio:0.5"),
+]
+
+
+@pytest.mark.parametrize(("setting", "budget"), COMPARED)
+def test_setting_that_a_compared_budget_reads_is_taken(setting, budget):
+    assert refusal([setting])
+    assert refusal([setting, f"choose.compare=[{budget}]"]) == ""
+
+
 @pytest.mark.parametrize(("setting", "beside", "decider"), IDLE)
 def test_what_the_refusal_says_mends_it(setting, beside, decider):
     said = refusal([*beside, setting])

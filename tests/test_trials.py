@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mipp.checkpoint import load_checkpoint
+from mipp.cli import main
 from mipp.config import load_params
 from mipp.data import load_data
 from mipp.disk.storage import Workdir
@@ -15,6 +16,7 @@ from mipp.pruning.drop import CLOSE
 from mipp.pruning.drop_limit import drop_limit
 from mipp.stages import STAGES, preflight, run_all, run_stage
 from mipp.stages.choose import trade_off
+from mipp.stages.pipeline import require_before
 from mipp.stages.stage import declared, needs_run
 from tests.smallest_run import SMALLEST
 
@@ -149,11 +151,34 @@ def test_budgets_are_foretold_from_a_url_that_another_machine_filled(
     there.put(str(compared), "/elsewhere/work", recursive=True)
     monkeypatch.setenv("MIPP_CACHE", str(tmp_path))  # of a machine that has never seen it
     asked = params_of(*COMPARE), ["macs:0.5"]
+    workdir = Workdir.open("memory://elsewhere/work")
     try:
-        found = trade_off(Workdir.open("memory://elsewhere/work"), *asked)
+        require_before("choose", workdir, asked[0])
+        found = trade_off(workdir, *asked)
     finally:
         there.rm("/elsewhere", recursive=True)
     assert found == trade_off(Workdir(compared), *asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ([], 0, ""),
+        (["estimate.resolution=3"], 2, "stage 'estimate' is out of date"),
+        (["choose.estimator=neighbours"], 2, "stage 'estimate' is out of date"),
+        (["choose.budget=macs:0.2"], 0, ""),
+    ],
+)
+def test_budgets_are_foretold_by_nothing_but_current_estimates(
+    changes, code, said, compared, capsys
+):
+    overrides = [f"--set={one}" for one in (*COMPARE, *changes)]
+    asked = ["budget", "--workdir", str(compared), "--budgets", "macs:0.5", *overrides]
+    assert main(asked) == code
+    assert said in capsys.readouterr().err
+    if not changes:
+        assert main([*asked, "--budgets", "macs:0.0001"]) == 2
+        assert "--budgets=macs:0.0001 cannot be reached" in capsys.readouterr().err
 
 
 def test_report_shows_every_point(compared):
@@ -190,6 +215,13 @@ def test_a_drop_that_the_validation_images_cannot_tell_is_refused_before_anythin
 def test_a_compared_budget_out_of_reach_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(BudgetError, match=r"macs:0\.0001 cannot be reached"):
         preflight(Workdir(tmp_path), params_of(*TINY, "choose.compare=[macs:0.0001]"))
+
+
+def test_too_few_rows_for_a_compared_confidence_are_refused_before_anything_runs(tmp_path):
+    few = "data.calibration=20", "extract.rows=20", "extract.batch_size=8"
+    params = params_of(*TINY, *few, "choose.compare=[confidence:95]")
+    with pytest.raises(ConfigError, match=r"too few rows for estimate\.repeats=5"):
+        preflight(Workdir(tmp_path), params)
 
 
 def test_a_plan_of_a_drop_is_refused(compared):

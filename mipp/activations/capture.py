@@ -249,7 +249,7 @@ def require_finite(name: str, x: Tensor, y: Tensor) -> None:
                 f"activations cannot be used: layer {name!r} has NaN or infinity in its "
                 f"{side}.\nExpected finite numbers for every calibration image, got "
                 f"{int((~torch.isfinite(values)).sum())} others in {values.numel()} sampled "
-                "values; check the weights and the input normalisation (data.mean, data.std)."
+                "values; check the weights and how the images are normalised."
             )
 
 

@@ -185,13 +185,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: {error}.\nExpected a file written by "
-            "`mipp train`, `mipp prune` or `mipp finetune`; run that stage again."
+            f"checkpoint {path} cannot be read: {error}.\nExpected a file that "
+            "`Pruned.save`, `mipp.save_checkpoint`, `mipp prune` or a stage wrote; write it again."
         ) from error
     recipe = json_object(metadata.get("mipp", "{}").encode(errors="replace"))
     if recipe.get("format") != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} has no recipe.\nExpected safetensors with a {FORMAT} header, "
-            f"got {recipe.get('format', 'none')!r}; give plain weights as model.weights instead."
+            f"got {recipe.get('format', 'none')!r}; plain weights are for load_state_dict, or "
+            "model.weights of a run."
         )
     return recipe, tensors

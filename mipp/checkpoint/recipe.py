@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mipp.disk.whole_files import written_whole
 from mipp.inputs import Shape
 from mipp.models import ModelSpec
 from mipp.selection.selection import Selection
@@ -34,7 +35,9 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file: tensors, and the recipe in its header. Equal networks give equal bytes.
+    """Write one file, whole or not at all: tensors, and the recipe in its header.
+
+    Equal networks give equal bytes.
 
     Example
     -------
@@ -60,4 +63,5 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         held_at.add(place)
         tensors[name] = held.clone() if tied else held  # safetensors refuses two of one memory
     # one metadata key: several would be written in no fixed order
-    save_file(tensors, path, metadata={"mipp": json.dumps(recipe, sort_keys=True)})
+    with written_whole(Path(path)) as partial:
+        save_file(tensors, partial, metadata={"mipp": json.dumps(recipe, sort_keys=True)})

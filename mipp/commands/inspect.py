@@ -17,7 +17,7 @@ from mipp.inputs import Inputs, zeros
 from mipp.models import ModelSpec, make_model, preferred_input
 from mipp.pruning.inspect_network import inspect
 
-WRITTEN = {**limits.WRITTEN, "model.name": "--model"}
+WRITTEN = {**limits.WRITTEN, "model.name": "--model", "calls": "--calls"}
 DESCRIPTION = """\
 Says what of a network can be pruned, without any data and without pruning it: its channel groups
 with their widths and what goes with each, the least share of the network that can be reached, and

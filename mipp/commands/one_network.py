@@ -15,7 +15,6 @@ from mipp.commands import limits
 from mipp.commands.arguments import DEFAULT_WORKDIR
 from mipp.commands.calibration import images_for
 from mipp.device import resolve_device
-from mipp.disk.whole_files import written_whole
 from mipp.errors import ConfigError, ModelError
 from mipp.inputs import Shape
 from mipp.models import ModelSpec
@@ -47,6 +46,14 @@ WRITTEN = {
     "data.root": "--root",
     "data.calibration": "--images",
     "images": "--images",
+    "Mipp.rows": "mipp.Mipp(rows=...)",
+    "Mipp.rows or images": "--images",
+    "calibration": "--data",
+    "compute.device": "--device",
+    "budget": "--budget",
+    "method": "--method",
+    "repair": "--repair",
+    "latency_batch": "mipp.prune(latency_batch=...)",
     "validation": "data.validation",
     "drop_confidence": "--drop-confidence",
     "narrow_heads": "--narrow-heads",
@@ -150,8 +157,7 @@ def prune_network(options: argparse.Namespace) -> Pruned:
     )
     both = dense.selection.then(pruned.selection) if dense.selection else pruned.selection
     pruned = replace(pruned, selection=both)
-    with written_whole(out) as partial:
-        save_checkpoint(partial, Checkpoint(pruned.model, dense.spec, both, pruned.shape))
+    save_checkpoint(out, Checkpoint(pruned.model, dense.spec, both, pruned.shape))
     return pruned
 
 

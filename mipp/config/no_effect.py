@@ -39,8 +39,9 @@ def _extracts_alone(params: Any) -> bool:
     return bool(params.choose.method == MIPP and params.extract.shards == 1)
 
 
-def _budget(params: Any) -> str:
-    return str(params.choose.budget.kind)
+def _budgets(params: Any) -> set[str]:
+    """Kinds of the budget and of those that it is compared with."""
+    return {budget.kind for budget in (params.choose.budget, *params.choose.compare)}
 
 
 def _rival(params: Any) -> bool:
@@ -106,26 +107,20 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "choose.drop_confidence",
         "choose.budget",
-        lambda p: _budget(p) != "drop",
+        lambda p: "drop" not in _budgets(p),
         "set choose.budget=drop:1",
     ),
-    _Row("choose.margin sure", "choose.budget", lambda p: _budget(p) != "confidence", _TESTS),
+    _Row("choose.margin sure", "choose.budget", lambda p: "confidence" not in _budgets(p), _TESTS),
     _Row(
         "choose.price",
         "choose.budget",
-        lambda p: _budget(p) == "confidence",
+        lambda p: _budgets(p) == {"confidence"},
         "choose another budget",
     ),
     _Row(
-        "choose.worth",
+        "choose.worth param_weight",
         "choose.budget",
-        lambda p: _budget(p) in ("confidence", "nats"),
-        "choose another budget",
-    ),
-    _Row(
-        "choose.param_weight",
-        "choose.budget",
-        lambda p: _budget(p) in ("confidence", "nats"),
+        lambda p: _budgets(p) <= {"confidence", "nats"},
         "choose another budget",
     ),
     _Row(
@@ -137,7 +132,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "choose.param_weight",
         "choose.budget",
-        lambda p: p.choose.price == "budget" and _budget(p) != "ratio",
+        lambda p: p.choose.price == "budget" and "ratio" not in _budgets(p),
         "set choose.price=unit",
     ),
     *(
@@ -153,7 +148,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         "estimate.repeats",
         "choose.budget",
-        lambda p: p.choose.estimator == "gaussian" and _budget(p) != "confidence",
+        lambda p: p.choose.estimator == "gaussian" and "confidence" not in _budgets(p),
         _TESTS + ", or choose.estimator=reconstruction",
     ),
     _Row("prune.*", "train.when", _late, _BEFORE),

@@ -33,10 +33,14 @@ WRITTEN: Mapping[str, str] = {
     **{f"{Refit.PREFIX}{name}": f"prune.{name}" for name in ("ridge", "rows")},
     **{f"{Distill.PREFIX}{name}": f"prune.{name}" for name in ("steps", "views")},
     "rows": "extract.rows",
+    "Mipp.rows": "extract.rows",
+    "Mipp.rows or images": "extract.rows or data.calibration",
     "images": "data.calibration",
     "validation": "data.validation",
     "latency_batch": "evaluate.latency_batch",
     "narrow_heads": "model.narrow_heads",
+    "repair": "prune.repair",
+    "kinds": "evaluate.export",
 }  # where the core's options stand in a configuration, see `as_written`
 
 CHANGE_NO_RESULT = ("data.workers", "extract.shards")

@@ -51,13 +51,6 @@ def expansions(given: CriterionInput) -> dict[str, tuple[Slopes, Curvature]]:
     return dict(zip(groups, both, strict=True))
 
 
-def change_without(slope: Slopes, curvature: Curvature, left: Sequence[int]) -> float:
-    """The expansion's change of the loss when these channels have left."""
-    gone = np.zeros(len(slope))
-    gone[list(left)] = 1
-    return float(gone @ curvature @ gone / 2 - slope @ gone)
-
-
 def leaving_order(slope: Slopes, curvature: Curvature) -> list[int]:
     """Channels in greedy order."""
     left: list[int] = []

@@ -30,7 +30,7 @@ def score_pfp(given: CriterionInput) -> GroupScores:
 
     A unit's sensitivity is the largest share that it has in any output of the layers that read
     it, for any row of a sample, positive and negative parts apart. Units sampled by their
-    sensitivity, so many and so weighted as `samples_for` says, keep every such output to the
+    sensitivity, so many and so weighted as `error_for` says, keep every such output to the
     error; a group keeps as many of its most sensitive units as that sample is expected to hold.
 
     Source: arXiv:1911.07412v2, the deterministic variant of the authors' code. Departs: a unit's
@@ -72,22 +72,17 @@ def largest_shares(x: Tensor, weights: Tensor) -> Tensor:
     return largest
 
 
-def samples_for(error: float, total: float) -> float:
-    """How many units to sample for a relative error of an output, by Bernstein's inequality.
+def error_for(samples: float, total: float) -> float:
+    """The relative error of an output for which so many samples are enough, by Bernstein.
 
     A draw of unit j, with chance p_j = s_j / total, stands for its part over p_j. The mean over the
     draws then misses the output by more than the error in at most 2 exp(-`LOG_FAILURES`) of all
-    samples.
+    samples. It solves samples = `LOG_FAILURES` total (6 + 2 error) / (3 error ** 2).
 
     Parameters
     ----------
     total : of the group's sensitivities.
     """
-    return LOG_FAILURES * total * (6 + 2 * error) / (3 * error**2)
-
-
-def error_for(samples: float, total: float) -> float:
-    """The error for which so many samples are enough; the inverse of `samples_for`."""
     scale = LOG_FAILURES * total
     return float((scale + np.sqrt(scale**2 + 18 * samples * scale)) / (3 * samples))
 

@@ -19,7 +19,6 @@ from mipp.experiments.points import Point
 Row = dict[str, Any]
 TABLE = "results.parquet"
 IDENTITY = ("start", "variant", "budget_kind", "budget_value", "method", "seed")
-TIMED = ("seconds", "latency", "peak_rss", "host", "commit", "versions")  # beginnings of columns
 
 
 def read_rows(root: Path, points: Iterable[Point]) -> list[Row]:
@@ -59,11 +58,6 @@ def read_table(file: Path) -> tuple[list[Row], dict[str, str]]:
     table = pq.read_table(file)
     about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     return table.to_pylist(), about
-
-
-def untimed(row: Row) -> Row:
-    """A row without what no two runs measure alike."""
-    return {k: v for k, v in row.items() if not k.startswith(TIMED)}
 
 
 def _flat(value: Any) -> Any:

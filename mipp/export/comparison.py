@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.device import dtype_of
-from mipp.errors import ExportError, MippError, reason_of
+from mipp.errors import ExportError, MippError, option, reason_of
 from mipp.inputs import Inputs, Shape, call, count, each, shape_of, tensors_in, zeros
 
 TRACED = 2  # inputs: of a single one torch.export takes the batch size for a constant
@@ -111,7 +111,7 @@ def compare(
     except Exception as error:  # of torch's guards or of onnxruntime
         raise ExportError(
             f"{where}: it does not run.\nExpected the network's outputs, got {reason_of(error)}; "
-            "leave this kind out (evaluate.export)."
+            f"leave this kind out of {option('kinds')}."
         ) from error
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (expected, found)]
     if shapes[0] != shapes[1]:
@@ -137,5 +137,5 @@ def refused(model: nn.Module, what: str, error: Exception) -> ExportError:
     return ExportError(
         f"network {type(model).__name__} {what}.\nExpected the code of forward to run on any "
         f"input, got {reason_of(error)}\nMend forward, or leave the export out "
-        "(evaluate.export=[])."
+        f"({option('kinds')})."
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from mipp.errors import ConfigError, did_you_mean
+from mipp.errors import ConfigError, did_you_mean, option
 from mipp.inputs import Inputs, call, tensors_of
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -41,15 +41,15 @@ def require_exportable(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(
-                f"export kind {kind!r} (evaluate.export) is unknown; {did_you_mean(kind, KINDS)}."
+                f"export kind {kind!r} ({option('kinds')}) is unknown; {did_you_mean(kind, KINDS)}."
             )
         needed = KINDS[kind].packages
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             raise ConfigError(
-                f"export kind {kind!r} (evaluate.export) cannot be written here.\nExpected the "
+                f"export kind {kind!r} ({option('kinds')}) cannot be written here.\nExpected the "
                 f"packages {', '.join(needed)}, got no {', '.join(missing)}; run `pip install "
-                f"{' '.join(missing)}`, or set evaluate.export=[torch]."
+                f"{' '.join(missing)}`, or set {option('kinds')}=['torch']."
             )
 
 

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mipp.errors import MippError
+from mipp.errors import MippError, as_written
 from mipp.features.orders import (
     Ordered,
     eliminate,
@@ -34,6 +34,7 @@ ORDERS = ("terc", "mrmr", "mifs", "cmim", "vmi", "sage")
 ESTIMATED = {"terc": eliminate, "sage": share_out}
 SURE = "sure"
 TESTING = Gaussian(ridge=1e-6)
+WRITTEN = {"Mipp.rows": "rows of X", "Mipp.rows or images": "the number of rows of X"}
 RANKING = Gaussian(ridge=0.1)  # the best of .001, .01 and .1 on scikit-learn's wine data
 
 
@@ -118,7 +119,8 @@ class TERCSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         keep = self._count(x.shape[1])
         rows = torch.from_numpy(StandardScaler().fit_transform(x.astype(np.float64)))
         try:
-            found = self._order(rows, torch.from_numpy(_targets(y)), keep)
+            with as_written(WRITTEN):
+                found = self._order(rows, torch.from_numpy(_targets(y)), keep)
         except MippError as error:
             raise ValueError(str(error)) from error
         self.support_ = np.zeros(x.shape[1], bool)

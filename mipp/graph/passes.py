@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipp.device import device_of
-from mipp.errors import ModelError, reason_of
+from mipp.errors import ModelError, option, reason_of
 from mipp.evaluation import evaluating
 from mipp.graph.whole import largest_part
 from mipp.hooked_mode import Hooked
@@ -227,8 +227,9 @@ def own_pass(model: nn.Module, asked: Call) -> Pass:
     name = asked if isinstance(asked, str) else getattr(asked, "__name__", repr(asked))
     if isinstance(asked, str) and not callable(getattr(model, asked, None)):
         raise ModelError(
-            f"model {type(model).__name__} has no method {asked!r} (calls).\nExpected names of its "
-            "methods, or functions of (model, inputs), got none of that name; correct calls=."
+            f"model {type(model).__name__} has no method {asked!r} ({option('calls')}).\nExpected "
+            "names of its methods, or functions of (model, inputs), got none of that name; correct "
+            "it."
         )
 
     def run(network: nn.Module, inputs: Inputs) -> Any:
@@ -239,9 +240,9 @@ def own_pass(model: nn.Module, asked: Call) -> Pass:
                 return asked(network, inputs)
         except Exception as error:
             raise ModelError(
-                f"the call {name} of model {type(model).__name__} fails (calls): "
-                f"{reason_of(error)}.\nExpected a call that runs on the calibration "
-                "inputs, in eval mode; correct calls=."
+                f"the call {name} of model {type(model).__name__} fails "
+                f"({option('calls')}): {reason_of(error)}.\nExpected a call that runs on the "
+                "calibration inputs, in eval mode; correct it."
             ) from error
 
     return Pass(name, run)

@@ -122,11 +122,6 @@ class Tracker:
         labels = self.labels_of(tensor)
         return torch.full(tensor.shape, NONE, device="cpu") if labels is None else labels
 
-    def is_constant(self, x: Tensor, axis: int) -> bool:
-        """Whether labels are the same all along an axis."""
-        labels = self.labels_of(x)
-        return labels is None or constant(labels, axis)
-
     def read(self, x: Tensor, axis: int) -> Labels | None:
         """Label of each feature along an axis, (features,); see `lined_up`."""
         labels = self.labels_of(x)

@@ -121,14 +121,6 @@ class PrunedAttention(nn.MultiheadAttention):
             nn.init.zeros_(self.out_proj.bias)
 
 
-def in_projection(module: nn.MultiheadAttention) -> nn.Linear:
-    """The projection to query, key and value as a linear layer that holds the same parameters."""
-    rows, columns = module.in_proj_weight.shape
-    layer = nn.Linear(columns, rows, bias=module.in_proj_bias is not None, device="meta")
-    layer.weight, layer.bias = module.in_proj_weight, module.in_proj_bias
-    return layer
-
-
 def tokens_of(module: nn.MultiheadAttention, x: Tensor) -> Tensor:
     """What an attention is given, as (images, tokens, embedding)."""
     return x if module.batch_first or x.ndim == 2 else x.transpose(0, 1)

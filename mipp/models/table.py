@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mipp.errors import ModelError, did_you_mean
+from mipp.errors import ModelError, did_you_mean, option
 from mipp.models import timm_models
 from mipp.models.torchvision_models import (
     build_torchvision_model,
@@ -169,7 +169,7 @@ def _build(function: Callable[..., nn.Module], spec: ModelSpec) -> nn.Module:
     model = call_taking(function, classes=spec.classes, channels=spec.channels, size=spec.size)
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"model {spec.name!r} (model.name) makes no network.\nExpected "
+            f"model {spec.name!r} ({option('model.name')}) makes no network.\nExpected "
             f"{MODELS.address(spec.name)} to return an nn.Module, got a {type(model).__name__}."
         )
     return model
@@ -187,9 +187,10 @@ def torchvision_name(name: str) -> str:
     if bare not in names:
         near = difflib.get_close_matches(bare.lower(), [*MODELS, *names], n=3, cutoff=0.5)
         raise ModelError(
-            f"model {name!r} (model.name) is unknown; {did_you_mean(bare, {*MODELS, *near})}, "
-            f"any classification network of torchvision as {_PREFIX}NAME, or of timm as "
-            f"{timm_models.PREFIX}NAME, or one of yours as package.module:attribute."
+            f"model {name!r} ({option('model.name')}) is unknown; "
+            f"{did_you_mean(bare, {*MODELS, *near})}, any classification network of torchvision "
+            f"as {_PREFIX}NAME, or of timm as {timm_models.PREFIX}NAME, or one of yours as "
+            "package.module:attribute."
         )
     return bare
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mipp.errors import ModelError
+from mipp.errors import ModelError, option
 
 PREFIX = "timm/"
 
@@ -56,8 +56,9 @@ def _import_timm(name: str) -> Any:
     """The timm module, once it is sure to have this network."""
     if importlib.util.find_spec("timm") is None:
         raise ModelError(
-            f"model {PREFIX + name!r} (model.name) cannot be built.\nExpected the package timm, "
-            "got none; run `pip install 'timm>=1.0.20'`, or choose a network of torchvision."
+            f"model {PREFIX + name!r} ({option('model.name')}) cannot be built.\nExpected the "
+            "package timm, got none; run `pip install 'timm>=1.0.20'`, or choose a network of "
+            "torchvision."
         )
     import mipp.vision  # noqa: F401, I001 - timm imports torchvision, which may need its help
     import timm
@@ -65,7 +66,7 @@ def _import_timm(name: str) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.5)
         raise ModelError(
-            f"model {PREFIX + name!r} (model.name) is unknown; did you mean "
+            f"model {PREFIX + name!r} ({option('model.name')}) is unknown; did you mean "
             f"{', '.join(PREFIX + one for one in near) or 'a name of timm.list_models()'}?"
         )
     return timm

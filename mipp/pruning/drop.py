@@ -167,12 +167,13 @@ def smallest_within(
     low, high = 0.0, 1.0
     best: Outcome | None = None
     trials: list[Trial] = []
+    refusal: BudgetError | None = None
     while high - low > CLOSE:
         budget = Budget(of, (low + high) / 2)
         try:
             pruned = cut(budget)
-        except BudgetError:  # the network cannot be as small as that
-            low = budget.value
+        except BudgetError as error:  # the network cannot be as small as that
+            refusal, low = error, budget.value
             continue
         scored = goal.score(pruned.model)
         fallen = goal.most_fallen(scored)
@@ -184,6 +185,8 @@ def smallest_within(
             low = budget.value
     told = goal.confidence if goal.dense.answers else 0.0
     search = Search(goal.allowed, goal.dense.value, tuple(trials), told)
+    if refusal is not None and not trials:
+        raise BudgetError(f"no smaller network can be made, whatever it may lose: {refusal}")
     if best is None:
         wider = f", or {option('narrow_heads')}=1" if narrower else ""
         raise BudgetError(

@@ -48,6 +48,7 @@ def checked(model: nn.Module, loader: Any) -> Iterator[tuple[Inputs, Any]]:
             if empty == EMPTY:
                 raise _refused(item, f"inputs, got {EMPTY} batches without any", LOADER)
             continue
+        empty = 0
         if first is None:
             _require_runs(model, item, x)
             first = x

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mipp.errors import as_written
+from mipp.errors import as_written, option
 from mipp.graph import ChannelGraph
 from mipp.graph.whole import whole_parts
 from mipp.inputs import Call, Shape
@@ -59,16 +59,11 @@ def inspect(
     ('2', 'the network returns their channels')
     """
     batches = [example] if _is_batch(example) else example
-    with as_written({"calibration": "example"}):
+    with as_written({"calibration": "example", "calls": option("calls")}):
         planner = Planner(model, batches, images=LOOKED_AT, calls=calls, narrow_heads=1)
-    bounds = Limits(
-        min_channels,
-        round_to,
-        dict(limits or {}),
-        tuple(ignore),
-        tuple(keep_outputs),
-        tuple(keep_inputs),
-    )
+    shares = {} if limits is None else limits
+    named = (ignore, keep_outputs, keep_inputs)
+    bounds = Limits(min_channels, round_to, shares, *named)  # type: ignore[arg-type]  # makes tuples
     graph = planner.channels
     return _inspection(planner.model, planner.shape, graph, bounds)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipp.device import device_of
-from mipp.errors import ConfigError, DataError
+from mipp.errors import ConfigError, DataError, as_written, option
 from mipp.evaluation import evaluating
 from mipp.inputs import call, each
 from mipp.pruning.first_batch import checked
@@ -78,8 +78,8 @@ def accuracy_on(model: nn.Module, validation: Iterable[Any]) -> Scored:
     """
     right: list[Tensor] = []
     classes: list[Tensor] = []
-    device = device_of(model)
-    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    device, theirs = device_of(model), as_written({"calibration": option("validation")})
+    with theirs, evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         for inputs, labels in checked(model, validation):
             outputs = call(model, each(inputs, lambda tensor: tensor.to(device)))

@@ -46,8 +46,8 @@ class Needs:
         return sum(self.bytes.values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{what} {_read(count)}" for what, count in self.bytes.items())
-        return f"{_read(self.peak)} of memory ({parts})"
+        parts = ", ".join(f"{what} {amount(count)}" for what, count in self.bytes.items())
+        return f"{amount(self.peak)} of memory ({parts})"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def no_memory(what: str, needs: Needs, free: int, device: torch.device, mend: st
     """The error of what needs more bytes than are free."""
     where = "this machine" if device.type == "cpu" else f"{device}"
     return ConfigError(
-        f"{what} does not fit into the memory of {where}.\nExpected at most {_read(free)}, which "
+        f"{what} does not fit into the memory of {where}.\nExpected at most {amount(free)}, which "
         f"is free, got a need of {needs}; {mend}."
     )
 
@@ -198,8 +198,8 @@ def _mend(needs: Needs, sizes: Mapping[str, Size], images: int, free: int) -> st
 def _fewer(rows: int, images: int) -> str:
     """How to have so many rows: every image gives the same number of them."""
     if rows < images:
-        return f"lower {option('images')} and {option('rows')} to {max(rows, 1)}"
-    return f"lower {option('rows')} to {rows // images * images}"
+        return f"lower {option('images')} and {option('Mipp.rows')} to {max(rows, 1)}"
+    return f"lower {option('Mipp.rows')} to {rows // images * images}"
 
 
 def _is_few(rows: int, size: Size) -> bool:
@@ -233,8 +233,14 @@ def rate_of(device: torch.device, operations: float) -> float:
     return PROBE**3 / min(taken)
 
 
-def _read(count: int) -> str:
-    return f"{count / GIB:.2g} GiB" if count >= GIB / 10 else f"{count / MIB:.2g} MiB"
+def amount(count: int) -> str:
+    """Bytes in two digits, or all of a whole number.
+
+    >>> amount(3 * 2**20), amount(int(1.26 * 2**30)), amount(130 * 2**30)
+    ('3 MiB', '1.3 GiB', '130 GiB')
+    """
+    size, unit = (count / GIB, "GiB") if count >= GIB / 10 else (count / MIB, "MiB")
+    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
 def _span(seconds: float) -> str:

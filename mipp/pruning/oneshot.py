@@ -110,7 +110,8 @@ def prune(
     round_to : widths are multiples of this, or whole.
     narrow_heads : share of the variance of an attention's logits, and of its outputs, that the
         dimensions of its heads tell, which become as few as that takes, in multiples of 8; 1 leaves
-        heads as they are. Known are torch's attention, timm's and that of transformers' ViT.
+        heads as they are. Known are torch's attention, timm's, that of transformers' ViT and those
+        laid out alike, and the windows of Swin in each.
     limits : pattern of module names -> greatest share of such a group's units that may go.
     ignore, keep_outputs, keep_inputs : names of modules, or patterns with `*`, whose channels
         stay, on both sides or on one.
@@ -173,7 +174,7 @@ def prune(
         latency_batch=latency_batch,
         calls=calls,
         narrow_heads=narrow_heads,
-        whole_heads=[name for names in named for name in names],
+        whole_heads=[*stay.ignore, *stay.keep_outputs, *stay.keep_inputs],
     )
     if score is None:
         pruner.require_reachable(asked, stay)

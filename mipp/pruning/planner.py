@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from mipp.activations import Sampling
-from mipp.bounds import Count, Seed, Share, require_number
+from mipp.bounds import Count, Seed, Share, require_names, require_number
 from mipp.budget import Budget, parse_budget
 from mipp.checkpoint.calls import KEY as CALLS
 from mipp.checkpoint.calls import written_calls
@@ -132,6 +132,7 @@ class Planner:
         require_number("narrow_heads", narrow_heads, Share)
         require_number("latency_batch", latency_batch, Count)
         require_number("seed", seed, Seed)
+        require_names("whole_heads", whole_heads)
         require_calls(calls, loss)
         model = copy_of(opened(model))  # forward may change the network that it belongs to
         self.loss, self.seed, self.calls = loss, seed, tuple(calls)
@@ -324,8 +325,9 @@ def _require_one_plan(budget: Budget) -> None:
     if budget.is_searched:
         raise BudgetError(
             f"{option('budget')}={budget} is no budget of one plan.\nExpected one such as "
-            f"macs:0.5, got {budget}, for which networks are cut and scored; call "
-            f"mipp.prune(model, data, '{budget}') or Pruner.smallest({budget.value:g}, validation)."
+            f"macs:0.5, got {budget}, for which networks are cut and scored; mipp.prune(model, "
+            f"data, '{budget}') does that, so do Pruner.smallest({budget.value:g}, validation) "
+            f"and a run with choose.budget={budget}."
         )
 
 

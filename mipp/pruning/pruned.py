@@ -9,7 +9,6 @@ from pathlib import Path
 from torch import nn
 
 from mipp.checkpoint import Checkpoint, save_checkpoint
-from mipp.disk.whole_files import written_whole
 from mipp.export import Exported, export_network
 from mipp.inputs import Inputs, Shape
 from mipp.pruning.report import PruneReport
@@ -39,8 +38,7 @@ class Pruned:
 
         Never a pickle. The network is written as it is now, fine-tuned where it was.
         """
-        with written_whole(Path(path)) as partial:
-            save_checkpoint(partial, Checkpoint(self.model, None, self.selection, self.shape))
+        save_checkpoint(Path(path), Checkpoint(self.model, None, self.selection, self.shape))
 
     def export(
         self,

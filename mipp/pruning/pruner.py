@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mipp.activations import Sampling
+from mipp.bounds import NotNegative, require_number
 from mipp.budget import Budget
 from mipp.cut import apply_to_groups
 from mipp.device import device_of
@@ -109,7 +110,9 @@ class Pruner(Planner):
         ------
         BudgetError : no smaller network is good enough, or there are too few validation inputs to
             tell so small a drop.
+        ConfigError : the drop is no number from 0 on.
         """
+        require_number("drop", drop, NotNegative)
         score = score_of(metric, validation)
         goal = Goal(score, score(self.dense), drop, drop_confidence)
         return self.smallest_for(goal, of=of, ranking=ranking, limits=limits, repair=repair)

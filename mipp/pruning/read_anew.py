@@ -127,10 +127,12 @@ def _undrawn(loader: DataLoader[Any]) -> Iterator[None]:
     """Afterwards the loader draws what it would have drawn."""
     own = loader.generator
     state = own.get_state() if own is not None else None
-    with torch.random.fork_rng(devices=[]):
-        yield
-    if own is not None and state is not None:
-        own.set_state(state)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        if own is not None and state is not None:
+            own.set_state(state)
 
 
 def _sums(inputs: Inputs) -> list[float]:

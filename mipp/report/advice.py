@@ -41,7 +41,8 @@ def _smaller(run: Run) -> Iterator[str]:
     yield (
         f"Nothing was lost beyond the noise: `choose.budget=macs:{share:.2f}` asks for less, and "
         f"`choose.budget=drop:{points}` finds the smallest network that loses at most "
-        f"{'a point' if points == 1 else f'{points:g} points'}."
+        f"{'a point' if points == 1 else f'{points:g} points'}, as enough validation images can "
+        "tell."
     )
 
 

@@ -12,8 +12,6 @@ from mipp.checkpoint import Checkpoint
 from mipp.config import Params
 from mipp.device import resolve_device
 from mipp.disk.storage import Workdir
-from mipp.disk.workdir import read_manifest
-from mipp.errors import WorkdirError
 from mipp.graph.whole import whole_parts
 from mipp.pruning.estimates import Estimates
 from mipp.pruning.frontier import Frontier, point_of
@@ -56,19 +54,12 @@ def choose_units(context: Context) -> None:
 def trade_off(workdir: Workdir, params: Params, budgets: Sequence[str]) -> Frontier:
     """What several budgets would cost, by what `estimate` left, or by a criterion's scores.
 
+    The stages before `choose` have to be there and up to date, see `require_before`.
+
     Raises
     ------
-    WorkdirError : the stages before `choose` have not run there.
     BudgetError : one of the budgets cannot be reached.
     """
-    method = method_of(params)
-    for stage in ("train", "estimate") if isinstance(method, Mipp) else ("train",):
-        if read_manifest(workdir.stage(stage)) is None:
-            raise WorkdirError(
-                f"budgets of work directory {workdir} cannot be compared: stage {stage!r} is "
-                f"missing.\nExpected {workdir}/{stage}/manifest.json, got none; run "
-                f"`mipp run --workdir {workdir}`."
-            )
     _, planner, ranking = _measured(workdir, params)
     limits = limits_of(params.choose)
     plans = (planner.plan(budget, ranking, limits) for budget in budgets)

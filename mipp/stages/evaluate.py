@@ -16,7 +16,7 @@ from mipp.data import DataSplits
 from mipp.device import describe_device, resolve_device
 from mipp.disk.workdir import read_timing
 from mipp.export import export_network
-from mipp.metrics import accuracy, count_macs, count_params, latency_pair_ms
+from mipp.metrics import accuracy, count_macs, count_params, latencies_ms
 from mipp.needed_stages import is_needed, search_of
 from mipp.process.peak_memory import peak_rss_mb
 from mipp.stages.context import Context
@@ -114,9 +114,8 @@ def _latency(
     dense: Checkpoint, final: Checkpoint, config: EvaluateConfig, device: torch.device
 ) -> dict[str, Any]:
     timed = partial(
-        latency_pair_ms,
-        dense.model,
-        final.model,
+        latencies_ms,
+        [dense.model, final.model],
         dense.shape,
         batch=config.latency_batch,
         device=device,

@@ -180,9 +180,19 @@ def run_one(name: str, workdir: Workdir, params: Params) -> None:
     WorkdirError : a stage that it builds on is missing or out of date.
     """
     preflight(workdir, params)
+    require_before(name, workdir, params)
+    run_stage(STAGES[name], workdir, params)
+
+
+def require_before(name: str, workdir: Workdir, params: Params) -> None:
+    """Refuse to go on where a stage that this one builds on is missing or out of date.
+
+    Raises
+    ------
+    WorkdirError : says which, and the command to run.
+    """
     for earlier in _before(name, params.choose.method):
         require_current(STAGES[earlier], workdir, params)
-    run_stage(STAGES[name], workdir, params)
 
 
 def _before(name: str, method: str) -> list[str]:

@@ -29,7 +29,7 @@ from mipp.pruning.needs import Size, needs_of_search, require_memory, sizes_of, 
 from mipp.pruning.ranking import require_plannable
 from mipp.selection.limits import floors_of
 from mipp.selection.spending import check_reachable
-from mipp.settings import Gaussian, Mipp
+from mipp.settings import MIPP, Gaussian, Mipp
 from mipp.stages.finetune import config_after_pruning, require_start
 from mipp.stages.rounds import budgets_of
 from mipp.stages.shards import require_shards
@@ -132,6 +132,11 @@ def _plain_budgets(params: Params) -> list[Budget]:
     return [Budget("macs", 1) if budget.is_searched else budget for budget in asked]
 
 
+def _is_tested(params: Params) -> bool:
+    """Whether one of the budgets asks for a test of significance."""
+    return any(budget.is_tested for budget in _plain_budgets(params))
+
+
 def _require_trials(params: Params) -> None:
     """Refuse to try networks whose accuracy says nothing, or cannot be told."""
     if not params.choose.tries_networks:
@@ -163,7 +168,7 @@ def _require_memory(
     method, images = method_of(params), params.data.calibration
     if not isinstance(method, Mipp):
         return {}
-    closed = type(method.estimator) is Gaussian and not params.choose.budget.is_tested
+    closed = type(method.estimator) is Gaussian and not _is_tested(params)
     sizes = sizes_of(model, graph, Sampling(params.extract.rows, images, params.seed))
     needs = needs_of_search(graph, sizes, min(batch, images), closed=closed, device=device)
     require_memory(needs, sizes, images, device)
@@ -172,10 +177,8 @@ def _require_memory(
 
 def _require_rows(params: Params, graph: ChannelGraph) -> None:
     """Refuse fewer activation rows than the repeats of an estimator need."""
-    tested = params.choose.budget.is_tested
-    if params.choose.method != "mipp" or not (
-        tested or params.choose.estimator == "reconstruction"
-    ):
+    repeated = _is_tested(params) or params.choose.estimator == "reconstruction"
+    if params.choose.method != MIPP or not repeated:
         return
     sampling = Sampling(params.extract.rows, params.data.calibration, params.seed)
     images, need = params.data.calibration, LEAST * params.estimate.repeats

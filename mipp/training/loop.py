@@ -43,7 +43,8 @@ def train(
     """The epochs' records; the model is trained in place and left on `device`, in eval mode.
 
     On the CPU the same arguments give the same weights bit for bit, whether or not the run was
-    killed in between and started again. The caller's random state is untouched.
+    killed in between and started again. The caller's random state is untouched. Training that is
+    broken off leaves the weights of its last step, in eval mode, too.
 
     Called by each process of several that have joined (`mipp.process.ranks.joined`), they train one
     network: each takes its part of every batch, so that `batch_size` is that of all together and
@@ -78,19 +79,22 @@ def train(
     made_from = facts(model, config, seed, device, others, regulariser)
     ranks.require_agreement(made_from | _software())
     work = Work(config, seed, device, train_split, teacher, ranks)
-    with _random_state_kept(device):
-        state = _begin(model, work, strategy, regulariser)
-        sharded = {"sharded": str(state.spread.is_sharded)}
-        file = Checkpoint(checkpoint, fingerprint(made_from | sharded))
-        file.restore(state)
-        ranks.require_agreement({"the epochs that are done": len(state.history)})
-        for record in _epochs(state, work, validation_split):
-            file.save_if_due(state)
-            if on_epoch is not None:
-                on_epoch(record)
-    model.load_state_dict(state.result() if state.best is None else state.best)
-    order_axes(model, torch.contiguous_format)
-    model.eval()
+    try:
+        with _random_state_kept(device):
+            state = _begin(model, work, strategy, regulariser)
+            sharded = {"sharded": str(state.spread.is_sharded)}
+            file = Checkpoint(checkpoint, fingerprint(made_from | sharded))
+            file.restore(state)
+            ranks.require_agreement({"the epochs that are done": len(state.history)})
+            for record in _epochs(state, work, validation_split):
+                file.save_if_due(state)
+                if on_epoch is not None:
+                    on_epoch(record)
+        model.load_state_dict(state.result() if state.best is None else state.best)
+    finally:
+        order_axes(model, torch.contiguous_format)
+        model.zero_grad()
+        model.eval()
     file.remove(ranks)
     return tuple(state.history)
 

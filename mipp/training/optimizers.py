@@ -31,7 +31,12 @@ def _require_optimizer(thing: Any) -> None:
 
 
 OPTIMIZERS: Table[Callable[..., torch.optim.Optimizer]] = Table(
-    "optimizer", "train.optimizer", ConfigError, _require_optimizer, {}, (*TORCH, f"{TIMM}NAME")
+    "optimizer",
+    "train.optimizer, finetune.optimizer",
+    ConfigError,
+    _require_optimizer,
+    {},
+    (*TORCH, f"{TIMM}NAME"),
 )
 
 

@@ -17,11 +17,17 @@ from tasks.tracking.runs import fail_run, is_unreachable, tracked_run, tracked_s
 from tasks.tracking.tracker import Tracker
 
 
-def track(workdir: Path, params: Params) -> str:
-    """Log every stage folder of a work directory; returns the id of its MLflow run."""
-    with tracked_run(params, Workdir.open(workdir).address) as tracker:
+def track(address: str | Path, params: Params) -> str:
+    """Log every stage folder of a work directory; returns the id of its MLflow run.
+
+    Parameters
+    ----------
+    address : a folder, or a URL, whose stage folders are brought here.
+    """
+    workdir = Workdir.open(address)
+    with tracked_run(params, workdir.address) as tracker:
         for stage in NAMES:
-            tracker.log_stage(stage, workdir)
+            tracker.log_stage(stage, workdir.stage(stage).parent)
     return tracker.run_id
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from mipp.budget import parse_budget
+from mipp.commands.arguments import add_params, add_workdir
 from mipp.config import Params, load_params
 from mipp.process.exit_codes import exit_code
 from tasks.tracking import track
@@ -31,9 +31,8 @@ def _answer(options: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tasks.tracking", description=main.__doc__)
-    parser.add_argument("--workdir", type=Path, default=Path("work"))
-    parser.add_argument("--config", default=None, help="parameters in YAML, such as params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    add_workdir(parser)
+    add_params(parser)
     parser.add_argument(
         "--register", metavar="NAME", help="of a model of MLflow's registry that gets the best run"
     )
@@ -41,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _track(params: Params, workdir: Path) -> str:
+def _track(params: Params, workdir: str) -> str:
     run_id = track(workdir, params)
     if run_id:
         return f"logged {workdir} to {params.tracking.uri} as run {run_id}"

@@ -127,6 +127,12 @@ def test_curvature_is_the_hessian_of_cross_entropy_where_the_network_is_right_on
     np.testing.assert_allclose(slope, 0, atol=1e-12)
 
 
+def change_without(slope, curvature, left):
+    """The expansion's change of the loss when these channels have left."""
+    gone = np.isin(np.arange(len(slope)), list(left)).astype(float)
+    return gone @ curvature @ gone / 2 - slope @ gone
+
+
 def test_channels_that_collaborate_leave_together_as_enumeration_says():
     """The first two undo each other; each alone costs more than the third does."""
     parts = np.array([[2.0, -2.0, 1.0, 3.0], [0.1, 0.0, 1.0, -1.0]])
@@ -135,7 +141,7 @@ def test_channels_that_collaborate_leave_together_as_enumeration_says():
     best = [
         min(
             itertools.combinations(range(4), size),
-            key=lambda left: ccp.change_without(slope, curvature, left),
+            key=lambda left: change_without(slope, curvature, left),
         )
         for size in range(1, 4)
     ]
@@ -144,9 +150,7 @@ def test_channels_that_collaborate_leave_together_as_enumeration_says():
     for size in (1, 2, 3):
         *before, last = order[:size]
         changes = {
-            c: ccp.change_without(slope, curvature, [*before, c])
-            for c in range(4)
-            if c not in before
+            c: change_without(slope, curvature, [*before, c]) for c in range(4) if c not in before
         }
         assert last == min(changes, key=changes.__getitem__)
 
@@ -168,6 +172,11 @@ def test_shares_are_those_of_every_output_and_sign(seed):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
+def samples_for(error, total):
+    """How many units to sample for a relative error, by Bernstein's inequality."""
+    return pfp.LOG_FAILURES * total * (6 + 2 * error) / (3 * error**2)
+
+
 @pytest.mark.parametrize("error", [0.3, 0.6])
 def test_sampled_units_keep_every_output_to_the_error(error):
     """Over 400 samples, outputs miss by more than the error no more often than promised."""
@@ -176,7 +185,7 @@ def test_sampled_units_keep_every_output_to_the_error(error):
     sensitivity = pfp.largest_shares(torch.from_numpy(x), torch.from_numpy(weights)).numpy()
     parts = np.einsum("ncb,ocb->noc", x, weights)
     chances = sensitivity / sensitivity.sum()
-    number = int(np.ceil(pfp.samples_for(error, float(sensitivity.sum()))))
+    number = int(np.ceil(samples_for(error, float(sensitivity.sum()))))
     missed = []
     for _ in range(400):
         drawn = rng.choice(30, size=number, p=chances)
@@ -188,7 +197,7 @@ def test_sampled_units_keep_every_output_to_the_error(error):
 
 def test_error_and_samples_are_inverses():
     for error, total in itertools.product((0.05, 0.5, 3.0), (0.4, 2.0, 9.0)):
-        samples = pfp.samples_for(error, total)
+        samples = samples_for(error, total)
         assert pfp.error_for(samples, total) == pytest.approx(error, rel=1e-12)
 
 
@@ -198,7 +207,7 @@ def test_unit_is_kept_up_to_the_error_whose_sample_holds_as_many(seed):
     assert order_of(errors) == order_of(sensitivity)
     chances = sensitivity / sensitivity.sum()
     for rank, unit in enumerate(np.argsort(-sensitivity)):
-        samples = pfp.samples_for(errors[unit], float(sensitivity.sum()))
+        samples = samples_for(errors[unit], float(sensitivity.sum()))
         assert (1 - (1 - chances) ** samples).sum() == pytest.approx(rank + 0.5, rel=1e-6)
 
 

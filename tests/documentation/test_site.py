@@ -108,6 +108,12 @@ def test_packages_of_a_drawing_stand_above_what_they_import():
     assert drawing(graph).count("<rect") == len(graph)
 
 
+def test_every_package_has_a_row_that_says_what_it_owns():
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall("`([a-z]+)`", row)]
+    assert sorted(named) == sorted(p.removeprefix("mipp.") for p in imports_of_packages(ROOT))
+
+
 def test_a_circle_of_packages_is_refused():
     with pytest.raises(ValueError, match=r"circle: \['a', 'b'\]"):
         heights({"a": frozenset("b"), "b": frozenset("a")})

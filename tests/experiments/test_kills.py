@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.experiments.results import TABLE, read_table
+from tests.untimed_rows import untimed
 
 SPEC = """
 title: forty points

@@ -11,10 +11,11 @@ from mipp.config import load_params
 from mipp.errors import BudgetError, ConfigError, DamagedStoreError, WorkdirError
 from mipp.experiments import shared
 from mipp.experiments.engine import result_file
-from mipp.experiments.results import TABLE, read_rows, read_table, untimed
+from mipp.experiments.results import TABLE, read_rows, read_table
 from mipp.experiments.sweep import command, plan_sweep, run_sweep
 from tests.brought_modules import module_brought
 from tests.smallest_run import SMALLEST
+from tests.untimed_rows import untimed
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 SPEC = """

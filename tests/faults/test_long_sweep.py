@@ -13,10 +13,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.experiments.results import TABLE, read_table
 from mipp.experiments.sweep import attempt, plan_sweep, run_sweep
 from tests.faults.long_sweep import Watched, finished, write_spec
 from tests.system.processes import prefect_server
+from tests.untimed_rows import untimed
 
 SEEDS, POINTS = 10, 200
 KILLS, BEFORE = 6, 80  # kills, all before so many points are complete

@@ -11,12 +11,13 @@ from mipp.config import load_params
 from mipp.disk.occupied import OWNER
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import read_manifest
-from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.experiments.results import TABLE, read_table
 from mipp.experiments.sweep import plan_sweep, run_sweep
 from mipp.stages import run_all
 from tests.faults.long_sweep import finished, write_spec
 from tests.smallest_run import SMALLEST
 from tests.system.processes import prefect_server
+from tests.untimed_rows import untimed
 
 pytestmark = pytest.mark.slow  # minutes of whole processes
 DOORS = {"flow": ["flows.pipeline"], "command": ["mipp", "run", "--quiet"]}

@@ -12,9 +12,10 @@ from PIL import Image
 from mipp.config import load_params
 from mipp.disk.storage import Workdir
 from mipp.disk.workdir import read_manifest
-from mipp.experiments.results import TABLE, read_table, untimed
+from mipp.experiments.results import TABLE, read_table
 from mipp.experiments.sweep import plan_sweep, run_sweep
 from mipp.stages import STAGES, run_stage
+from tests.untimed_rows import untimed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,22 @@ def test_all_numbers_curves_and_files_are_logged(work, params):
     listed = MlflowClient(params.tracking.uri).list_artifacts(run_id, "choose")
     assert {a.path for a in listed} == {"choose/nodes.parquet", "choose/selection.json"}
     assert logged.params["choose.budget"] == "macs:0.5"
+
+
+def test_work_directory_at_a_url_is_logged_as_a_folder(work, params, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIPP_CACHE", str(tmp_path / "cache"))
+    there = fsspec.filesystem("memory")
+    there.put(str(work), "/tracked/work", recursive=True)
+    options = ["--workdir", "memory://tracked/work", "--config", "params.yaml"]
+    write_params(params, tmp_path / "params.yaml")
+    monkeypatch.setattr(sys, "argv", ["tracking", *options])
+    try:
+        assert main() == 0
+    finally:
+        there.rm("/tracked", recursive=True)
+    [run] = runs_in(params)
+    expected = numbers(metrics_in(work))
+    assert {name: run.data.metrics.get(name) for name in expected} == pytest.approx(expected)
 
 
 def test_lists_are_kept_as_tags(work, params):

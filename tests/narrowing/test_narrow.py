@@ -322,9 +322,15 @@ def test_every_method_cuts_the_network_with_narrower_heads():
 
 def test_what_is_to_be_left_alone_keeps_its_heads():
     net = needing(of_timm(), 7)
-    pruned = mipp.prune(net, IMAGES, "macs:0.7", ignore=["blocks.0.attn*"])
+    once = (name for name in ["blocks.0.attn*"])  # read but once
+    pruned = mipp.prune(net, IMAGES, "macs:0.7", ignore=once)
     assert pruned.report.heads == {"blocks.1.attn": 8}
     assert pruned.model.blocks[0].attn.head_dim == WIDTH // HEADS
+
+
+def test_a_bare_string_is_no_list_of_heads_that_stay():
+    with pytest.raises(ConfigError, match="whole_heads: expected a sequence of names"):
+        mipp.Pruner(of_timm(), IMAGES, whole_heads="blocks.0.attn")
 
 
 def test_plan_refuses_to_leave_alone_what_is_narrower_already():

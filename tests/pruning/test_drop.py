@@ -59,6 +59,11 @@ def test_no_smaller_network_that_is_good_enough_is_said_with_all_that_were_tried
         tried(0.0)
 
 
+def test_network_that_cannot_be_smaller_is_refused_with_the_reason():
+    with pytest.raises(BudgetError, match=r"no smaller network can be made.*: too small"):
+        tried(1.0, floor=1.0)
+
+
 def test_heads_that_became_narrower_are_named_where_no_network_is_good_enough():
     goal = Goal(lambda _: Scored(0.0), Scored(100.0), 1.0, 90.0)
     with pytest.raises(BudgetError, match="'distill', or narrow_heads=1"):
@@ -200,6 +205,7 @@ def test_pruner_finds_the_same_as_prune():
         ({"budget": "drop:1", "metric": "f1"}, ConfigError, "metric: expected 'accuracy'"),
         ({"budget": "drop:1", "validation": []}, DataError, "holds no inputs"),
         ({"budget": "drop:1", "validation": iter([])}, ConfigError, "only once"),
+        ({"budget": "drop:1", "validation": "here"}, DataError, "^validation cannot be used"),
         ({"budget": "drop:0.5"}, BudgetError, r"64 validation inputs (.|\n)*Expected 902 or more"),
         ({"budget": "drop:0"}, BudgetError, "Expected more than 0 points"),
         ({"budget": "drop:1", "drop_confidence": 100}, ConfigError, "below 100, got 100"),
@@ -240,6 +246,13 @@ def test_validation_data_in_an_order_of_its_own_each_time_is_refused():
     goal = Goal(score, score(residual()), 6.0, 90.0)
     with pytest.raises(DataError, match=r"another order, each time(.|\n)*drop_confidence=0"):
         goal.most_fallen(score(residual()))
+
+
+@pytest.mark.parametrize("drop", [-1.0, "3", True])
+def test_a_drop_that_is_no_number_from_0_on_is_refused(drop):
+    pruner = mipp.Pruner(residual(), batches(*CALIBRATION))
+    with pytest.raises(ConfigError, match=f"drop: expected a number of at least 0, got {drop!r}"):
+        pruner.smallest(drop, batches(*VALIDATION))
 
 
 def test_unlabelled_data_judges_nothing():

@@ -14,6 +14,7 @@ import mipp
 from mipp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mipp.errors import DataError, ModelError
 from mipp.inputs import call, shape_of, zeros
+from mipp.pruning.first_batch import EMPTY, checked
 
 GENERATOR = torch.Generator().manual_seed(2)
 X = torch.randn(64, 3, 8, 8, generator=GENERATOR)
@@ -108,6 +109,14 @@ def test_batches_that_do_not_fit_are_refused_in_one_clear_line(name, net):
     build, line = ONE_LINE[name]
     with pytest.raises(DataError, match=re.escape(line)):
         mipp.prune(net, build(), "ratio:0.5")
+
+
+def test_empty_batches_are_given_up_only_where_they_follow_each_other(net):
+    empty = [(X[:0], Y[:0])] * (EMPTY - 1)
+    found = [x for x, _ in checked(net, [*empty, *batches(), *empty, *batches()])]
+    assert torch.equal(torch.cat(found), torch.cat([X, X]))
+    with pytest.raises(DataError, match=f"{EMPTY} batches without any"):
+        list(checked(net, [*batches(), *empty, *empty]))
 
 
 def test_other_channel_counts_are_refused_with_what_forward_said(net):

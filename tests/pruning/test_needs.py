@@ -80,7 +80,9 @@ def test_a_search_without_room_is_refused_before_it_starts(
 ) -> None:
     monkeypatch.setattr(needs, "free_bytes", lambda device: 100_000)
     monkeypatch.setattr("mipp.pruning.planner.measure_information", pytest.fail)
-    with pytest.raises(ConfigError, match=r"(?s)this machine.*lower rows to .*keep_inputs=\['2'\]"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)this machine.*lower Mipp.rows to .*keep_inputs=\['2'\]"
+    ):
         mipp.prune(network(), images())
 
 
@@ -90,7 +92,7 @@ def test_what_a_refusal_says_to_lower_is_enough(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(needs, "free_bytes", lambda device: whole - 1)
     with pytest.raises(ConfigError) as refusal:
         pruner.rank(Mipp())
-    rows = int(str(refusal.value).partition("lower rows to ")[2].partition(",")[0])
+    rows = int(str(refusal.value).partition("lower Mipp.rows to ")[2].partition(",")[0])
     plan = pruner.plan("macs:0.8", pruner.rank(Mipp(rows=rows)))
     assert plan.spending()["macs"] <= 0.8
 
@@ -173,6 +175,6 @@ def test_a_budget_of_confidence_counts_the_rows(monkeypatch: pytest.MonkeyPatch)
     assert parse_budget("confidence:95").is_tested
     monkeypatch.setattr(needs, "free_bytes", lambda device: 2_000_000)
     pruner = Pruner(network(), images(256))
-    with pytest.raises(ConfigError, match=r"lower rows to \d+"):
+    with pytest.raises(ConfigError, match=r"lower Mipp.rows to \d+"):
         pruner.rank(Mipp(), "confidence:95")
     assert pruner.rank(Mipp(rows=256), "confidence:95")

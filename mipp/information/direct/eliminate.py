@@ -60,8 +60,8 @@ def prepare_rows(data: PairData, settings: Direct, seed: int) -> DirectState:
     if len(x) < least:
         raise EstimationError(
             f"pair {data.name!r}: {len(x)} rows are too few for {settings.repeats} repeats.\n"
-            f"Expected at least {least}, got {len(x)}; raise {option('rows')} or "
-            f"{option('images')}."
+            f"Expected at least {least}, got {len(x)}; raise "
+            f"{option('Mipp.rows or images')}."
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(x), generator=generator, device="cpu")[: settings.rows].to(x.device)

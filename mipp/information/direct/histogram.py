@@ -31,7 +31,7 @@ def measure_by_cells(x: Tensor, y: Tensor, settings: Histogram, seed: int) -> fl
             f"{len(x)} rows lie in {cells} cells of {x.shape[1]} + {y.shape[1]} columns cut into "
             f"{settings.bins} bins each: too many to count.\nExpected at most {len(x) // 2}; take "
             f"another estimator than histogram, fewer columns, fewer {option('Histogram.bins')} or "
-            f"more {option('rows')}."
+            f"more {option('Mipp.rows')}."
         )
     return entropies[0][0] + entropies[1][0] - entropies[2][0]
 

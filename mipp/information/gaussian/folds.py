@@ -75,8 +75,8 @@ def _require_rows(n: int, folds: int) -> None:
     if n < LEAST * folds:
         raise EstimationError(
             f"{n} rows are too few for {folds} disjoint folds ({option('Gaussian.repeats')}).\n"
-            f"Expected at least {LEAST * folds}, got {n}; raise {option('rows')} or "
-            f"{option('images')}."
+            f"Expected at least {LEAST * folds}, got {n}; raise "
+            f"{option('Mipp.rows or images')}."
         )
 
 

@@ -230,7 +230,7 @@ def _require_inverse(failed: int, matrix: Tensor, ridge: float, rows: int) -> No
             f"covariance from {rows} rows is not positive definite: its factorisation stops at "
             f"pivot {failed} of {matrix.shape[0]}.\nExpected a ridge that makes it so, got "
             f"{option('Gaussian.ridge')}={ridge:g}; raise {option('Gaussian.ridge')} or "
-            f"{option('rows')}."
+            f"{option('Mipp.rows')}."
         )
 
 

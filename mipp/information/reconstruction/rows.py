@@ -52,7 +52,7 @@ def pair_rows(x: Tensor, y: Tensor, settings: ReconstructionSettings, name: str)
     if n < need:
         raise EstimationError(
             f"pair {name!r}: {n} rows are too few for {settings.repeats} repeats.\nExpected at "
-            f"least {need}, got {n}; raise {option('rows')} or {option('images')}."
+            f"least {need}, got {n}; raise {option('Mipp.rows or images')}."
         )
     if not y.is_floating_point() and int(y.max()) == int(y.min()):
         raise EstimationError(

@@ -89,7 +89,9 @@ def test_noise_is_dropped_at_95_percent_confidence_in_95_percent_of_seeds():
 
 
 def test_too_few_rows_are_refused():
-    match = r"(?s)49 rows.*5 disjoint folds \(Gaussian\.repeats\).*least 50, got 49; raise rows"
+    match = (
+        r"(?s)49 rows.*5 disjoint folds \(Gaussian\.repeats\).*least 50, got 49; raise Mipp\.rows"
+    )
     with pytest.raises(EstimationError, match=match):
         folded(*draw(0, n=49), 0).eliminate_in_order(ALL, range(4))
 

@@ -274,7 +274,7 @@ def test_single_class_is_refused():
 
 def test_too_few_rows_are_refused():
     x, y = linear_pair(0, n=49)
-    match = r"(?s)'up--down': 49 rows.*5 repeats.*at least 50, got 49; raise rows or images"
+    match = r"(?s)'up--down': 49 rows.*5 repeats.*at least 50, got 49; raise Mipp\.rows or images"
     with pytest.raises(EstimationError, match=match):
         estimated(x, y, SMALL)
 
