@@ -206,6 +206,22 @@ def stream(chunks: Iterable[tuple[Tensor, Tensor]], products: Products = "float6
     return sums.moments()
 
 
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of both sets of rows together; associative up to rounding (Chan et al. 1979)."""
+    n = a.n + b.n
+    share, cross = b.n / n, a.n * b.n / n
+    dx, dy = b.x_mean - a.x_mean, b.y_mean - a.y_mean
+    return Moments(
+        n,
+        a.x_mean + share * dx,
+        a.y_mean + share * dy,
+        torch.addr(a.xx + b.xx, dx, dx, alpha=cross),
+        torch.addr(a.xy + b.xy, dx, dy, alpha=cross),
+        a.yy + b.yy + cross * dy * dy,
+        None if a.met is None or b.met is None else a.met | b.met,
+    )
+
+
 def _mirror(xx: Tensor) -> None:
     """Complete a symmetric matrix of which the strips are there."""
     for strip, _ in _strips(len(xx)):

@@ -38,6 +38,18 @@ def test_moments_match_numpy_covariance(seed):
 
 
 @settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    sizes=st.tuples(*[st.integers(1, 30)] * 3),
+    offset=st.floats(-100, 100),
+)
+def test_merge_is_associative(seed, sizes, offset):
+    a, b, c = (moments.of_rows(*draw(seed + i, n, offset=offset * i)) for i, n in enumerate(sizes))
+    left = moments.merge(moments.merge(a, b), c)
+    assert_same(left, moments.merge(a, moments.merge(b, c)), rtol=1e-9, atol=1e-7)
+
+
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 60), size=st.integers(1, 60))
 def test_chunk_size_does_not_change_moments(seed, n, size):
     x, y = draw(seed, n)

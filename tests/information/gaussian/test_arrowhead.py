@@ -110,6 +110,24 @@ def test_what_met_survives_a_file(tmp_path, seed):
     assert moments.from_tensors(older).met is None
 
 
+def test_taps_meet_in_a_merge_where_they_do_in_one_of_both(seed):
+    whole = patch_rows(seed, 100, 2).double()
+    y = patch_targets(seed, len(whole)).double()
+    parts = [moments.of_rows(whole[at::4], y[at::4]) for at in range(4)]  # by position of the map
+    merged = parts[0]
+    for part in parts[1:]:
+        assert not torch.equal(merged.met | part.met, part.met)
+        assert not torch.equal(merged.met | part.met, merged.met)
+        merged = moments.merge(merged, part)
+    assert torch.equal(merged.met, moments.of_rows(whole, y).met)
+
+
+def test_what_met_is_not_known_where_one_of_both_does_not_tell():
+    known, unknown = of_maps(0, 2), moments.of_rows(torch.zeros(4, CHANNELS * 9), torch.zeros(4, 5))
+    assert moments.merge(unknown, known).met is None
+    assert moments.merge(known, unknown).met is None
+
+
 def test_what_has_no_inverse_is_refused_with_its_pivot(seed):
     sums = of_maps(seed, 2)
     sums.xx.view(CHANNELS, 9, CHANNELS, 9)[5, 2, 5, 2] = -1e6  # channel 5 in the second corner
