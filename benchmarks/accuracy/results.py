@@ -73,8 +73,11 @@ def _mean(points: Iterable[Point], column: str) -> str | None:
     return f"{mean(numbers):.1f}" if numbers else None
 
 
-TRAINED = "mipp", "mipp, refit start", "mipp, refit start, taught"
-OURS = {"no training": ("mipp",), "fine-tuned": TRAINED}
+OURS = {
+    "no training": ("mipp",),
+    "fine-tuned": ("mipp", "mipp, refit start"),
+    "taught": ("mipp, refit start, taught",),
+}
 UNTRAINED = ("raw", "recalibrated", "refit", "refit_recalibrated")
 
 
@@ -90,9 +93,11 @@ class _Best(NamedTuple):
 def verdicts(points: Sequence[Point]) -> list[str]:
     """This project's best answer beside Torch-Pruning's best, without training and after it."""
     lines = []
-    for stage, columns in (("no training", UNTRAINED), ("fine-tuned", ("finetuned",))):
-        ours = _best(points, columns, lambda name, stage=stage: name in OURS[stage])
-        rival = _best(points, columns, lambda name: name.startswith("Torch-Pruning"))
+    for stage, named in OURS.items():
+        columns = UNTRAINED if stage == "no training" else ("finetuned",)
+        same = [p for p in points if p["method"].endswith(", taught") == (stage == "taught")]
+        ours = _best(same, columns, lambda name, named=named: name in named)
+        rival = _best(same, columns, lambda name: name.startswith("Torch-Pruning"))
         if ours and rival:
             lines.append(
                 f"{stage}: {ours.method} ({ours.column}) {ours.mean:.2f} %, best of Torch-Pruning "

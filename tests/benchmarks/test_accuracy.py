@@ -187,6 +187,15 @@ def test_verdicts_compare_the_best_of_both_sides():
     assert finetuned.endswith("L1, layer (fine-tuned) 78.00 %: +3.50 points")
 
 
+def test_who_is_taught_is_compared_with_who_is_taught():
+    taught = point(method=TAUGHT, finetuned=85.0)
+    rival = point(method="Torch-Pruning LAMP, layer", finetuned=80.0)
+    assert verdicts([taught, rival]) == []
+    (verdict,) = verdicts([taught, rival, rival | {"method": f"{rival['method']}, taught"}])
+    assert verdict.startswith(f"taught: {TAUGHT} (fine-tuned) 85.00 %")
+    assert verdict.endswith("LAMP, layer, taught (fine-tuned) 80.00 %: +5.00 points")
+
+
 def test_a_difference_has_its_standard_error_on_the_seeds_of_both():
     points = [
         *(point(seed=seed, refit=refit) for seed, refit in enumerate((80.0, 82.0, 81.0))),
