@@ -13,7 +13,7 @@ A module that is none of these, or does not compute what `attention_of` does, st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 
 from mipp.copies import copy_of
 from mipp.layers.attention import PrunedAttention, become_pruned, is_plain
+from mipp.layers.cross_attention import attends_elsewhere
 from mipp.layers.window_attention import become_windows_of_any_size, in_windows, is_windowed
 
 TIMM = {
@@ -98,6 +99,11 @@ class Attention:
     def is_named(self, patterns: Iterable[str]) -> bool:
         """Whether one of these names, or patterns with `*`, is of it or of a part of it."""
         return any(fnmatchcase(part, pattern) for pattern in patterns for part in self.parts)
+
+    def attends_elsewhere(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call makes keys of other tokens than those that `makers` are watched on."""
+        alone = isinstance(self.module, nn.MultiheadAttention)  # makes all three by itself
+        return alone and attends_elsewhere(self.module, args, kwargs)
 
     def weights(self) -> Weights:
         """In float64."""

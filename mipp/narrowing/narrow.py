@@ -17,6 +17,7 @@ from mipp.errors import CutError
 from mipp.evaluation import evaluating
 from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, count, each
+from mipp.layers import layer_of
 from mipp.layers.heads import Attention, Weights, attention_at
 from mipp.narrowing.bases import Bases, Moments, bases_of, in_bases
 from mipp.narrowing.proof import free_to_narrow
@@ -56,6 +57,8 @@ def narrowed(
     for name, (size, bases) in chosen.items():
         one = replace(found[name], module=narrow.get_submodule(name))
         one.take(in_bases(one.weights(), bases, size))
+    if chosen:
+        _settle(narrow)
     return narrow
 
 
@@ -82,7 +85,15 @@ def with_head_sizes(model: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
         rows, shifts, outputs, bias = one.weights()
         shifts = None if shifts is None else shifts[:, :, :size]
         one.take(Weights(rows[:, :, :size], shifts, outputs[:, :, :size], bias))
+    if smaller:
+        _settle(model)
     return model
+
+
+def _settle(model: nn.Module) -> None:
+    """What holds attentions agrees with them, in place."""
+    for layer in filter(None, map(layer_of, model.modules())):
+        layer.settle()
 
 
 def sizes_of_heads(model: nn.Module, dense: nn.Module) -> dict[str, int]:

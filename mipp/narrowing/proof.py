@@ -7,8 +7,9 @@ both are run: narrower heads, and heads as wide as they were that tell no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mipp.copies import copy_of
 from mipp.device import dtype_of
+from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.passes import seeded
 from mipp.hooked_mode import hooked
@@ -68,8 +70,16 @@ def _are_free(model: nn.Module, found: Sequence[Attention], inputs: Inputs, size
 def _computed(model: nn.Module, found: Sequence[Attention], inputs: Inputs) -> list[Tensor]:
     """What the attentions make, and the network."""
     made: list[Any] = []
+
+    def see(
+        one: Attention, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+    ) -> None:
+        if one.attends_elsewhere(args, kwargs):
+            raise ModelError(f"{one.name} is given other keys than queries")
+        made.append(output)
+
     watching = (
-        one.module.register_forward_hook(lambda *call: made.append(call[2])) for one in found
+        one.module.register_forward_hook(partial(see, one), with_kwargs=True) for one in found
     )
     with evaluating(model), torch.inference_mode(), seeded(model), hooked(watching):
         made.append(call(model, inputs))

@@ -67,8 +67,8 @@ def inspect(
     bounds = Limits(min_channels, round_to, shares, *named)  # type: ignore[arg-type]  # makes tuples
     graph = planner.channels
     inputs = next(iter(planner.calibration.inputs()))
-    named = (*bounds.ignore, *bounds.keep_outputs, *bounds.keep_inputs)
-    wide = wide_attentions(planner.model, inputs, named)
+    whole = (*bounds.ignore, *bounds.keep_outputs, *bounds.keep_inputs)
+    wide = wide_attentions(planner.model, inputs, whole)
     return _inspection(planner.model, planner.shape, graph, bounds, wide)
 
 
