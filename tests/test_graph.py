@@ -216,6 +216,24 @@ def test_parameter_that_scales_channels_is_cut_with_them():
     assert graph.params({"first": 2, "second": 5}) == count_params(pruned)
 
 
+def test_parameter_without_elements_is_joined_as_any_other():
+    class NoRegisters(nn.Module):
+        """As DINOv3, which joins registers even where there are none."""
+
+        def __init__(self):
+            super().__init__()
+            self.embed, self.registers = nn.Linear(4, 8), nn.Parameter(torch.zeros(1, 0, 8))
+            self.scale, self.hidden = nn.Parameter(torch.rand(8)), nn.Linear(8, 6)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            tokens = torch.cat([self.registers.expand(len(x), -1, -1), self.embed(x)], 1)
+            return self.head(self.hidden(tokens * self.scale).relu().mean(1))
+
+    graph = build_graph(NoRegisters(), torch.randn(2, 5, 4))
+    assert graph.widths["hidden"] == 6
+
+
 def test_channels_that_are_outputs_are_left_whole():
     class Both(nn.Module):
         def __init__(self):

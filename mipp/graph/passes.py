@@ -199,7 +199,7 @@ def _train(model: nn.Module, inputs: Inputs) -> Any:
     for module in modules:
         module.training = True
     try:
-        with _seeded(model), _Nothing():
+        with seeded(model), _Nothing():
             return call(model, inputs)
     finally:
         for module in modules:
@@ -210,7 +210,7 @@ IN_TRAINING = Pass("in train mode", _train)
 
 
 @contextmanager
-def _seeded(model: nn.Module) -> Iterator[None]:
+def seeded(model: nn.Module) -> Iterator[None]:
     """What is drawn in the block is the same every time, and leaves no trace."""
     device = device_of(model)
     gpus = [device] if device.type == "cuda" else []
@@ -234,7 +234,7 @@ def own_pass(model: nn.Module, asked: Call) -> Pass:
 
     def run(network: nn.Module, inputs: Inputs) -> Any:
         try:
-            with _seeded(network):
+            with seeded(network):
                 if isinstance(asked, str):
                     return call(getattr(network, asked), inputs)
                 return asked(network, inputs)

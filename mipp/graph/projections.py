@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mipp.errors import ModelError
 from mipp.evaluation import evaluating
 from mipp.graph.passes import own_pass
 from mipp.graph.trail import run_once
@@ -26,7 +27,8 @@ def with_projections(model: nn.Module, example: Inputs, calls: Sequence[Call] = 
     """The model, or a copy whose attentions to other tokens are made of layers.
 
     Torch's own attention, given keys and values that are not its queries, is one of
-    `ProjectedAttention` in the copy, which computes the same; any other stays as it is.
+    `ProjectedAttention` in the copy, which computes the same; any other stays as it is, and so do
+    all where forward reads what those have not, such as `in_proj_weight`.
 
     Parameters
     ----------
@@ -60,4 +62,13 @@ def with_projections(model: nn.Module, example: Inputs, calls: Sequence[Call] = 
     for name in found:
         parent, _, key = name.rpartition(".")
         setattr(apart.get_submodule(parent), key, ProjectedAttention(apart.get_submodule(name)))
-    return apart
+    return apart if _runs(apart, example) else model
+
+
+def _runs(apart: nn.Module, example: Inputs) -> bool:
+    """Whether forward reads nothing of an attention that layers in its place have not."""
+    try:
+        run_once(apart, example)
+    except ModelError:  # the network as it is has run
+        return False
+    return True

@@ -127,7 +127,7 @@ class Record:
         """Whether all of these are elements of bare parameters."""
         held = labels[labels >= 0]
         inside = torch.zeros(held.shape, dtype=torch.bool, device="cpu")
-        for own in self.parameters.values():
+        for own in filter(Tensor.numel, self.parameters.values()):  # one may have no element
             inside |= (held >= own.min()) & (held <= own.max())
         return bool(inside.all())
 

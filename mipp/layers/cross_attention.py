@@ -40,6 +40,8 @@ class ProjectedAttention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = map(_linear, weights, biases)
         self.out_proj = module.out_proj
         self.train(module.training)
+        hooks = {key: own for key, own in vars(module).items() if "hook" in key}
+        vars(self).update({key: own for key, own in hooks.items() if "state_dict" not in key})
 
     @property
     def embed_dim(self) -> int:

@@ -12,9 +12,8 @@ A module that is none of these, or does not compute what `attention_of` does, st
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -24,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn, unflatten
 from torch.nn.utils import parametrize
 
+from mipp.copies import copy_of
 from mipp.layers.attention import PrunedAttention, become_pruned, is_plain
+from mipp.layers.cross_attention import attends_elsewhere
 from mipp.layers.window_attention import become_windows_of_any_size, in_windows, is_windowed
 
 TIMM = {
@@ -99,6 +100,11 @@ class Attention:
         """Whether one of these names, or patterns with `*`, is of it or of a part of it."""
         return any(fnmatchcase(part, pattern) for pattern in patterns for part in self.parts)
 
+    def attends_elsewhere(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call makes keys of other tokens than those that `makers` are watched on."""
+        alone = isinstance(self.module, nn.MultiheadAttention)  # makes all three by itself
+        return alone and attends_elsewhere(self.module, args, kwargs)
+
     def weights(self) -> Weights:
         """In float64."""
         layers = [_tensors(self.module.get_submodule(part)) for part in self.makes]
@@ -119,12 +125,7 @@ class Attention:
         if isinstance(self.module, nn.MultiheadAttention):
             become_pruned(self.module)
         become_windows_of_any_size(self.module)
-        made = zip(self.makes, weights.rows.flatten(0, 2).chunk(len(self.makes)), strict=True)
-        shifts = None if weights.shifts is None else weights.shifts.flatten()
-        for number, (part, rows) in enumerate(made):
-            own = None if shifts is None else shifts.chunk(len(self.makes))[number]
-            _fill(self.module.get_submodule(part), rows, own)
-        _fill(self._reader, weights.outputs.transpose(0, 1).flatten(1), weights.bias)
+        self.write(weights)
         size, heads = weights.size, weights.rows.shape[1]
         for attribute, value in (
             ("head_dim", size),
@@ -135,6 +136,15 @@ class Attention:
             if isinstance(getattr(self.module, attribute, None), (int, float)):
                 setattr(self.module, attribute, value)
 
+    def write(self, weights: Weights) -> None:
+        """Have these weights instead, of heads of the same size."""
+        made = zip(self.makes, weights.rows.flatten(0, 2).chunk(len(self.makes)), strict=True)
+        shifts = None if weights.shifts is None else weights.shifts.flatten()
+        for number, (part, rows) in enumerate(made):
+            own = None if shifts is None else shifts.chunk(len(self.makes))[number]
+            _fill(self.module.get_submodule(part), rows, own)
+        _fill(self._reader, weights.outputs.transpose(0, 1).flatten(1), weights.bias)
+
     @property
     def _reader(self) -> Any:
         return self.module.get_submodule(self.reads)
@@ -143,19 +153,15 @@ class Attention:
 def attention_at(name: str, module: nn.Module) -> Attention | None:
     """The module, if it is an attention of a kind that is known, and computes `attention_of`.
 
-    It is called: in eval mode, without gradients.
+    A copy of it is called: in eval mode, without gradients.
     """
     found = _known(name, module)
-    if found is None or not _is_proven(found):
+    if found is None:
         return None
-    if found.size > 1:  # an attention may take the size of its heads from what it reads
-        rows, shifts, outputs, bias = found.weights()
-        shifts = None if shifts is None else shifts[:, :, :-1]
-        smaller = replace(found, module=copy.deepcopy(module))
-        smaller.take(Weights(rows[:, :, :-1], shifts, outputs[:, :, :-1], bias))
-        if not _is_proven(smaller):
-            return None
-    return found
+    sizes = (
+        (found.size, found.size - 1) if found.size > 1 else (found.size,)
+    )  # it may take one size
+    return found if all(_is_proven(found, size) for size in sizes) else None
 
 
 def _known(name: str, module: Any) -> Attention | None:
@@ -228,30 +234,30 @@ def attention_of(weights: Weights, x: Tensor) -> Tensor:
     return outputs if weights.bias is None else outputs + weights.bias
 
 
-def _without_positions(module: nn.Module) -> tuple[Any, tuple[int, ...]]:
-    """The attention, or a copy whose logits have no bias of positions; how many tokens it takes."""
-    parts: list[Any] = [part for part in module.modules() if hasattr(part, "window_size")]
-    if not parts:
-        return module, (TOKENS,)
-    module = copy.deepcopy(module)
+def is_close(made: Tensor, wanted: Tensor, kind: torch.dtype) -> bool:
+    """Whether two ways to compute the same agree, as far as this type of weights can tell."""
+    if made.shape != wanted.shape:
+        return False
+    made, wanted = made.double(), wanted.double()
+    limit = CLOSE if kind in (torch.float32, torch.float64) else 30 * CLOSE
+    size = float(wanted.where(wanted.isfinite(), 0).abs().amax()) if wanted.numel() else 0
+    return torch.allclose(made, wanted, rtol=0, atol=limit * size, equal_nan=True)
+
+
+def _is_proven(found: Attention, size: int) -> bool:
+    """Whether a module with such heads computes just that, whatever its weights are."""
+    weights, x = _any_of(found, size)
+    apart = replace(found, module=copy_of(found.module))
+    (apart.write if size == found.size else apart.take)(weights)
+    module = apart.module
     for name, weight in module.named_parameters():
         if name.endswith(POSITIONS):
             weight.zero_()
-    return module, tuple(parts[0].window_size)
-
-
-def _is_proven(found: Attention) -> bool:
-    """Whether the module computes just that."""
-    weights = found.weights()
-    inputs = weights.rows.shape[-1]
-    module, window = _without_positions(found.module)
-    x = torch.arange(2 * math.prod(window) * inputs, device=weights.rows.device).double().sin()
-    x = x.view(2, -1, inputs)
     own = _tensors(module.get_submodule(found.makes[0]))[0]
     of_torch = isinstance(module, nn.MultiheadAttention)
     tokens_first = of_torch and not module.batch_first
     given = x.to(own).transpose(0, 1) if tokens_first else x.to(own)
-    given = unflatten(given, 1, window) if is_windowed(module) else given
+    given = unflatten(given, 1, module.window_size) if is_windowed(module) else given
     try:
         made = module(*[given] * (3 if of_torch else 1))
     except Exception:  # another way to call it, whatever it says
@@ -259,8 +265,31 @@ def _is_proven(found: Attention) -> bool:
     made = made[0] if isinstance(made, tuple) else made
     made = made.transpose(0, 1) if tokens_first else made
     made = made.flatten(1, 2) if is_windowed(module) else made
-    wanted = attention_of(weights, x)
-    if made.shape != wanted.shape:
-        return False
-    limit = CLOSE if own.dtype in (torch.float32, torch.float64) else 30 * CLOSE
-    return float((made.double() - wanted).abs().max()) <= limit * float(wanted.abs().max())
+    return is_close(made, attention_of(apart.weights(), x), own.dtype)
+
+
+def _any_of(found: Attention, size: int) -> tuple[Weights, Tensor]:
+    """Weights of such heads, and inputs (2, tokens, features): its own may all be zero."""
+    own, drawn = found.weights(), torch.Generator("cpu").manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        made = torch.randn(*shape, generator=drawn, dtype=torch.float64, device="cpu")
+        return made.to(own.rows.device)
+
+    _, heads, _, inputs = own.rows.shape
+    features = own.outputs.shape[1]
+    weights = Weights(
+        draw(3, heads, size, inputs) / inputs**0.5,
+        None if own.shifts is None else draw(3, heads, size),
+        draw(heads, features, size) / features**0.5,
+        None if own.bias is None else draw(features),
+    )
+    return weights, draw(2, _tokens(found.module), inputs)
+
+
+def _tokens(module: nn.Module) -> int:
+    """How many tokens it is called with: those of a window, or any."""
+    windows: list[Any] = [
+        part.window_size for part in module.modules() if hasattr(part, "window_size")
+    ]
+    return math.prod(windows[0]) if windows else TOKENS

@@ -18,7 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mipp.layers.heads import Weights
+
 TINY = 1e-12  # of the first dimension's energy, below which one tells nothing
+NOISE = 1e-13  # of the second moment, below which a variance is rounding
 
 
 class Moments(NamedTuple):
@@ -64,21 +67,75 @@ def bases_of(sums: Moments, outputs: Tensor, *, centred: bool) -> Bases:
     # q left = q^-1 right * logits, and the other way round: nothing need be inverted
     queries, keys = _scaled(k @ right.mT, q @ left, logits.square(), logits)
     mean = sums.mixed_sum / sums.tokens if centred else torch.zeros_like(sums.mixed_sum)
-    covariance = sums.mixed / sums.tokens - mean[:, :, None] * mean[:, None]
-    left, made, _ = torch.linalg.svd(outputs @ _root(covariance), full_matrices=False)
+    moments = sums.mixed / sums.tokens
+    root = _root(moments - mean[:, :, None] * mean[:, None], least=NOISE * _trace(moments))
+    left, made, _ = torch.linalg.svd(outputs @ root, full_matrices=False)
     seen = outputs.mT @ left
-    absent = covariance.shape[1] - made.shape[1]  # there may be fewer outputs than dimensions
+    absent = root.shape[1] - made.shape[1]  # there may be fewer outputs than dimensions
     seen, energy = F.pad(seen, (0, absent)), F.pad(made, (0, absent)).square()
-    values, back = _scaled(seen, covariance @ seen, energy, energy)
+    values, back = _scaled(seen, root @ root @ seen, energy, energy)
     lost = torch.maximum(_tails(logits.square()), _tails(energy))
     return Bases(queries, keys, values, back, mean, lost)
 
 
-def _root(moments: Tensor) -> Tensor:
-    """Square roots of symmetric matrices."""
+def in_bases(weights: Weights, bases: Bases, size: int) -> Weights:
+    """The first dimensions of the heads in these bases.
+
+    The logits are as large as before: an attention divides them by the root of its size.
+    """
+    scale = (size / weights.size) ** 0.5
+    turn = torch.stack([scale * bases.queries, bases.keys, bases.values])[..., :size]
+    return _turned(weights, turn, bases.outputs[..., :size], _lost(bases, size))
+
+
+def as_wide(weights: Weights, bases: Bases, size: int) -> Weights:
+    """Of as many dimensions as before what `in_bases` computes with fewer, in no other basis."""
+    queries, keys, values, outputs = (
+        basis[..., :size] for basis in (bases.queries, bases.keys, bases.values, bases.outputs)
+    )
+    logits = queries @ keys.mT
+    same = torch.eye(weights.size, dtype=logits.dtype, device=logits.device).expand_as(logits)
+    turn = torch.stack([logits, same, same])
+    return _turned(weights, turn, outputs @ values.mT, _lost(bases, size))
+
+
+def any_bases(weights: Weights) -> Bases:
+    """Turned and stretched ones that no data speak for."""
+    heads, size = weights.rows.shape[1:3]
+    drawn = torch.Generator("cpu").manual_seed(0)
+    matrices = torch.randn(heads, size, size, generator=drawn, dtype=torch.float64, device="cpu")
+    turn, stretch = torch.linalg.qr(matrices).Q, 2 ** torch.linspace(-1, 1, size, device="cpu")
+    long, short = ((turn * factors).to(weights.rows.device) for factors in (stretch, 1 / stretch))
+    return Bases(long, short, short, long, long.new_zeros(heads, size), long.new_zeros(size + 1))
+
+
+def _turned(weights: Weights, turn: Tensor, back: Tensor, lost: Tensor) -> Weights:
+    """With other rows of queries, keys and values; `lost` of these goes into the bias."""
+    rows, shifts, outputs, bias = weights
+    return Weights(
+        torch.einsum("phsk,phsi->phki", turn, rows),
+        None if shifts is None else torch.einsum("phsk,phs->phk", turn, shifts),
+        outputs @ back,
+        None if bias is None else bias + torch.einsum("hfs,hs->f", outputs, lost),
+    )
+
+
+def _lost(bases: Bases, size: int) -> Tensor:
+    """What so many dimensions do not tell of the mean (heads, size)."""
+    told = bases.outputs[..., :size] @ bases.values[..., :size].mT @ bases.mean[..., None]
+    return bases.mean - told[..., 0]
+
+
+def _root(moments: Tensor, least: Tensor | None = None) -> Tensor:
+    """Square roots of symmetric matrices, without directions that have no more than the least."""
     values, vectors = torch.linalg.eigh(moments)
-    root: Tensor = vectors * values.clamp_min(0).sqrt()[:, None] @ vectors.mT
+    values = values.where(values > (0 if least is None else least[:, None]), 0)
+    root: Tensor = vectors * values.sqrt()[:, None] @ vectors.mT
     return root
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def _scaled(

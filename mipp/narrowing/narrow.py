@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from operator import itemgetter
 
 import torch
 from torch import Tensor, nn, unflatten
 
 from mipp.activations.whole import Side, watch_whole
+from mipp.copies import copy_of
 from mipp.errors import CutError
 from mipp.evaluation import evaluating
 from mipp.graph.tied import sharing
 from mipp.inputs import Inputs, count, each
+from mipp.layers import layer_of
 from mipp.layers.heads import Attention, Weights, attention_at
-from mipp.narrowing.bases import Bases, Moments, bases_of
+from mipp.narrowing.bases import Bases, Moments, bases_of, in_bases
+from mipp.narrowing.proof import free_to_narrow
 from mipp.progress import track
 from mipp.settings import NARROW_HEADS
 
@@ -44,14 +47,18 @@ def narrowed(
 
     Source: see `bases`.
     """
-    found = {one.name: one for one in (wide_attentions(model, whole) if share < 1 else ())}
-    if not found:
+    slices = _slices(batches)
+    first = next(slices, None) if share < 1 else None
+    if first is None:
         return model
-    chosen = _chosen(model, found, batches, share)
-    narrow = copy.deepcopy(model) if chosen else model
+    found = {one.name: one for one in wide_attentions(model, first, whole)}
+    chosen = _chosen(model, found, chain([first], slices), share) if found else {}
+    narrow = copy_of(model) if chosen else model
     for name, (size, bases) in chosen.items():
         one = replace(found[name], module=narrow.get_submodule(name))
         one.take(in_bases(one.weights(), bases, size))
+    if chosen:
+        _settle(narrow)
     return narrow
 
 
@@ -72,36 +79,46 @@ def with_head_sizes(model: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
                 "anew for this model."
             )
     smaller = {name: size for name, size in sizes.items() if found[name].size > size}
-    model = copy.deepcopy(model) if smaller else model
+    model = copy_of(model) if smaller else model
     for name, size in smaller.items():
         one = replace(found[name], module=model.get_submodule(name))
         rows, shifts, outputs, bias = one.weights()
         shifts = None if shifts is None else shifts[:, :, :size]
         one.take(Weights(rows[:, :, :size], shifts, outputs[:, :, :size], bias))
+    if smaller:
+        _settle(model)
     return model
+
+
+def _settle(model: nn.Module) -> None:
+    """What holds attentions agrees with them, in place."""
+    for layer in filter(None, map(layer_of, model.modules())):
+        layer.settle()
 
 
 def sizes_of_heads(model: nn.Module, dense: nn.Module) -> dict[str, int]:
     """Size of the heads of each attention that is narrower than in the dense network."""
-    if model is dense:
-        return {}
-    before = {one.name: one.size for one in attentions_in(dense)}
-    return {
-        one.name: one.size
-        for one in attentions_in(model)
-        if one.size < before.get(one.name, one.size)
-    }
+    before = attentions_in(dense) if model is not dense else []
+    after = {one.name: replace(one, module=model.get_submodule(one.name)).size for one in before}
+    return {one.name: after[one.name] for one in before if after[one.name] < one.size}
 
 
-def wide_attentions(model: nn.Module, whole: Collection[str] = ()) -> list[Attention]:
-    """Those of `attentions_in` that are wide enough, and not among the patterns of `whole`."""
+def wide_attentions(
+    model: nn.Module, inputs: Inputs, whole: Collection[str] = ()
+) -> list[Attention]:
+    """Those of `attentions_in` that `narrowed` looks at.
+
+    They are wide enough, not among the patterns of `whole`, and the network computes the same with
+    heads that are narrower as with wide ones that tell no more, on these inputs.
+    """
     found = attentions_in(model)
-    return [one for one in found if one.size > MULTIPLE and not one.is_named(whole)]
+    wide = [one for one in found if one.size > MULTIPLE and not one.is_named(whole)]
+    return free_to_narrow(model, wide, inputs, MULTIPLE)
 
 
-def with_narrowest_heads(model: nn.Module, whole: Collection[str] = ()) -> nn.Module:
-    """A copy with the smallest heads that `narrowed` could find, of whatever weights."""
-    return with_head_sizes(model, {one.name: MULTIPLE for one in wide_attentions(model, whole)})
+def with_narrowest_heads(model: nn.Module, wide: Iterable[Attention]) -> nn.Module:
+    """A copy in which these have the smallest heads that `narrowed` could find."""
+    return with_head_sizes(model, {one.name: MULTIPLE for one in wide})
 
 
 def attentions_in(model: nn.Module) -> list[Attention]:
@@ -115,26 +132,6 @@ def attentions_in(model: nn.Module) -> list[Attention]:
             if often[id(module)] == 1
         ]
     return [one for one in found if one is not None and not tied.intersection(one.parts)]
-
-
-def in_bases(weights: Weights, bases: Bases, size: int) -> Weights:
-    """The first dimensions of the heads in these bases.
-
-    The logits are as large as before: an attention divides them by the root of its size.
-    """
-    rows, shifts, outputs, bias = weights
-    scale = (size / weights.size) ** 0.5
-    turn = torch.stack([scale * bases.queries, bases.keys, bases.values])[..., :size]
-    kept = outputs @ bases.outputs[..., :size]
-    if bias is not None:
-        lost = bases.mean - (bases.outputs @ bases.values.mT @ bases.mean[..., None])[..., 0]
-        bias = bias + torch.einsum("hfs,hs->f", outputs, lost)
-    return Weights(
-        torch.einsum("phsk,phsi->phki", turn, rows),
-        None if shifts is None else torch.einsum("phsk,phs->phk", turn, shifts),
-        kept,
-        bias,
-    )
 
 
 def _chosen(
@@ -175,8 +172,9 @@ def _moments(
             odd.add(one.name)
         parts[part] = x
         if len(parts) > len(one.makers):
-            made = torch.cat([one.windows(parts[maker]) for maker in one.makers], -1)
-            own = _sums(made.double(), parts[one.reader].double(), one.heads)
+            made = [one.windows(parts[maker]) for maker in one.makers]
+            q, k, *_ = made if len(made) > 1 else made[0].chunk(3, -1)
+            own = _sums(q, k, parts[one.reader], one.heads)
             sums[one.name] = sums[one.name] + own if one.name in sums else own
             parts.clear()
 
@@ -194,10 +192,11 @@ def _slices(batches: Iterable[Inputs]) -> Iterator[Inputs]:
             yield each(batch, itemgetter(slice(first, first + TOGETHER)))
 
 
-def _sums(made: Tensor, mixed: Tensor, heads: int) -> Moments:
-    """Of one call's queries, keys and values (n, tokens, 3 * features), and values mixed."""
-    q, k, _ = unflatten(made, -1, (3, heads, -1)).unbind(-3)
+def _sums(queries: Tensor, keys: Tensor, mixed: Tensor, heads: int) -> Moments:
+    """Of what one call makes (n, tokens, features); there may be other keys than queries."""
+    made = (unflatten(part.double(), -1, (heads, -1)) for part in (queries, keys, mixed))
+    q, k, v = made
     k = k - k.mean(-3, keepdim=True)
-    q, k, v = (part.flatten(0, -3) for part in (q, k, unflatten(mixed, -1, (heads, -1))))
+    q, k, v = (part.flatten(0, -3) for part in (q, k, v))
     of_q, of_k, of_v = (torch.einsum("thi,thj->hij", part, part) for part in (q, k, v))
     return Moments(of_q, of_k, of_v, v.sum(0), v.new_tensor(float(len(v))))

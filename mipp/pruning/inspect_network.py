@@ -11,6 +11,7 @@ from mipp.errors import as_written, option
 from mipp.graph import ChannelGraph
 from mipp.graph.whole import whole_parts
 from mipp.inputs import Call, Shape
+from mipp.layers.heads import Attention
 from mipp.metrics import count_macs, count_params
 from mipp.narrowing import MULTIPLE, wide_attentions, with_narrowest_heads
 from mipp.pruning.inspection import KINDS, GroupShare, HeadsShare, Inspection
@@ -65,7 +66,10 @@ def inspect(
     named = (ignore, keep_outputs, keep_inputs)
     bounds = Limits(min_channels, round_to, shares, *named)  # type: ignore[arg-type]  # makes tuples
     graph = planner.channels
-    return _inspection(planner.model, planner.shape, graph, bounds)
+    inputs = next(iter(planner.calibration.inputs()))
+    whole = (*bounds.ignore, *bounds.keep_outputs, *bounds.keep_inputs)
+    wide = wide_attentions(planner.model, inputs, whole)
+    return _inspection(planner.model, planner.shape, graph, bounds, wide)
 
 
 def _is_batch(example: object) -> bool:
@@ -75,7 +79,13 @@ def _is_batch(example: object) -> bool:
     return isinstance(example, (Tensor, tuple, Mapping))
 
 
-def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, limits: Limits) -> Inspection:
+def _inspection(
+    model: nn.Module,
+    shape: Shape,
+    graph: ChannelGraph,
+    limits: Limits,
+    wide: Sequence[Attention],
+) -> Inspection:
     floors = floors_of(graph, limits)
     macs = graph.macs(graph.widths)
     beside = sum(product.macs for product in graph.products if not product.factors)
@@ -88,7 +98,7 @@ def _inspection(model: nn.Module, shape: Shape, graph: ChannelGraph, limits: Lim
         least=_least(graph, floors),
         groups=tuple(sorted(shares, key=lambda share: -share.macs)),
         whole=whole_parts(graph, floors),
-        heads=_heads_share(model, shape, limits),
+        heads=_heads_share(model, shape, wide),
         fixed=beside / max(1, macs),
         no_fewer_outputs=tuple(_keeping(graph, "outputs")),
         no_fewer_inputs=tuple(_keeping(graph, "inputs")),
@@ -107,14 +117,12 @@ def _group_share(graph: ChannelGraph, name: str, least: int) -> GroupShare:
     return GroupShare(name, graph.widths[name], least, **gone)
 
 
-def _heads_share(model: nn.Module, shape: Shape, limits: Limits) -> HeadsShare | None:
-    named = (*limits.ignore, *limits.keep_outputs, *limits.keep_inputs)
-    found = wide_attentions(model, named)
-    if not found:
+def _heads_share(model: nn.Module, shape: Shape, wide: Sequence[Attention]) -> HeadsShare | None:
+    if not wide:
         return None
-    least = with_narrowest_heads(model, named)
+    least = with_narrowest_heads(model, wide)
     return HeadsShare(
-        {one.name: one.size for one in found},
+        {one.name: one.size for one in wide},
         MULTIPLE,
         1 - count_macs(least, shape) / count_macs(model, shape),
         1 - count_params(least) / count_params(model),

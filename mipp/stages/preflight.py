@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mipp.activations import Sampling
 from mipp.budget import Budget
@@ -20,6 +20,7 @@ from mipp.export.formats import require_exportable
 from mipp.graph import ChannelGraph, build_graph
 from mipp.information.gaussian.folds import LEAST
 from mipp.latency import Clock, require_time
+from mipp.layers.heads import Attention
 from mipp.models import build_model, load_weights
 from mipp.narrowing import wide_attentions, with_narrowest_heads
 from mipp.process.ranks import is_launched
@@ -62,8 +63,9 @@ def preflight(workdir: Workdir, params: Params) -> None:
     model = build_model(model_spec(params, splits), seed=params.seed)
     if params.model.weights:
         load_weights(model, Path(params.model.weights))
-    graph = build_graph(model, torch.zeros(1, *splits.shape, device="cpu"))
-    narrower = _narrower(params, model)
+    example = torch.zeros(1, *splits.shape, device="cpu")
+    graph = build_graph(model, example)
+    narrower = _narrower(params, model, example)
     _require_epochs(params.train)
     for config in (params.train, config_after_pruning(params)):
         if config.epochs:
@@ -84,7 +86,7 @@ def preflight(workdir: Workdir, params: Params) -> None:
     except BudgetError:
         if not narrower:
             raise
-        least = with_narrowest_heads(model)
+        least = with_narrowest_heads(model, narrower)
         graph = build_graph(least, torch.zeros(1, *splits.shape, device=device))
         graph = replace(graph, wider=times_wider(graph, least, model, splits.shape))
         clock = replace(clock, model=least, wider=model)
@@ -92,13 +94,13 @@ def preflight(workdir: Workdir, params: Params) -> None:
     require_writable(workdir)
 
 
-def _narrower(params: Params, model: nn.Module) -> list[str]:
+def _narrower(params: Params, model: nn.Module, example: Tensor) -> list[Attention]:
     """Attentions whose heads the data may make narrower."""
     if params.model.narrow_heads == 1 or params.train.when == "after-pruning":
         return []
-    names = [one.name for one in wide_attentions(model)]
-    require_not_named(model, limits_of(params.choose), names)
-    return names
+    wide = wide_attentions(model, example)
+    require_not_named(model, limits_of(params.choose), [one.name for one in wide])
+    return wide
 
 
 def _require_budgets(params: Params, graph: ChannelGraph, clock: Clock | None) -> None:

@@ -150,3 +150,31 @@ def test_projected_attention_computes_what_torch_does(options):
 def test_attention_to_its_own_tokens_stays_as_it_is():
     model = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True).eval()
     assert with_projections(model, torch.randn(1, TOKENS, WIDTH)) is model
+
+
+HOOKS = {
+    "before": ("register_forward_pre_hook", lambda _, given: (3 * given[0], *given[1:])),
+    "after": ("register_forward_hook", lambda _, given, made: (3 * made[0], made[1])),
+}
+
+
+@pytest.mark.parametrize(("kind", "hook"), HOOKS.values(), ids=HOOKS)
+def test_hooks_of_an_attention_run_where_layers_take_its_place(kind, hook):
+    model, x = Network().eval(), torch.randn(4, TOKENS, 6)
+    getattr(model.attention, kind)(hook)
+    apart = with_projections(model, x[:1])
+    assert isinstance(apart.attention, ProjectedAttention)
+    torch.testing.assert_close(apart(x), model(x))
+
+
+class Reading(Network):
+    """What only torch's module has."""
+
+    def attend(self, x, y):
+        return super().attend(x, y) / self.attention.in_proj_weight.shape[1]
+
+
+def test_attention_that_forward_reads_stays_as_it_is():
+    model, x = Reading().eval(), torch.randn(64, TOKENS, 6)
+    assert with_projections(model, x[:1]) is model
+    assert mipp.prune(model, x, "ratio:0.3").report.macs < count_macs(model, (TOKENS, 6))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mipp.narrowing.bases import Moments, bases_of
+from mipp.layers.heads import Weights
+from mipp.narrowing.bases import Moments, bases_of, in_bases
 
 HEADS, SIZE, FEATURES, TOKENS = 2, 6, 9, 400
 
@@ -106,3 +107,32 @@ def test_dimensions_that_are_dead_cost_nothing(made, outputs):
     lost = bases_of(moments(made), torch.from_numpy(outputs), centred=True).lost
     assert float(lost[4]) < 1e-9
     assert float(lost[3]) > 1e-6
+
+
+def values_in_bases(made, outputs, size):
+    """Values and what is read of them (tokens, features), of the heads given and of narrower."""
+    v = made[2]
+    bases = bases_of(moments(made), torch.from_numpy(outputs), centred=True)
+    as_they_are = torch.eye(SIZE, dtype=torch.float64).expand(3, len(outputs), -1, -1)
+    bias = torch.arange(FEATURES).double()
+    narrow = in_bases(Weights(as_they_are, None, torch.from_numpy(outputs), bias), bases, size)
+    told = np.einsum("thi,hki->thk", v, narrow.rows[2].numpy())
+    read = np.einsum("thk,hfk->tf", told, narrow.outputs.numpy()) + narrow.bias.numpy()
+    return np.einsum("thi,hfi->tf", v, outputs) + bias.numpy(), read, narrow
+
+
+@pytest.mark.parametrize("size", range(1, SIZE))
+def test_what_fewer_dimensions_lose_of_the_mean_goes_into_the_bias(made, outputs, size):
+    made[2] += 10  # much more than values vary
+    wide, narrow, _ = values_in_bases(made, outputs, size)
+    assert np.allclose(narrow.mean(0), wide.mean(0), rtol=1e-8)
+    wide, narrow, _ = values_in_bases(made[:, :, :1], outputs[:1], size)
+    best = np.linalg.svd(wide - wide.mean(0), compute_uv=False)[size:]  # Eckart and Young
+    assert np.sum((wide - narrow) ** 2) == pytest.approx(np.sum(best**2), rel=1e-6)
+
+
+def test_values_that_do_not_vary_are_a_bias(made, outputs):
+    made[2] = made[2][:1] * (1 + 1e-9 * np.random.default_rng(2).normal(size=made[2].shape))
+    wide, narrow, weights = values_in_bases(made, outputs, 2)
+    assert np.allclose(narrow, wide, rtol=1e-6)
+    assert max(float(part.abs().max()) for part in weights if part is not None) < 50

@@ -84,6 +84,32 @@ class Across(OfTorch):
         return self.head(self.attention(tokens, tokens.flip(1) ** 2, tokens)[0].mean(1))
 
 
+class Reading(OfTorch):
+    """What is read of an attention from outside changes the answer."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def forward(self, x):
+        return super().forward(x) * self.read(self.attention)
+
+
+class AcrossOfTransformers(OfTorch):
+    """Fewer keys than queries, in an attention that is known where there are as many."""
+
+    def __init__(self):
+        super().__init__()
+        bart = pytest.importorskip("transformers.models.bart.modeling_bart")
+        config = bart.BartConfig(attn_implementation="eager")
+        self.attention = bart.BartAttention(WIDTH, HEADS, config=config)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        mixed = self.attention(tokens, key_value_states=tokens[:, :9])[0]
+        return self.head((tokens + mixed).mean(1))
+
+
 class Twice(OfTorch):
     """One attention under two names."""
 
@@ -163,6 +189,7 @@ BUILDS = {
     "timm": of_timm,
     "timm, no bias": partial(of_timm, qkv_bias=False),
     "transformers": OfTransformers,
+    "transformers, other tokens": AcrossOfTransformers,
     "windows of torchvision": swin_of_torchvision,
     "windows of torchvision, padded": partial(swin_of_torchvision, window=3),
     "windows of timm": swin_of_timm,
@@ -233,6 +260,9 @@ LEFT = {
     "under two names": (Twice, {}),
     "tied": (Tied, {}),
     "projection called alone": (Doubled, {}),
+    "size of a head read": (partial(Reading, lambda own: own.head_dim), {}),
+    "shape of weights read": (partial(Reading, lambda own: own.in_proj_weight.shape[0]), {}),
+    "weights read": (partial(Reading, lambda own: own.out_proj.weight.norm()), {}),
     "norms of queries and keys": (partial(of_timm, qk_norm=True), {}),
     "cosines": (partial(swin_of_torchvision, version="SwinTransformerBlockV2"), {}),
     "cosines of timm": (partial(swin_of_timm, kind="swinv2_tiny_window8_256"), {}),
@@ -243,6 +273,34 @@ LEFT = {
 def test_heads_stay_as_wide_as_they_are(build, options):
     net = needing(build(), 7)
     assert narrowed(net, [IMAGES], **{"share": 0.99, **options}) is net
+
+
+@pytest.mark.parametrize("read", [lambda own: own.head_dim, lambda own: own.in_proj_bias[100]])
+def test_heads_that_the_network_reads_are_not_offered(read):
+    assert mipp.inspect(OfTorch(), IMAGES[:2]).heads is not None
+    assert mipp.inspect(Reading(read), IMAGES[:2]).heads is None
+
+
+def test_attentions_are_known_whatever_their_weights():
+    net = of_timm()
+    for weight in net.parameters():
+        nn.init.constant_(weight, torch.nan)
+    assert len(attentions_in(net)) == 2
+    for block in net.blocks:
+        block.attn.fused_attn, block.attn.scale = False, 1.0
+        nn.init.zeros_(block.attn.proj.weight)
+        nn.init.zeros_(block.attn.proj.bias)
+    assert attentions_in(net) == []
+
+
+def test_images_that_are_all_alike_leave_the_function():
+    alike = torch.full_like(IMAGES, 0.5)
+    net = needing(OfTorch(), 7)
+    made = narrowed(net, [alike], 0.99)
+    assert sizes_of_heads(made, net) == {"attention": 8}
+    with torch.inference_mode():
+        assert torch.allclose(made(alike), net(alike), atol=1e-5)
+    assert max(float(p.detach().abs().max()) for p in made.attention.parameters()) < 10
 
 
 def test_too_few_tokens_tell_nothing_of_dimensions():
