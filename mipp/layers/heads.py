@@ -158,9 +158,7 @@ def attention_at(name: str, module: nn.Module) -> Attention | None:
     found = _known(name, module)
     if found is None:
         return None
-    sizes = (
-        (found.size, found.size - 1) if found.size > 1 else (found.size,)
-    )  # it may take one size
+    sizes = {found.size, max(1, found.size - 1)}  # it may take its own alone
     return found if all(_is_proven(found, size) for size in sizes) else None
 
 

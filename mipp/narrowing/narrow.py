@@ -51,7 +51,9 @@ def narrowed(
     first = next(slices, None) if share < 1 else None
     if first is None:
         return model
-    found = {one.name: one for one in wide_attentions(model, first, whole)}
+    found = {
+        one.name: one for one in wide_attentions(model, each(first, itemgetter(slice(2))), whole)
+    }
     chosen = _chosen(model, found, chain([first], slices), share) if found else {}
     narrow = copy_of(model) if chosen else model
     for name, (size, bases) in chosen.items():
