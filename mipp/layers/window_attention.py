@@ -73,7 +73,18 @@ def _shift(module: Any, size: list[int]) -> list[int]:
 
 @functools.cache
 def _pruned_class(kind: Any) -> Any:
-    return type(f"Pruned{kind.__name__}", (kind,), {"forward": attend_windows})
+    own = {"forward": attend_windows, "__reduce__": _reduced}
+    return type(f"Pruned{kind.__name__}", (kind,), own)
+
+
+def _reduced(module: Any) -> tuple[Any, ...]:
+    """For pickle, which finds a class by its name, of one that is made while mipp runs."""
+    return _new, (type(module).__base__,), module.__dict__
+
+
+def _new(kind: Any) -> Any:
+    pruned = _pruned_class(kind)
+    return pruned.__new__(pruned)
 
 
 def _windows(x: Tensor, window: list[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """What every kind of layer has to get right: one row a kind, from one table."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -369,7 +370,9 @@ def test_what_was_cut_can_be_copied_saved_and_trained(name, seed):
     less = units_gone(layer, "outputs", seed)[0] if layer.role == "both" else drawn(side, seed)
     x = without(x, layer.inputs.axis, less) if layer.inputs.features else x
     expected = call(found, x)
-    torch.testing.assert_close(call(layer_of(copy.deepcopy(found.module)), x), expected)
+    for copied in (copy.deepcopy(found.module), pickle.loads(pickle.dumps(found.module))):
+        assert type(copied) is type(found.module)
+        torch.testing.assert_close(call(layer_of(copied), x), expected)
     other = copy.deepcopy(found.module)
     for tensor in (*other.parameters(), *other.buffers()):
         tensor.data.zero_()

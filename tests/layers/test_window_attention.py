@@ -1,5 +1,7 @@
 """torchvision's shifted windows: the twin computes the same, and heads and streams can go."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,7 @@ def test_heads_and_streams_can_go(version, seed):
     selection = random_selection(graph, seed)
     assert_zeroing(model, graph, selection, images)
     cut = apply_selection(model, selection, images[:1])
+    assert torch.equal(pickle.loads(pickle.dumps(cut))(images), cut(images))
     assert graph.params(selection.counts()) == count_params(cut)
     assert graph.macs(selection.counts()) == count_macs(cut, (3, 20, 20))
     assert 2 * graph.macs(graph.widths) == flops(model, images[:1])

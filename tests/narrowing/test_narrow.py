@@ -242,9 +242,13 @@ def test_default_prunes_saves_loads_trains_and_exports(build, tmp_path):
     assert pruned.report.macs == count_macs(pruned.model, (3, 16, 16))
     assert pruned.report.macs / pruned.report.macs_dense <= 0.6
     pruned.save(tmp_path / "net.safetensors")
-    loaded = mipp.load(tmp_path / "net.safetensors", build)
-    with torch.inference_mode():
-        assert torch.equal(loaded(IMAGES), pruned.model(IMAGES))
+    torch.save(pruned.model, tmp_path / "net.pt")
+    for loaded in (
+        mipp.load(tmp_path / "net.safetensors", build),
+        torch.load(tmp_path / "net.pt", weights_only=False),
+    ):
+        with torch.inference_mode():
+            assert torch.equal(loaded(IMAGES), pruned.model(IMAGES))
     if build in (OfTorch, of_timm, OfTransformers, swin_of_torchvision, swin_of_timm):
         pruned.export(tmp_path)
         assert (tmp_path / "model.pt2").exists()
