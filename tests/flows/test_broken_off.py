@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import threading
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -9,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from mipp.training import EpochRecord
+from tasks.tracking import client
 from tasks.tracking.client import client_of
 from tasks.tracking.tracker import Tracker
 
@@ -23,13 +26,14 @@ class TimedOut(BaseException):
 
 
 @pytest.fixture
-def statements():
-    """Calls `then` after each statement that a database has carried out."""
+def statements(tracker):
+    """Calls `then` after each statement that the tracker's database has carried out."""
     heard = []
 
-    def carried_out(*_):
-        for then in heard:
-            then()
+    def carried_out(connection, *_):
+        if str(connection.engine.url) == tracker.uri:  # others have databases in this process, too
+            for then in heard:
+                then()
 
     event.listen(Engine, "after_cursor_execute", carried_out)
     yield heard
@@ -39,8 +43,8 @@ def statements():
 @pytest.fixture
 def tracker(empty_database, tmp_path):
     file = shutil.copy(empty_database, tmp_path / "mlflow.db")
-    client = MlflowClient(f"sqlite:///{file}")
-    run = client.create_run(client.create_experiment("stopped")).info.run_id
+    empty = MlflowClient(f"sqlite:///{file}")
+    run = empty.create_run(empty.create_experiment("stopped")).info.run_id
     return Tracker(f"sqlite:///{file}", run)
 
 
@@ -84,3 +88,26 @@ def test_write_that_is_stopped_after_any_statement_holds_no_lock(tracker, statem
         for m in client_of(tracker.uri).get_metric_history(tracker.run_id, "train/train_loss")
     }
     assert known == set(range(1, wanted + 1))
+
+
+def test_call_that_is_stopped_as_its_thread_starts_has_ended_or_never_begins(monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    class Slow:
+        def write(self):
+            begun.set()
+            time.sleep(0.2)
+            ended.set()
+
+    start = threading.Thread.start
+
+    def stopped(thread):
+        start(thread)
+        begun.wait(timeout=0.2)
+        raise TimedOut
+
+    monkeypatch.setattr(threading.Thread, "start", stopped)
+    with pytest.raises(TimedOut):
+        client._Whole(Slow()).write()
+    began = begun.is_set()
+    assert ended.is_set() == began
