@@ -157,6 +157,7 @@ def test_points_of_a_killed_sweep_are_those_of_an_undisturbed_one(sweep, tmp_pat
     assert [untimed(row) for row in killed] == [untimed(row) for row in rows_of(tmp_path / "one")]
 
 
+@pytest.mark.slow
 def test_a_process_holds_no_more_after_more_points(tmp_path):
     def holds():
         gc.collect()

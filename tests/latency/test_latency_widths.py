@@ -66,7 +66,9 @@ def test_cut_module_is_that_of_the_pruned_network(name):
         assert shapes(cut) == shapes(pruned.get_submodule(module)), module
 
 
-@pytest.mark.parametrize("name", [*SMALL, *OWN_NETWORKS, *WITH_STREAMS, "mobilenet_v2"])
+@pytest.mark.parametrize("name", [
+    *SMALL, *OWN_NETWORKS, *WITH_STREAMS, pytest.param("mobilenet_v2", marks=pytest.mark.slow)
+])  # fmt: skip
 def test_module_runs_at_every_width_of_its_grid(name):
     model, images = network(name)
     graph = build_graph(model, images[:1])
