@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mipp.layers.answers import Heads, IntArray, Side
 from mipp.layers.layer import Layer, SideName
+from mipp.layers.leaf import be_a_leaf
 from mipp.layers.rows import token_rows
 from mipp.layers.table import register_layer
 
@@ -24,7 +25,7 @@ OPERATORS = frozenset({"addmm", "mm", "linear"})
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether `attend` computes what this module computes."""
+    """Whether `PrunedAttention` computes what this module computes."""
     return (
         isinstance(module, nn.MultiheadAttention)
         and module.in_proj_weight is not None
@@ -33,85 +34,106 @@ def is_plain(module: nn.Module) -> bool:
     )
 
 
-def attend(
-    module: nn.MultiheadAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """`nn.MultiheadAttention.forward`, with the output projection called as a module."""
+def tokens_first(x: Tensor, batch_first: bool) -> Tensor:
+    """What an attention is given, as (tokens, images, features)."""
+    if x.ndim == 2:
+        return x[:, None]
+    return x.transpose(0, 1) if batch_first else x
 
-    def projected(*given: Tensor) -> tuple[Tensor, ...]:
-        weights = module.in_proj_weight.chunk(3)
-        biases = [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
-        return tuple(map(F.linear, given, weights, biases))
 
-    return mix_values(module, projected, (query, key, value), *args, **kwargs)
+def project(x: Tensor, part: int, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Queries (part 0), keys (1) or values (2) by one matrix for all three."""
+    shift = None if bias is None else bias.chunk(3)[part]
+    return F.linear(x, weight.chunk(3)[part], shift)
 
 
 def mix_values(
-    module: Any,
-    projected: Callable[..., tuple[Tensor, ...]],
-    given: tuple[Tensor, ...],
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
+    made: list[Tensor],
+    size: int,
+    dropout: float,
+    padding: Tensor | None,
+    mask: Tensor | None,
+    need_weights: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """The rest of it: `given` are query, key and value, which `projected` is given tokens first."""
-    batched = given[0].ndim == 3
-    if not batched:
-        given = tuple(x[:, None] for x in given)
-    if module.batch_first and batched:
-        given = tuple(x.transpose(0, 1) for x in given)
-    size = module.head_dim
-    q, k, v = (
-        x.reshape(*x.shape[:2], -1, size).permute(1, 2, 0, 3)  # (n, heads, l, size)
-        for x in projected(*given)
-    )
-    mask = _mask(attn_mask, key_padding_mask, q, k)
+    """What the output projection reads (n, tokens, features), and the shares (n, heads, l, l).
+
+    Parameters
+    ----------
+    made : queries, keys and values (tokens, n, features).
+    size : of a head.
+    """
+    q, k, v = [_by_head(x, size) for x in made]
+    added = _mask(mask, padding, q, k)
+    shares: Tensor | None = None
     if need_weights:
         scores = q @ k.transpose(2, 3) * size**-0.5
-        attention = (scores if mask is None else scores + mask).softmax(3)
-        mixed = F.dropout(attention, module.dropout, module.training) @ v
+        shares = (scores if added is None else scores + added).softmax(3)
+        mixed = F.dropout(shares, dropout) @ v
     else:
-        dropout = module.dropout if module.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
-    output = module.out_proj(mixed.transpose(1, 2).flatten(2))  # (n, l, embedding)
-    shares = attention if need_weights else None
-    if shares is not None and average_attn_weights:
+        mixed = F.scaled_dot_product_attention(q, k, v, added, dropout_p=dropout)
+    return mixed.transpose(1, 2).flatten(2), shares
+
+
+def answer(
+    output: Tensor, shares: Tensor | None, batched: bool, batch_first: bool, average: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Projected outputs (n, tokens, features) and shares, laid out as torch returns them."""
+    if shares is not None and average:
         shares = shares.mean(1)
     if not batched:
         return output[0], None if shares is None else shares[0]
-    return (output if module.batch_first else output.transpose(0, 1)), shares
+    return (output if batch_first else output.transpose(0, 1)), shares
+
+
+def _by_head(x: Tensor, size: int) -> Tensor:
+    """Projected (tokens, n, features) as (n, heads, tokens, size)."""
+    return x.reshape(x.shape[0], x.shape[1], -1, size).permute(1, 2, 0, 3)
 
 
 def _mask(mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     """One mask to add to the scores (n, heads, queries, keys)."""
-    total = None
+    total: Tensor | None = None
     if mask is not None:
-        mask = _additive(mask, q.dtype)
-        total = mask if mask.ndim == 2 else mask.view(q.shape[0], q.shape[1], *mask.shape[1:])
+        total = _additive(mask, q)
+        if total.ndim > 2:
+            total = total.view(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     if padding is not None:
-        blocked = _additive(padding, q.dtype).view(k.shape[0], 1, 1, k.shape[2])
+        blocked = _additive(padding, q).view(k.shape[0], 1, 1, k.shape[2])
         total = blocked if total is None else total + blocked
     return total
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
-        return mask.to(dtype)
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)
+        return mask.to(like.dtype)
+    none = torch.zeros(mask.shape, dtype=like.dtype, device=mask.device)
+    return none.masked_fill(mask, -float("inf"))
 
 
 class PrunedAttention(nn.MultiheadAttention):
     """Attention that has lost heads, or features of the embedding that it reads."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        return attend(self, *args, **kwargs)
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """`nn.MultiheadAttention.forward`, with the output projection called as a module."""
+        first, weight, bias = self.batch_first, self.in_proj_weight, self.in_proj_bias
+        given = [tokens_first(x, first) for x in (query, key, value)]
+        made = [project(x, part, weight, bias) for part, x in enumerate(given)]
+        dropout = self.dropout if self.training else 0.0
+        mixed, shares = mix_values(
+            made, self.head_dim, dropout, key_padding_mask, attn_mask, need_weights
+        )
+        output = self.out_proj(mixed)
+        return answer(output, shares, query.ndim == 3, first, average_attn_weights)
 
     def _reset_parameters(self) -> None:
         """As torch draws them; its own method looks for weights in three parts here."""
@@ -129,6 +151,7 @@ def tokens_of(module: nn.MultiheadAttention, x: Tensor) -> Tensor:
 def become_pruned(module: nn.MultiheadAttention) -> None:
     """Let a plain attention compute with heads of whatever number and size."""
     module.__class__ = PrunedAttention
+    be_a_leaf(module)
     module._qkv_same_embed_dim = False  # keeps torch's fused encoder layer away
 
 
@@ -183,7 +206,7 @@ class Attention(Layer):
 
     def twin(self) -> Callable[..., Any] | None:
         own = type(self.module) is nn.MultiheadAttention
-        return MethodType(attend, self.module) if own else None
+        return MethodType(PrunedAttention.forward, self.module) if own else None
 
     def positions(self, made: torch.Size) -> int:
         return made[1:-1].numel()

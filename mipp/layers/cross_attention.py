@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mipp.layers.attention import is_plain, mix_values
+from mipp.layers.attention import answer, is_plain, mix_values, tokens_first
+from mipp.layers.leaf import be_a_leaf
 
 
 class ProjectedAttention(nn.Module):
@@ -40,6 +41,7 @@ class ProjectedAttention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = map(_linear, weights, biases)
         self.out_proj = module.out_proj
         self.train(module.training)
+        be_a_leaf(self)
         hooks = {key: own for key, own in vars(module).items() if "hook" in key}
         vars(self).update({key: own for key, own in hooks.items() if "state_dict" not in key})
 
@@ -55,13 +57,29 @@ class ProjectedAttention(nn.Module):
         return heads
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As of `nn.MultiheadAttention`."""
-        return mix_values(self, self._projected, (query, key, value), *args, **kwargs)
-
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        return self.q_proj(query), self.k_proj(key), self.v_proj(value)
+        first = self.batch_first
+        made = [
+            self.q_proj(tokens_first(query, first)),
+            self.k_proj(tokens_first(key, first)),
+            self.v_proj(tokens_first(value, first)),
+        ]
+        dropout = self.dropout if self.training else 0.0
+        mixed, shares = mix_values(
+            made, self.head_dim, dropout, key_padding_mask, attn_mask, need_weights
+        )
+        output = self.out_proj(mixed)
+        return answer(output, shares, query.ndim == 3, first, average_attn_weights)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -11,36 +11,36 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mipp.layers.attention import PrunedAttention
 from mipp.layers.layer import Layer
+from mipp.layers.leaf import be_a_leaf
 from mipp.layers.table import register_layer
-
-
-def encode(
-    module: Any,
-    src: Tensor,
-    mask: Tensor | None = None,
-    src_key_padding_mask: Tensor | None = None,
-    is_causal: bool | None = None,
-) -> Tensor:
-    """`nn.TransformerEncoder.forward`."""
-    x, padding = src, src_key_padding_mask
-    for layer in module.layers:
-        x = layer(x, mask, padding, is_causal=bool(is_causal))
-    if padding is not None and mask is None and src.ndim == 3 and not module.training:
-        gone = padding.bool()  # one to be added is -inf there
-        aligned = (gone[:, 1:] | ~gone[:, :-1]).all()  # others are not packed
-        x = x.masked_fill((gone & aligned)[..., None], 0)
-    return x if module.norm is None else module.norm(x)
 
 
 class PaddedEncoder(nn.TransformerEncoder):
     """A stack of which attentions were cut."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return encode(self, *args, **kwargs)
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        """`nn.TransformerEncoder.forward`."""
+        x, padding = src, src_key_padding_mask
+        causal = is_causal is not None and is_causal
+        for layer in self.layers:
+            x = layer(x, src_mask=mask, src_key_padding_mask=padding, is_causal=causal)
+        if padding is not None and mask is None and src.ndim == 3 and not self.training:
+            gone = padding.to(torch.bool)  # one to be added is -inf there
+            aligned = (gone[:, 1:] | ~gone[:, :-1]).all()  # others are not packed
+            x = x.masked_fill((gone & aligned)[..., None], 0)
+        norm = self.norm
+        return x if norm is None else norm(x)
 
 
 @register_layer
@@ -55,10 +55,11 @@ class Encoder(Layer):
 
     def twin(self) -> Callable[..., Any] | None:
         own = type(self.module) is nn.TransformerEncoder
-        return MethodType(encode, self.module) if own else None
+        return MethodType(PaddedEncoder.forward, self.module) if own else None
 
     def settle(self) -> None:
         """Fused layers read attentions as torch makes them."""
         pruned = any(isinstance(part, PrunedAttention) for part in self.module.modules())
         if pruned and type(self.module) is nn.TransformerEncoder:
             self.module.__class__ = PaddedEncoder
+            be_a_leaf(self.module)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import mipp
-from mipp.layers.encoder import PaddedEncoder, encode
+from mipp.layers.encoder import PaddedEncoder
 
 WIDTH, TOKENS = 32, 9
 
@@ -44,7 +44,7 @@ def test_padded_tokens_give_what_nested_ones_do(options):
     with torch.no_grad():
         tokens, padding = net.tokens(x)
         nested = net.stack(tokens, src_key_padding_mask=padding)
-        padded = encode(net.stack, tokens, src_key_padding_mask=padding)
+        padded = PaddedEncoder.forward(net.stack, tokens, src_key_padding_mask=padding)
     torch.testing.assert_close(padded, nested)
 
 

@@ -13,7 +13,7 @@ from mipp.cut import apply_selection
 from mipp.evaluation import evaluating
 from mipp.graph import build_graph
 from mipp.layers import layer_of
-from mipp.layers.window_attention import WindowAttention, attend_windows
+from mipp.layers.window_attention import WindowAttention, Windows
 from mipp.metrics import count_macs, count_params
 from mipp.selection.selection import Selection
 from mipp.vision import torchvision
@@ -50,7 +50,7 @@ def test_twin_computes_what_torchvision_does(version, shift, size, seed):
     attention = VERSIONS[version][0](12, [4, 4], shift, 3).double().eval()
     torch.nn.init.normal_(attention.qkv.bias)
     x = torch.randn(2, *size, 12).double()
-    torch.testing.assert_close(attend_windows(attention, x), attention(x))
+    torch.testing.assert_close(Windows.forward(attention, x), attention(x))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
