@@ -137,3 +137,32 @@ def test_sum_after_an_activation_is_not_made_up_for(seed):
         found = mipp.prune(model, images, "ratio:0.25", repair=repair)
         error[repair] = float((found.model(images) - dense).detach().square().mean())
     assert error["refit"] < 0.5 * error["none"]
+
+
+TO_RESET = {
+    "resnet10t": {"channels": (8, 8, 16, 16), "stem_width": 8},
+    "vit_tiny_patch16_224": {"img_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2},
+    "deit_tiny_distilled_patch16_224": {
+        "img_size": 32,
+        "embed_dim": 32,
+        "depth": 1,
+        "num_heads": 2,
+    },
+    "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16)},
+}
+
+
+@pytest.mark.parametrize("name", TO_RESET)
+def test_pruned_network_says_what_its_classifier_reads_and_takes_another(name):
+    import mipp.vision  # noqa: F401, I001 - timm imports torchvision
+    import timm
+
+    model = timm.create_model(name, num_classes=10, **TO_RESET[name]).eval()
+    selection = random_selection(build_graph(model, images_of(1)), 0)
+    pruned = apply_selection(model, selection, images_of(1))
+    with torch.no_grad():
+        read = pruned.forward_head(pruned.forward_features(images_of(2)), pre_logits=True).shape[1]
+    assert read < model.num_features
+    assert pruned.num_features == pruned.head_hidden_size == read
+    pruned.reset_classifier(4)
+    assert pruned(images_of(2)).shape == (2, 4)
