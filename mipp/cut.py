@@ -13,6 +13,7 @@ from mipp.graph.build import find_groups
 from mipp.graph.cutting import cut_channels
 from mipp.inputs import Call, Inputs
 from mipp.layers import layer_of
+from mipp.layers.counts import recount
 from mipp.narrowing import with_head_sizes
 from mipp.selection.selection import Selection
 
@@ -61,7 +62,9 @@ def apply_to_groups(
 def _cut(model: nn.Module, selection: Selection, groups: Mapping[str, ChannelGroup]) -> nn.Module:
     dropped = {name: selection.dropped(name) for name in selection.kept}
     _check_groups(model, selection, groups)
-    return cut_channels(model, groups, dropped)
+    cut = cut_channels(model, groups, dropped)
+    recount(model, cut)
+    return cut
 
 
 def _check(model: nn.Module, selection: Selection) -> None:

@@ -14,7 +14,6 @@ from mipp.graph.channels import ChannelGroup
 from mipp.graph.layouts import less
 from mipp.graph.tied import retie, tied
 from mipp.layers import IntArray, layer_at, layer_of
-from mipp.layers.classifier import tell_features
 from mipp.layers.layer import keep_indices
 
 
@@ -73,7 +72,6 @@ def cut_channels(
     retie(cut, shared)
     for layer in filter(None, map(layer_of, cut.modules())):
         layer.settle()
-    tell_features(model, cut)
     forget(cut)
     for parameter in cut.parameters():
         parameter.grad = None
