@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -36,8 +38,7 @@ def recount(dense: nn.Module, cut: nn.Module) -> None:
     >>> cut.out_channels
     5
     """
-    kinds: set[Any] = {type(module) for module in dense.modules()}
-    asked = set[str]().union(*(_asked(kind) for kind in kinds))
+    asked = set[str]().union(*map(_asked, dense.modules()))
     for name, attribute, before, after in (*_of_blocks(dense, cut), *_of_classifiers(dense, cut)):
         holder = cut.get_submodule(name)
         own = vars(holder).get(attribute)
@@ -55,9 +56,10 @@ def _of_blocks(dense: nn.Module, cut: nn.Module) -> Iterator[tuple[str, str, int
         kept = [key for key in (*READ, *MADE, "groups") if type(vars(module).get(key)) is int]
         if not kept or name not in others or layer_of(module) is not None:
             continue
-        pairs = list(zip(_layers(module), _layers(others[name]), strict=False))
+        after = _layers(others[name])
+        pairs = [(own, after[part]) for part, own in _layers(module).items() if part in after]
         for key in kept:
-            widths = [(_count(key, before), _count(key, after)) for before, after in pairs]
+            widths = [(_count(key, own), _count(key, other)) for own, other in pairs]
             fitting = [both for both in widths if both[0] == vars(module)[key]]
             if fitting:
                 yield name, key, *fitting[-1 if key in MADE else 0]
@@ -73,35 +75,52 @@ def _count(key: str, layer: Layer) -> int:
 
 def _of_classifiers(dense: nn.Module, cut: nn.Module) -> Iterator[tuple[str, str, int, int]]:
     """The same of what `get_classifier` gives, as networks of timm have it, for all it is in."""
-    names = {id(module): name for name, module in dense.named_modules()}
-    holders: list[Any] = [
-        module for module in dense.modules() if hasattr(module, "reset_classifier")
-    ]
-    for holder in holders:
-        found = holder.get_classifier() if hasattr(holder, "get_classifier") else None
+    before, after = _layers(dense), _layers(cut)
+    names = {id(layer.module): name for name, layer in before.items()}
+    for holder in dense.modules():
+        own: Any = getattr(holder, "get_classifier", None)
+        found = None
+        with suppress(Exception):  # a method of this name may be another
+            found = own() if hasattr(holder, "reset_classifier") else None
         for part in found if isinstance(found, (tuple, list)) else [found]:
-            layers = _layers(part) if isinstance(part, nn.Module) else []
-            if layers and id(layers[0].module) in names:
-                path = names[id(layers[0].module)]
-                after = _layers(cut.get_submodule(path))[0].inputs.features
+            inside = part.modules() if isinstance(part, nn.Module) else ()
+            path = next((names[id(one)] for one in inside if id(one) in names), None)
+            if path is not None and path in after:
+                widths = before[path].inputs.features, after[path].inputs.features
                 parts = path.split(".")
                 for end in range(len(parts)):
                     for key in CLASSIFIED:
-                        yield ".".join(parts[:end]), key, layers[0].inputs.features, after
+                        yield ".".join(parts[:end]), key, *widths
 
 
-def _layers(module: nn.Module) -> list[Layer]:
-    """Those in a module, and itself, that have features of their own."""
-    found = map(layer_of, module.modules())
-    return [layer for layer in found if layer is not None and layer.role != "parts"]
+def _layers(module: nn.Module) -> dict[str, Layer]:
+    """Those in a module, and itself, that have features of their own, by name."""
+    found = {name: layer_of(part) for name, part in module.named_modules()}
+    return {n: layer for n, layer in found.items() if layer is not None and layer.role != "parts"}
+
+
+def _asked(module: nn.Module) -> set[str]:
+    """All names in the code that runs when a module is called: forward's, and that of hooks."""
+    kind: Any = type(module)
+    forward = vars(module).get("forward", kind.forward)
+    hooks = module._forward_pre_hooks.values(), module._forward_hooks.values()
+    return set[str]().union(*(_named(kind, _function(one)) for one in chain([forward], *hooks)))
+
+
+def _function(part: Any) -> Any:
+    """What is behind a bound method, a partial or an object that can be called."""
+    while isinstance(part, functools.partial):
+        part = part.func
+    part = getattr(part, "__func__", part)
+    return part if isinstance(part, FunctionType) else type(part).__call__
 
 
 @functools.cache
-def _asked(kind: Any) -> frozenset[str]:
-    """All names in the code of a module's forward, and in that of what it calls."""
+def _named(kind: Any, function: Any) -> frozenset[str]:
+    """All names in the code of a function of a class's modules, and in that of what it calls."""
     names: set[str] = set()
     seen: set[CodeType] = set()
-    rest: list[tuple[Any, dict[str, Any]]] = [(kind.forward, {})]  # with what is global there
+    rest: list[tuple[Any, dict[str, Any]]] = [(function, {})]  # with what is global there
     while rest:
         part, around = rest.pop()
         part = part.fget if isinstance(part, property) else part

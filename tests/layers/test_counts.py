@@ -1,6 +1,8 @@
 """Numbers of channels that modules keep, beside forward, are those of the network that was cut."""
 
 import importlib.util
+from functools import partial
+from types import MethodType
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from mipp.cut import apply_selection
 from mipp.graph import build_graph
+from mipp.layers.counts import recount
 from mipp.vision import torchvision
 
 needs_timm = pytest.mark.skipif(
@@ -93,3 +96,64 @@ def test_number_that_forward_asks_for_stays_where_a_cut_computes_the_same_by_it(
     images = torch.randn(3, 3, 6, 6).double()
     cut = cut_at_random(Asked().eval(), images)
     assert cut.out_channels == 8 > cut.first.out_channels
+
+
+def own_forward(model):
+    def forward(self, x):
+        return self.second(self.first(x).relu() * self.out_channels**-0.5)
+
+    model.forward = MethodType(forward, model)
+
+
+def own_partial(model):
+    model.forward = partial(Asked.forward, model)
+
+
+def hook(model):
+    model.register_forward_hook(lambda module, _, made: made * module.out_channels)
+
+
+class Scales:
+    def __call__(self, module, inputs):
+        return (inputs[0] * module.out_channels,)
+
+
+def hook_that_is_an_object(model):
+    model.register_forward_pre_hook(Scales())
+
+
+class Plain(Asked):
+    """Reads no number itself."""
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@pytest.mark.parametrize("add", [own_forward, own_partial, hook, hook_that_is_an_object])
+def test_number_that_code_of_a_single_module_asks_for_stays_too(add):
+    dense, cut = Plain(), Plain()
+    cut.first = nn.Conv2d(3, 5, 3)
+    add(dense)
+    recount(dense, cut)
+    assert cut.out_channels == 8
+
+
+def test_number_that_nothing_asks_for_is_that_of_the_cut():
+    dense, cut = Plain(), Plain()
+    cut.second = nn.Conv2d(8, 1, 1)
+    dense.out_channels = cut.out_channels = 2
+    recount(dense, cut)
+    assert cut.out_channels == 1
+
+
+def test_method_that_only_has_a_name_of_timm_is_none_of_timm():
+    class Own(Plain):
+        def get_classifier(self, which):
+            return self.second
+
+        def reset_classifier(self, which):
+            pass
+
+    dense, cut = Own(), Own()
+    recount(dense, cut)
+    assert cut.out_channels == 8
