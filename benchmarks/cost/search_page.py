@@ -91,7 +91,7 @@ def _real_size(results: Mapping[str, Any]) -> str:
         "the clock. *GB* is the peak of the process above that of the bare forward pass, up to the "
         "plan and to the end. The search reads all images; a layer is refitted to as many of the "
         "first as may wait in 768 MiB, at most about 260 with these networks. Rows of transformers "
-        "are older than narrower heads, for which some two dozen images are read once more.",
+        "at 1,024 images are older than narrower heads, for which some two dozen are read again.",
         "",
         *markdown_of(shown, brief),
         "",
