@@ -52,7 +52,7 @@ def params(images):
     return load_params(overrides=[*SMALLEST, "data.name=parquet", f"data.root={images}"])
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("part", ["train", pytest.param("test", marks=pytest.mark.slow)])
 def test_stages_that_read_images_run_anew(images, params, part, tmp_path):
     workdir = Workdir(tmp_path / "work")
     run_all(workdir, params)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from oracles import small_resnet
 from torch import nn
 
 import mipp
@@ -110,7 +111,7 @@ def pruned_lenet5():
 
 NETWORKS = {
     "pruned lenet5": (pruned_lenet5, (1, 28, 28)),
-    "resnet20": (lambda: build_model(ModelSpec("resnet20", 10, 3, 32), seed=0), (3, 32, 32)),
+    "residual": (lambda: small_resnet().float(), (3, 16, 16)),
     "batch norm": (BatchNormed, (3, 8, 8)),
     "vit": (SmallViT, (3, 8, 8)),
 }

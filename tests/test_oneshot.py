@@ -375,7 +375,7 @@ def test_what_may_go_can_be_limited(net, loader, options, widths):
     assert pruned.report.macs < pruned.report.macs_dense
 
 
-@pytest.mark.parametrize("method", ["mipp", "l1"])
+@pytest.mark.parametrize("method", ["mipp", pytest.param("l1", marks=pytest.mark.slow)])
 def test_budget_of_time_is_measured_and_reported(net, loader, method):
     pruned = mipp.prune(net, loader, "latency:0.8", method=method, latency_batch=256)
     times = pruned.report.latency

@@ -129,7 +129,7 @@ def stopped(strategy: str, folder: Path) -> list[Trained]:
     return made
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_stopped_after_any_epoch_they_end_as_if_undisturbed(strategy: str, tmp_path: Path) -> None:
     for (history, weights), *gone_on in by_two(stopped, strategy, tmp_path):
         assert len(gone_on) == 2

@@ -605,7 +605,7 @@ def test_pixels_leave_the_units_as_they_are(work):
     assert selection_in(work) == before
 
 
-@pytest.mark.parametrize("method", ["mipp", "l1"])
+@pytest.mark.parametrize("method", ["mipp", pytest.param("l1", marks=pytest.mark.slow)])
 def test_budget_of_time_is_measured_with_the_batch_of_evaluate(tmp_path, method):
     changes = ("choose.budget=latency:0.9", "evaluate.latency_batch=400")
     metrics = mipp_run(tmp_path, *changes, f"choose.method={method}")

@@ -83,7 +83,7 @@ def criterion(name):
 
 
 @pytest.mark.parametrize(
-    "network", ["lenet5", pytest.param("resnet20", marks=pytest.mark.slow), "vit"]
+    "network", ["lenet5", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet20", "vit"))]
 )
 @pytest.mark.parametrize("name", OF_ANY_SIZE)
 def test_every_unit_has_one_finite_score_and_budgets_are_nested(name, network):

@@ -49,9 +49,7 @@ def shapes(module):
 
 @pytest.mark.parametrize(
     "name",
-    [*SMALL, *OWN_NETWORKS, "mobilenet_v2", *(
-        pytest.param(n, marks=pytest.mark.slow) for n in ("vit_b_16", "shufflenet_v2_x0_5")
-    )],
+    [*SMALL, *OWN_NETWORKS, *(pytest.param(n, marks=pytest.mark.slow) for n in WIDER)],
 )  # fmt: skip
 def test_cut_module_is_that_of_the_pruned_network(name):
     model, images = network(name)

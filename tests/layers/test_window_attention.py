@@ -99,7 +99,7 @@ def test_head_that_stays_keeps_its_weights(version):
     assert attention.num_heads == 2
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_windows_are_pruned_by_information_and_refitted(version):
     model, images = small_swin(version), images_of(16)
     pruner = mipp.Pruner(model, [images])

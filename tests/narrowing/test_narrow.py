@@ -233,7 +233,14 @@ def test_network_that_needs_few_dimensions_computes_the_same_with_them(build):
     assert (after - before).abs().max() < 1e-4 * before.abs().max()
 
 
-@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
+VARIANTS = ("timm, no bias", "windows of torchvision, padded", "windows of timm",
+            "windows of transformers")  # fmt: skip
+
+
+@pytest.mark.parametrize("build", [
+    pytest.param(build, id=name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+    for name, build in BUILDS.items()
+])  # fmt: skip
 def test_default_prunes_saves_loads_trains_and_exports(build, tmp_path):
     net = needing(build(), 7)
     pruned = mipp.prune(net, IMAGES, "macs:0.6")

@@ -62,7 +62,7 @@ NETWORKS = {
 }
 
 
-SLOW = dict.fromkeys(("memory", "swin 2"), pytest.mark.slow)
+SLOW = dict.fromkeys(("memory", "swin", "swin 2"), pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
