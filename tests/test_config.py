@@ -151,7 +151,7 @@ HOSTILE = {
     "a billion values by aliases": (_aliases(10), "stand for more than 100,000 values"),
     "a list that holds itself": ("&a [*a]", "stand for more than 100,000 values"),
     "a mapping that holds itself": ("&a {b: *a}", "stand for more than 100,000 values"),
-    "lists without end": ("[" * 500, "nested too deep"),
+    "lists without end": ("[" * 5000, "nested too deep"),
     "a number without end": ("1" * 5000, "limit .4300 digits"),
     "a date that is none": ("!!timestamp 2026-99-99", "month must be in 1..12"),
 }

@@ -38,7 +38,8 @@ def recount(dense: nn.Module, cut: nn.Module) -> None:
     >>> cut.out_channels
     5
     """
-    asked = set[str]().union(*map(_asked, dense.modules()))
+    codes = set(chain.from_iterable(map(_codes, dense.modules())))
+    asked = set[str]().union(*(_named(kind, code) for kind, code in codes))
     for name, attribute, before, after in (*_of_blocks(dense, cut), *_of_classifiers(dense, cut)):
         holder = cut.get_submodule(name)
         own = vars(holder).get(attribute)
@@ -99,12 +100,12 @@ def _layers(module: nn.Module) -> dict[str, Layer]:
     return {n: layer for n, layer in found.items() if layer is not None and layer.role != "parts"}
 
 
-def _asked(module: nn.Module) -> set[str]:
-    """All names in the code that runs when a module is called: forward's, and that of hooks."""
+def _codes(module: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """A module's class with each function that runs when it is called: forward and hooks."""
     kind: Any = type(module)
     forward = vars(module).get("forward", kind.forward)
     hooks = module._forward_pre_hooks.values(), module._forward_hooks.values()
-    return set[str]().union(*(_named(kind, _function(one)) for one in chain([forward], *hooks)))
+    return ((kind, _function(one)) for one in chain([forward], *hooks))
 
 
 def _function(part: Any) -> Any:
@@ -115,8 +116,7 @@ def _function(part: Any) -> Any:
     return part if isinstance(part, FunctionType) else type(part).__call__
 
 
-@functools.cache
-def _named(kind: Any, function: Any) -> frozenset[str]:
+def _named(kind: Any, function: Any) -> set[str]:
     """All names in the code of a function of a class's modules, and in that of what it calls."""
     names: set[str] = set()
     seen: set[CodeType] = set()
@@ -135,4 +135,4 @@ def _named(kind: Any, function: Any) -> frozenset[str]:
         names |= named
         called = [inspect.getattr_static(kind, name, around.get(name)) for name in named]
         rest += [(value, around) for value in (*part.co_consts, *called)]
-    return frozenset(names)
+    return names

@@ -34,7 +34,7 @@ class _Whole:
 
         def whole(*args: Any, **kwargs: Any) -> Any:
             with ThreadPoolExecutor(1, "mlflow") as thread:
-                thread.submit(int).result()  # one that stops while it starts is not waited for
+                thread.submit(int).result()  # a thread stopped in its start is not waited for
                 return thread.submit(call, *args, **kwargs).result()
 
         return whole

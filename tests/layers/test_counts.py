@@ -1,6 +1,8 @@
 """Numbers of channels that modules keep, beside forward, are those of the network that was cut."""
 
+import gc
 import importlib.util
+import weakref
 from functools import partial
 from types import MethodType
 
@@ -157,3 +159,13 @@ def test_method_that_only_has_a_name_of_timm_is_none_of_timm():
     dense, cut = Own(), Own()
     recount(dense, cut)
     assert cut.out_channels == 8
+
+
+def test_what_a_hook_holds_is_let_go_with_it():
+    dense, cut, held = Plain(), Plain(), nn.Linear(1, 1)
+    dense.register_forward_hook(lambda *_, own=held: own)
+    recount(dense, cut)
+    reference = weakref.ref(held)
+    del dense, held
+    gc.collect()
+    assert reference() is None
